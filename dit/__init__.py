@@ -1,0 +1,2 @@
+"""Diffusion Transformers."""
+__version__ = "0.1.0"

@@ -1,0 +1,155 @@
+"""Files that are there whole or not at all.
+
+Everything is written beside its target under a temporary name, flushed to the disk and renamed; a reader never meets
+half a file, and a fault leaves the older one in place. Failpoints let tests inject faults at named sites:
+`DIT_FAILPOINT=site:action[,site:action]` with the actions `kill`, `raise`, `enospc` and `sleep=SECONDS`.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dit.errors import ConfigError, UserError
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file atomically, with the mode that the umask gives; parent folders are made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        failpoint(f"write:{path.name}")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 file atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file atomically; NaN and infinity are refused, JSON has no word for them."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or is not JSON; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected a JSON file, found nothing there") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected JSON, found {error}") from None
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fsync_folder(path: str | Path) -> None:
+    """Flush a folder's entries to the disk, so that a rename in it survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(folder: str | Path) -> None:
+    """Flush every file and folder below `folder` to the disk."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(root, name), "rb") as file:
+                os.fsync(file.fileno())
+        fsync_folder(root)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `path` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        ConfigError: `path` exists and is not an empty folder.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"{path}: expected a new or empty folder, found files there; choose another or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        make_readable(temporary)
+        fsync_tree(temporary)
+        failpoint(f"rename:{path.name}")
+        if path.exists():
+            path.rmdir()
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    fsync_folder(path.parent)
+
+
+def make_readable(folder: str | Path) -> None:
+    """Give every file below `folder` the mode that the umask gives: safetensors writes its files with 0600."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for root, _, names in os.walk(folder):
+        for name in names:
+            os.chmod(os.path.join(root, name), 0o666 & ~umask)
+
+
+def failpoint(site: str) -> None:
+    """Inject the fault that the environment asks for at this site, and say on stderr that it fired.
+
+    Raises:
+        RuntimeError: the action is `raise`.
+        OSError: the action is `enospc`.
+    """
+    requests = os.environ.get("DIT_FAILPOINT")
+    if not requests:
+        return
+    for request in requests.split(","):
+        name, _, action = request.rpartition(":")
+        if name != site:
+            continue
+        print(f"failpoint fired: {request}", file=sys.stderr, flush=True)
+        _inject(action)
+
+
+def _inject(action: str) -> None:
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "raise":
+        raise RuntimeError("injected by DIT_FAILPOINT")
+    elif action == "enospc":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    elif action.startswith("sleep="):
+        time.sleep(float(action.removeprefix("sleep=")))
+    else:
+        raise ConfigError(f"DIT_FAILPOINT: expected kill, raise, enospc or sleep=SECONDS, found {action!r}")
