@@ -1,2 +1,33 @@
-"""Diffusion Transformers."""
+"""Diffusion Transformers: create, train, sample, evaluate and publish every class-conditional DiT.
+
+The names below are loaded on first use, so that `import dit` does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dit.models.registry import create_model, list_models
+    from dit.zoo.pipeline import Pipeline, load_pipeline
+    from dit.zoo.weights import load_model
+
 __version__ = "0.1.0"
+__all__ = ["Pipeline", "create_model", "list_models", "load_model", "load_pipeline"]
+
+_HOMES = {
+    "Pipeline": "dit.zoo.pipeline",
+    "create_model": "dit.models.registry",
+    "list_models": "dit.models.registry",
+    "load_model": "dit.zoo.weights",
+    "load_pipeline": "dit.zoo.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dit' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
