@@ -1,0 +1,75 @@
+"""Embeddings of the three inputs: latent patches, time and class label."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class PatchEmbed(nn.Module):
+    """Latent (B, C, H, W) to tokens (B, T, D): a convolution of stride p, tokens in row-major order."""
+
+    def __init__(self, in_channels: int, hidden_size: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, hidden_size, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, T, D) for x (B, C, H, W)."""
+        return self.proj(x).flatten(2).transpose(1, 2)
+
+
+def unpatchify(tokens: Tensor, grid_size: tuple[int, int], patch_size: int) -> Tensor:
+    """Put patches back into an image: (B, T, p * p * C) with entries ordered (p, p, C) to (B, C, H, W)."""
+    (rows, columns), p = grid_size, patch_size
+    patches = tokens.unflatten(1, (rows, columns)).unflatten(-1, (p, p, -1))  # (B, rows, columns, p, p, C)
+    return patches.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)  # (B, C, rows * p, columns * p)
+
+
+def patchify(x: Tensor, patch_size: int) -> Tensor:
+    """Cut an image into patches, the inverse of `unpatchify`: (B, C, H, W) to (B, T, p * p * C)."""
+    p = patch_size
+    patches = x.unflatten(2, (-1, p)).unflatten(4, (-1, p))  # (B, C, rows, p, columns, p)
+    return patches.permute(0, 2, 4, 3, 5, 1).flatten(3, 5).flatten(1, 2)
+
+
+def timestep_frequencies(num_frequencies: int) -> Tensor:
+    """Return 10000^(-i / num_frequencies) for i = 0..num_frequencies-1, float32."""
+    exponents = torch.arange(num_frequencies, dtype=torch.float32) / num_frequencies
+    return torch.exp(-math.log(10000) * exponents)
+
+
+class TimestepEmbedder(nn.Module):
+    """Time (B,) to (B, D): 256 features [cos | sin] in float32, then an MLP with SiLU.
+
+    Source: Nichol & Dhariwal, "Improved denoising diffusion probabilistic models", 2021, and the DiT paper, section 3.2.
+    """
+
+    num_features = 256
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(self.num_features, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
+        )
+
+    def features(self, t: Tensor) -> Tensor:
+        """Return the sinusoidal features of t (B,): (B, 256) float32."""
+        frequencies = timestep_frequencies(self.num_features // 2).to(t.device)
+        angles = t.float()[:, None] * frequencies  # (B, 128)
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Return (B, D) for t (B,), an integer step or a real time."""
+        return self.mlp(self.features(t).to(self.mlp[0].weight.dtype))
+
+
+class LabelEmbedder(nn.Module):
+    """Class label (B,) to (B, D) by a table whose last row is the null class."""
+
+    def __init__(self, num_rows: int, hidden_size: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(num_rows, hidden_size)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Return (B, D) for y (B,) int64."""
+        return self.embedding_table(y)

@@ -1,0 +1,155 @@
+"""The Diffusion Transformer with adaLN-Zero conditioning.
+
+x -> patches + positions -> N blocks -> modulated linear -> patches back to an image.
+State-dict keys are those of the published checkpoints.
+
+B batch, C latent channels, H x W latent, p patch, T = HW/p^2 tokens, D width, K classes.
+
+Source: Peebles & Xie, "Scalable Diffusion Models with Transformers", ICCV 2023.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dit.layers.attention import Attention
+from dit.layers.embed import LabelEmbedder, PatchEmbed, TimestepEmbedder, unpatchify
+from dit.layers.mlp import Mlp
+from dit.layers.modulation import layer_norm, modulate, modulation
+from dit.layers.position import sincos_2d
+from dit.models.variants import check_arguments, label_rows
+
+
+class DiTBlock(nn.Module):
+    """Attention and MLP, each normalised, modulated and gated by the conditioning; the identity at initialisation."""
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1 = layer_norm(hidden_size)
+        self.attn = Attention(hidden_size, num_heads)
+        self.norm2 = layer_norm(hidden_size)
+        self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio))
+        self.adaLN_modulation = modulation(hidden_size, 6)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Return (B, T, D) for tokens x (B, T, D) and conditioning c (B, D)."""
+        chunks = self.adaLN_modulation(c).chunk(6, dim=1)  # 6 of (B, D)
+        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = chunks
+        x = x + gate_msa[:, None] * self.attn(modulate(self.norm1(x), shift_msa, scale_msa))
+        return x + gate_mlp[:, None] * self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp))
+
+
+class FinalLayer(nn.Module):
+    """Modulated normalisation, then a Linear to the values of a patch."""
+
+    def __init__(self, hidden_size: int, num_values: int) -> None:
+        super().__init__()
+        self.norm_final = layer_norm(hidden_size)
+        self.linear = nn.Linear(hidden_size, num_values)
+        self.adaLN_modulation = modulation(hidden_size, 2)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Return (B, T, num_values) for tokens x (B, T, D) and conditioning c (B, D)."""
+        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
+        return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+class DiT(nn.Module):
+    """Class-conditional Diffusion Transformer over latents.
+
+    Args:
+        input_size: latent height and width, or one number for both; multiples of `patch_size`.
+        patch_size: side p of a patch.
+        in_channels: latent channels C.
+        hidden_size: width D.
+        depth: number of blocks.
+        num_heads: attention heads; divides `hidden_size`.
+        mlp_ratio: width of the MLP over D.
+        class_dropout_prob: share of labels that training drops; above 0 the label table has a row for the null class.
+        num_classes: K; 0 means unconditional, the null class alone.
+        learn_sigma: whether the output has C further channels for the variance.
+
+    Raises:
+        ConfigError: the arguments do not fit each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int | tuple[int, int],
+        patch_size: int,
+        in_channels: int,
+        hidden_size: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        class_dropout_prob: float = 0.1,
+        num_classes: int,
+        learn_sigma: bool = True,
+    ) -> None:
+        super().__init__()
+        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
+        self.config: dict[str, Any] = {
+            "input_size": (height, width),
+            "patch_size": patch_size,
+            "in_channels": in_channels,
+            "hidden_size": hidden_size,
+            "depth": depth,
+            "num_heads": num_heads,
+            "mlp_ratio": mlp_ratio,
+            "class_dropout_prob": class_dropout_prob,
+            "num_classes": num_classes,
+            "learn_sigma": learn_sigma,
+        }
+        check_arguments(self.config)
+        self.input_size = (height, width)
+        self.grid_size = (height // patch_size, width // patch_size)
+        self.patch_size = patch_size
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.learn_sigma = learn_sigma
+        self.x_embedder = PatchEmbed(in_channels, hidden_size, patch_size)
+        self.t_embedder = TimestepEmbedder(hidden_size)
+        self.y_embedder = LabelEmbedder(label_rows(self.config), hidden_size)
+        # Not trained, yet a parameter: the published checkpoints and parameter counts hold it.
+        num_tokens = self.grid_size[0] * self.grid_size[1]
+        self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, hidden_size), requires_grad=False)
+        self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
+        self.final_layer = FinalLayer(hidden_size, patch_size**2 * in_channels * (2 if learn_sigma else 1))
+        self.initialize_weights()
+
+    def initialize_weights(self) -> None:
+        """Draw the weights as the paper's networks start: every block the identity, the output zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.x_embedder.proj.weight.flatten(1))
+        assert self.x_embedder.proj.bias is not None
+        nn.init.zeros_(self.x_embedder.proj.bias)
+        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+        for linear in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+            nn.init.normal_(linear.weight, std=0.02)
+        for layer in (*self.blocks, self.final_layer):
+            nn.init.zeros_(layer.adaLN_modulation[1].weight)
+        nn.init.zeros_(self.final_layer.linear.weight)
+        with torch.no_grad():
+            self.pos_embed.copy_(sincos_2d(self.pos_embed.shape[2], self.grid_size))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """Predict from noised latents.
+
+        Args:
+            x: (B, C, H, W) noised latents.
+            t: (B,) time as the process embeds it, integer or real.
+            y: (B,) int64 labels in [0, K]; K is the null class.
+
+        Returns:
+            (B, C, H, W), or (B, 2C, H, W) with `learn_sigma`.
+        """
+        tokens = self.x_embedder(x) + self.pos_embed  # (B, T, D)
+        c = self.t_embedder(t) + self.y_embedder(y)  # (B, D)
+        for block in self.blocks:
+            tokens = block(tokens, c)
+        return unpatchify(self.final_layer(tokens, c), self.grid_size, self.patch_size)

@@ -1,0 +1,163 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from dit.errors import ConfigError
+from dit.models import create_model, list_models
+from dit.models.dit import DiT
+from dit.models.variants import VARIANTS, count_macs, count_parameters, resolve_arguments
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
+TINY = {"depth": 2, "hidden_size": 48, "num_heads": 4, "input_size": 16, "num_classes": 5}
+
+# depth / D / heads -> parameters (millions) and GMAC at patch 2, 4, 8, as published.
+PAPER = {
+    "s": ([32.96, 32.95, 33.15], [6.06, 1.41, 0.36]),
+    "b": ([130.51, 130.48, 130.88], [23.01, 5.57, 1.42]),
+    "l": ([458.10, 458.05, 458.59], [80.70, 19.70, 5.01]),
+    "xl": ([675.13, 675.07, 675.68], [118.6, 29.0, 7.39]),
+}
+
+
+def load_golden(name: str) -> tuple[DiT, dict[str, torch.Tensor], dict[str, str]]:
+    with safe_open(GOLDENS / f"{name}.safetensors", "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        metadata = file.metadata()
+    model = DiT(**json.loads(metadata["config"])).eval()
+    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+    model.load_state_dict(state, strict=True)
+    return model, tensors, metadata
+
+
+def assert_close(actual, expected, tolerance):
+    """Compare relative to the largest entry, as the goldens' tolerances are stated."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("name", ["dit_p2_sigma", "dit_p4_nosigma"])
+def test_forward_reproduces_the_original(name):
+    model, golden, _ = load_golden(name)
+    with torch.no_grad():
+        assert_close(model(golden["x"], golden["t"], golden["y"]), golden["out"], 2e-6)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_variant_by_name_at_tiny_depth(name):
+    model = create_model(name, **TINY, class_dropout_prob=0.1)
+    x, t, y = torch.randn(2, 4, 16, 16), torch.tensor([0, 999]), torch.tensor([0, 5])
+    assert model(x, t, y).shape == (2, 8, 16, 16)
+    assert model.config["patch_size"] == VARIANTS[name]["patch_size"]
+
+
+@pytest.mark.parametrize("size", PAPER)
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_parameters_and_macs_match_the_paper(size, index):
+    arguments = resolve_arguments(f"dit_{size}_{(2, 4, 8)[index]}")
+    with torch.device("meta"):
+        model = DiT(**arguments)
+    assert sum(p.numel() for p in model.parameters()) == count_parameters(arguments)
+    parameters, macs = PAPER[size]
+    assert count_parameters(arguments) / 1e6 == pytest.approx(parameters[index], abs=0.006)
+    assert count_macs(arguments) / 1e9 == pytest.approx(macs[index], rel=0.01)
+
+
+def test_xl_2_has_the_published_counts():
+    assert count_parameters(resolve_arguments("dit_xl_2")) == 675_129_632
+    assert count_parameters(resolve_arguments("dit_xl_2", input_size=64)) == 676_014_368
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"num_classes": 0},
+        {"class_dropout_prob": 0.0},
+        {"learn_sigma": False},
+        {"input_size": (8, 24)},
+        {"mlp_ratio": 3.0},
+    ],
+)
+def test_counts_follow_the_arguments(overrides):
+    arguments = resolve_arguments("dit_ti_2", **(TINY | overrides))
+    model = create_model("dit_ti_2", **(TINY | overrides))
+    assert sum(p.numel() for p in model.parameters()) == count_parameters(arguments)
+
+
+def test_macs_agree_with_torchs_own_counter():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    arguments = resolve_arguments("dit_ti_2", **TINY)
+    model = create_model("dit_ti_2", **TINY).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.randn(1, 4, 16, 16), torch.tensor([3]), torch.tensor([1]))
+    assert counter.get_total_flops() == 2 * count_macs(arguments)
+
+
+def test_non_square_input_matches_a_transposed_network():
+    """Swapping rows and columns of the input, the patch kernel and the positions transposes the output."""
+    torch.manual_seed(0)
+    model = create_model("dit_ti_2", **(TINY | {"input_size": (8, 24)}))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    turned = create_model("dit_ti_2", **(TINY | {"input_size": (24, 8)}))
+    state = model.state_dict()
+    state["x_embedder.proj.weight"] = state["x_embedder.proj.weight"].transpose(2, 3)
+    state["pos_embed"] = state["pos_embed"].unflatten(1, (4, 12)).transpose(1, 2).flatten(1, 2)
+    for key in ("final_layer.linear.weight", "final_layer.linear.bias"):
+        state[key] = state[key].unflatten(0, (2, 2, 8)).transpose(0, 1).flatten(0, 2)
+    turned.load_state_dict(state)
+    x, t, y = torch.randn(2, 4, 8, 24), torch.tensor([5.0, 700.0]), torch.tensor([0, 5])
+    with torch.no_grad():
+        assert_close(turned(x.transpose(2, 3), t, y).transpose(2, 3), model(x, t, y), 1e-5)
+
+
+def test_starts_as_zero_output_and_identity_blocks():
+    model = create_model("dit_ti_2", **TINY)
+    assert not model(torch.randn(1, 4, 16, 16), torch.tensor([3]), torch.tensor([1])).any()
+    tokens = torch.randn(2, 64, 48)
+    assert torch.equal(model.blocks[0](tokens, torch.randn(2, 48)), tokens)
+
+
+def test_initial_weights_follow_the_paper():
+    torch.manual_seed(0)
+    model = create_model("dit_ti_2", depth=1, num_classes=1000)
+    assert model.y_embedder.embedding_table.weight.std().item() == pytest.approx(0.02, rel=0.02)
+    assert model.t_embedder.mlp[2].weight.std().item() == pytest.approx(0.02, rel=0.02)
+    patch = model.x_embedder.proj.weight
+    bound = (6 / (192 + 16)) ** 0.5
+    assert bound * 0.98 < patch.abs().max().item() <= bound
+    qkv = model.blocks[0].attn.qkv.weight
+    assert qkv.std().item() == pytest.approx((2 / (192 + 576)) ** 0.5, rel=0.02)
+    assert not model.blocks[0].attn.qkv.bias.any()
+
+
+def test_permuting_a_batch_permutes_the_outputs():
+    model, golden, _ = load_golden("dit_p2_sigma")
+    order = torch.tensor([2, 0, 3, 1])
+    with torch.no_grad():
+        whole = model(golden["x"], golden["t"], golden["y"])
+        permuted = model(golden["x"][order], golden["t"][order], golden["y"][order])
+    assert_close(permuted, whole[order], 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"num_heads": 5}, "num_heads: expected a divisor of hidden_size 48, found 5"),
+        ({"input_size": 15}, "input_size: expected multiples of patch_size 2, found 15x15"),
+        ({"depth": 10**9}, "depth: expected 1 to 1000, found 1000000000"),
+        ({"hidden_size": 50, "num_heads": 5}, "hidden_size: expected a multiple of 4"),
+        ({"dept": 3}, "Did you mean 'depth'"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(overrides, message):
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        create_model("dit_ti_2", **(TINY | overrides))
+
+
+def test_an_unknown_name_suggests_near_ones():
+    with pytest.raises(ConfigError, match="Did you mean 'dit_xl_2'"):
+        create_model("dit-xl-2")
+    assert len(list_models("dit_*")) == 13
