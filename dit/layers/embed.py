@@ -41,16 +41,15 @@ def timestep_frequencies(num_frequencies: int) -> Tensor:
 class TimestepEmbedder(nn.Module):
     """Time (B,) to (B, D): 256 features [cos | sin] in float32, then an MLP with SiLU.
 
-    Source: Nichol & Dhariwal, "Improved denoising diffusion probabilistic models", 2021, and the DiT paper, section 3.2.
+    Source: Nichol & Dhariwal, "Improved denoising diffusion probabilistic models", 2021; DiT paper, section 3.2.
     """
 
     num_features = 256
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(self.num_features, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
-        )
+        enter, leave = nn.Linear(self.num_features, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.mlp = nn.Sequential(enter, nn.SiLU(), leave)
 
     def features(self, t: Tensor) -> Tensor:
         """Return the sinusoidal features of t (B,): (B, 256) float32."""
@@ -60,7 +59,7 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Return (B, D) for t (B,), an integer step or a real time."""
-        return self.mlp(self.features(t).to(self.mlp[0].weight.dtype))
+        return self.mlp(self.features(t).to(next(self.mlp.parameters()).dtype))
 
 
 class LabelEmbedder(nn.Module):

@@ -14,7 +14,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def modulation(hidden_size: int, num_chunks: int) -> nn.Sequential:
-    """Return SiLU and a Linear from (B, D) to (B, num_chunks * D); the Linear's index 1 is part of the published keys."""
+    """Return SiLU and a Linear from (B, D) to (B, num_chunks * D); published keys hold the Linear's index, 1."""
     return nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, num_chunks * hidden_size))
 
 
