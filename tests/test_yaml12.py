@@ -1,0 +1,89 @@
+import math
+
+import pytest
+
+from dit.errors import ConfigError
+from dit.yaml12 import dump_yaml, parse_yaml, read_yaml
+
+CORE_SCHEMA = {
+    "null": None, "~": None, "": None, "NULL": None, "nUll": "nUll",
+    "true": True, "True": True, "FALSE": False, "tRUE": "tRUE",
+    "yes": "yes", "no": "no", "on": "on", "off": "off", "y": "y",
+    "0": 0, "-7": -7, "+12": 12, "017": 17, "0o17": 15, "0x1F": 31, "1_000": "1_000", "12:30:45": "12:30:45",
+    "1e-4": 1e-4, "1E5": 1e5, "-1.5e+3": -1500.0, ".5": 0.5, "5.": 5.0, "1.": 1.0, "1e": "1e", "1e-4x": "1e-4x",
+    ".inf": math.inf, "-.Inf": -math.inf, "2024-01-01": "2024-01-01", "<<": "<<", "=": "=",
+    "'1'": "1", '"null"': "null", "dit_s_2": "dit_s_2", "org/name@main": "org/name@main",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", CORE_SCHEMA)
+def test_a_scalar_is_read_by_the_core_schema_of_1_2(text):
+    value = parse_yaml(f"a: {text}")["a"]
+    assert value == CORE_SCHEMA[text]
+    assert type(value) is type(CORE_SCHEMA[text])
+
+
+def test_an_endless_number_is_infinite():
+    assert parse_yaml("9" * 100_000) == math.inf
+
+
+def test_nan_is_read():
+    assert math.isnan(parse_yaml(".nan"))
+
+
+def test_collections_nest_and_an_empty_document_is_null():
+    assert parse_yaml("a: {b: [1, 2.0, {c: x}]}\nd:\n  - e\n") == {"a": {"b": [1, 2.0, {"c": "x"}]}, "d": ["e"]}
+    assert parse_yaml("# nothing\n") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("a: 1\nb: 2\na: 3\n", 3, "the key 'a' stands on line 1 already"),
+        ("s:\n  x: 1\n  x: 1\n", 3, "the key 'x' stands on line 2 already"),
+        ("a: 1\nb: !!python/object/apply:os.system ['touch x']\n", 2, "python/object/apply:os.system"),
+        ("!!python/name:os.system\n", 1, "python/name:os.system"),
+        ("a: !!binary aGk=\n", 1, "binary"),
+        ("a: !mine 1\n", 1, "!mine"),
+        ("a: &x 1\nb: *x\n", 1, "alias"),
+        ("a: &x [*x]\n", 1, "alias"),
+        ("1: a\n", 1, "expected text as key"),
+        ("[a]: 1\n", 1, "expected text as key"),
+        ("a: 1\nb: [1, 2\n", 3, "not valid YAML"),
+        ("a: 1\n--- \nb: 2\n", 2, "not valid YAML"),
+        ("a:\n\tb: 1\n", 2, "not valid YAML"),
+    ],
+)
+def test_what_could_run_code_or_be_overlooked_is_refused_with_its_line(text, line, words):
+    with pytest.raises(ConfigError) as error:
+        parse_yaml(text, origin="r.yaml")
+    assert str(error.value).startswith(f"r.yaml:{line}: ")
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_bottomless_nesting_is_one_line():
+    with pytest.raises(ConfigError, match=r"^r\.yaml: nested too deeply$"):
+        parse_yaml("[" * 10_000, origin="r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "found nothing there"), (b"a: \xff", "expected UTF-8"), (b"a: \x00", "not valid YAML")],
+)
+def test_an_unreadable_file_is_named(tmp_path, content, words):
+    path = tmp_path / "r.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as error:
+        read_yaml(path)
+    assert str(path) in str(error.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [*CORE_SCHEMA.values(), *CORE_SCHEMA, 1e-5, 1e22, 10**30, "0o7", "1e5", "é", "a: b"])
+def test_a_dump_reads_back_equal(value):
+    again = parse_yaml(dump_yaml({"key": [value]}))["key"][0]
+    assert again == value
+    assert type(again) is type(value)
