@@ -1,0 +1,203 @@
+"""The checkpoints of a run on disk: there whole or not at all, verified before they are believed.
+
+    root/step-00000100/{<name>.safetensors, ..., state.json, manifest.json}
+
+A checkpoint is written into a temporary folder beside its place, flushed, listed in a manifest with the size and
+SHA-256 of every file, and renamed; only then are older ones deleted. Reading takes the newest folder whose manifest
+verifies and says why newer ones were passed over. Only safetensors and JSON are read: nothing here can run code.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dit.errors import UserError
+from dit.files import TEMPORARY_PREFIX, failpoint, new_folder, read_json, sha256
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STATE = "state.json"
+STEP_FOLDER = re.compile(r"step-(\d{8,})")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint; its tensors are read from disk when asked for."""
+
+    path: Path
+    """The folder `step-XXXXXXXX`."""
+    step: int
+    """Optimizer steps made when it was written."""
+    state: dict[str, Any]
+    """What is not a tensor: the content of state.json."""
+    passed_over: tuple[str, ...] = ()
+    """One line for each newer folder that did not verify, saying why."""
+
+    def holds(self, name: str) -> bool:
+        """Tell whether `<name>.safetensors` is part of this checkpoint."""
+        return (self.path / f"{name}.safetensors").is_file()
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Read `<name>.safetensors`: every tensor by name, on the CPU.
+
+        Raises:
+            UserError: the checkpoint has no such file, or it is not safetensors.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.path / f"{name}.safetensors"
+        if not path.is_file():
+            raise UserError(f"{path}: expected the tensors of {name!r}, found no such file")
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path}: expected safetensors, found {error}") from None
+
+
+def save(root: str | Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
+    """Write one checkpoint, whole or not at all.
+
+    A folder of this step that is already there is kept if it verifies (the run passed this step before) and replaced
+    if it does not.
+
+    Args:
+        root: the folder that holds the checkpoints.
+        step: optimizer steps made so far.
+        tensors: file name without suffix -> tensors by name.
+        state: everything else, as JSON.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        UserError: it could not be written, for example because the disk is full; older checkpoints are untouched.
+    """
+    from safetensors import SafetensorError
+
+    target = Path(root) / f"step-{step:08d}"
+    try:
+        if target.exists():
+            if _is_whole(target):
+                return target
+            shutil.rmtree(target)
+        with new_folder(target) as folder:
+            _write_files(folder, step, tensors, state)
+        failpoint(f"checkpoint-{step}:renamed")
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UserError(
+            f"{target}: this checkpoint could not be written ({reason}); older ones are untouched, "
+            "make room and go on with --resume"
+        ) from error
+    return target
+
+
+def _write_files(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+) -> None:
+    from safetensors.torch import save_file
+
+    for name, values in tensors.items():
+        save_file({key: value.contiguous() for key, value in values.items()}, folder / f"{name}.safetensors")
+        failpoint(f"checkpoint-{step}:{name}")
+    # A plain write is enough inside a folder that becomes visible, and durable, as a whole.
+    (folder / STATE).write_text(json.dumps(state, indent=1, allow_nan=False), encoding="utf-8")
+    failpoint(f"checkpoint-{step}:state")
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
+    manifest = {"format_version": FORMAT_VERSION, "step": step, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    failpoint(f"checkpoint-{step}:manifest")
+
+
+def verify(path: str | Path) -> None:
+    """Check a checkpoint's folder against its manifest.
+
+    Raises:
+        UserError: the manifest or a file that it lists is missing, or differs in size or SHA-256.
+    """
+    path = Path(path)
+    manifest = read_json(path / MANIFEST)
+    match = STEP_FOLDER.fullmatch(path.name)
+    expected = {"format_version": FORMAT_VERSION, "step": int(match[1]) if match else None}
+    found = {key: manifest.get(key) for key in expected} if isinstance(manifest, dict) else manifest
+    if found != expected:
+        raise UserError(f"{path / MANIFEST}: expected {expected}, found {found}")
+    files = manifest.get("files")
+    if not isinstance(files, dict) or STATE not in files:
+        raise UserError(f"{path / MANIFEST}: expected a list of files with {STATE}")
+    for name, entry in files.items():
+        _verify_file(path, name, entry)
+
+
+def _verify_file(folder: Path, name: str, entry: Any) -> None:
+    path = folder / name
+    if not PLAIN_NAME.fullmatch(name) or not isinstance(entry, dict):
+        raise UserError(f"{folder / MANIFEST}: expected a file of the same folder, found {name!r}")
+    if path.is_symlink() or not path.is_file():
+        raise UserError(f"{path}: expected a file, found none")
+    if path.stat().st_size != entry.get("bytes"):
+        raise UserError(f"{path}: expected {entry.get('bytes')} bytes, found {path.stat().st_size}")
+    if (digest := sha256(path)) != entry.get("sha256"):
+        raise UserError(f"{path}: expected SHA-256 {entry.get('sha256')}, found {digest}")
+
+
+def load_newest(root: str | Path) -> Checkpoint | None:
+    """Return the newest checkpoint that verifies, or None where there is no checkpoint at all.
+
+    Raises:
+        UserError: there are checkpoints, and none of them verifies: the run is never begun anew in silence.
+    """
+    passed_over = []
+    for path, step in _newest_first(root):
+        try:
+            verify(path)
+            return Checkpoint(path, step, read_json(path / STATE), tuple(passed_over))
+        except UserError as error:
+            passed_over.append(str(error))
+    if passed_over:
+        raise UserError(f"{root}: expected at least one whole checkpoint, found none: {'; '.join(passed_over)}")
+    return None
+
+
+def prune(root: str | Path, keep: int) -> None:
+    """Delete all but the `keep` newest checkpoints; symbolic links and other names are left alone."""
+    for path, step in list(_newest_first(root))[keep:]:
+        failpoint(f"checkpoint-{step}:prune")
+        # A folder that is being deleted must not look like a broken checkpoint, so it leaves under another name.
+        leaving = path.with_name(f"{TEMPORARY_PREFIX}pruned-{path.name}")
+        path.rename(leaving)
+        shutil.rmtree(leaving)
+
+
+def clean(root: str | Path) -> None:
+    """Remove what a killed process left half written or half deleted; only for the one process that owns the run."""
+    root = Path(root)
+    for path in root.glob(f"{TEMPORARY_PREFIX}*") if root.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+
+
+def _newest_first(root: str | Path) -> Iterator[tuple[Path, int]]:
+    root = Path(root)
+    found = []
+    for path in root.iterdir() if root.is_dir() else ():
+        match = STEP_FOLDER.fullmatch(path.name)
+        if match and path.is_dir() and not path.is_symlink():
+            found.append((path, int(match[1])))
+    return iter(sorted(found, key=lambda item: item[1], reverse=True))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        verify(path)
+    except UserError:
+        return False
+    return True

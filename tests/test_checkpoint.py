@@ -1,0 +1,233 @@
+"""Checkpoints: whole or not at all, verified, and a good older one never given up for a bad newer one (C1 to C10)."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from dit import checkpoint
+from dit.errors import UserError
+
+STATE = {"step": 1, "loss": 0.1 + 0.2}
+
+
+def tensors(value: float = 1.0):
+    return {"model": {"weight": torch.full((3, 2), value)}, "ema": {"weight": torch.full((3, 2), value / 3)}}
+
+
+def folders(root):
+    return sorted(path.name for path in root.iterdir())
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_round_trip_is_exact(tmp_path):
+    checkpoint.save(tmp_path, 7, tensors(0.1), STATE)
+    loaded = checkpoint.load_newest(tmp_path)
+    assert loaded is not None
+    assert (loaded.step, loaded.state, loaded.passed_over) == (7, STATE, ())
+    assert torch.equal(loaded.tensors("model")["weight"], torch.full((3, 2), 0.1))
+    assert loaded.holds("ema")
+    assert not loaded.holds("optimizer")
+
+
+def test_missing_tensors_are_named(tmp_path):
+    checkpoint.save(tmp_path, 7, tensors(), STATE)
+    loaded = checkpoint.load_newest(tmp_path)
+    with pytest.raises(UserError, match=r"optimizer\.safetensors"):
+        loaded.tensors("optimizer")
+
+
+def test_nothing_there_is_none(tmp_path):
+    assert checkpoint.load_newest(tmp_path / "absent") is None
+    assert checkpoint.load_newest(tmp_path) is None
+
+
+def test_files_get_the_mode_that_the_umask_gives(tmp_path):
+    path = checkpoint.save(tmp_path, 1, tensors(), STATE)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o666 & ~umask}
+
+
+def damage_truncate(path):
+    data = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(data[:-1])
+
+
+def damage_bit_flip(path):
+    data = bytearray((path / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (path / "model.safetensors").write_bytes(data)
+
+
+def damage_remove_state(path):
+    (path / "state.json").unlink()
+
+
+def damage_remove_manifest(path):
+    (path / "manifest.json").unlink()
+
+
+def damage_manifest_step(path):
+    text = (path / "manifest.json").read_text().replace('"step": 2', '"step": 3')
+    (path / "manifest.json").write_text(text)
+
+
+def damage_manifest_names_a_file_outside(path):
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"]["../escape"] = manifest["files"].pop("model.safetensors")
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+DAMAGES = {
+    damage_truncate: "bytes",  # C3
+    damage_bit_flip: "SHA-256",  # C4
+    damage_remove_state: r"state\.json",  # C6
+    damage_remove_manifest: r"manifest\.json",
+    damage_manifest_step: "step",
+    damage_manifest_names_a_file_outside: "escape",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damaged_newest_falls_back_and_says_why(tmp_path, damage):
+    older = checkpoint.save(tmp_path, 1, tensors(), STATE)
+    before = contents(older)
+    damage(checkpoint.save(tmp_path, 2, tensors(), STATE))
+    loaded = checkpoint.load_newest(tmp_path)
+    assert loaded.step == 1
+    (reason,) = loaded.passed_over
+    assert re.search(DAMAGES[damage], reason)
+    assert "step-00000002" in reason
+    assert contents(older) == before
+
+
+def test_all_damaged_is_refused(tmp_path):  # C5
+    for step in (1, 2):
+        damage_bit_flip(checkpoint.save(tmp_path, step, tensors(), STATE))
+    with pytest.raises(UserError, match=r"step-00000002.*step-00000001"):
+        checkpoint.load_newest(tmp_path)
+
+
+def test_stray_names_and_links_are_ignored(tmp_path):  # C10
+    root, elsewhere = tmp_path / "checkpoints", tmp_path / "elsewhere"
+    for step in (1, 2, 3):
+        checkpoint.save(root, step, tensors(), STATE)
+    kept = checkpoint.save(elsewhere, 9, tensors(), STATE)
+    (root / "step-foo").mkdir()
+    (root / "step-00000009").symlink_to(kept)
+    assert checkpoint.load_newest(root).step == 3
+    checkpoint.prune(root, 2)
+    assert folders(root) == ["step-00000002", "step-00000003", "step-00000009", "step-foo"]
+    checkpoint.prune(root, 1)
+    assert (root / "step-00000009").is_symlink()
+    assert contents(kept)
+
+
+def test_prune_keeps_the_newest(tmp_path):
+    for step in (5, 10, 100, 99_999_999, 100_000_000):
+        checkpoint.save(tmp_path, step, tensors(), STATE)
+    checkpoint.prune(tmp_path, 2)
+    assert folders(tmp_path) == ["step-100000000", "step-99999999"]
+
+
+def test_a_whole_checkpoint_of_the_same_step_is_kept(tmp_path):
+    path = checkpoint.save(tmp_path, 1, tensors(1.0), STATE)
+    before = contents(path)
+    checkpoint.save(tmp_path, 1, tensors(2.0), STATE)
+    assert contents(path) == before
+
+
+def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path):
+    damage_bit_flip(checkpoint.save(tmp_path, 1, tensors(1.0), STATE))
+    checkpoint.save(tmp_path, 1, tensors(2.0), STATE)
+    assert checkpoint.load_newest(tmp_path).tensors("model")["weight"][0, 0] == 2.0
+
+
+SITES = [
+    "checkpoint-2:model",
+    "checkpoint-2:ema",
+    "checkpoint-2:state",
+    "checkpoint-2:manifest",
+    "rename:step-00000002",
+]
+WRITER = """
+import sys, torch
+from dit import checkpoint
+checkpoint.save(sys.argv[1], 2, {"model": {"w": torch.zeros(2)}, "ema": {"w": torch.zeros(2)}}, {})
+"""
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_kill_while_writing_leaves_the_older_one(tmp_path, site):  # C1
+    older = checkpoint.save(tmp_path, 1, tensors(), STATE)
+    before = contents(older)
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, str(tmp_path)],
+        env=os.environ | {"DIT_FAILPOINT": f"{site}:kill"},
+        capture_output=True,
+        text=True,
+    )
+    assert "failpoint fired" in done.stderr
+    assert done.returncode == -9
+    assert checkpoint.load_newest(tmp_path).step == 1
+    assert contents(older) == before
+    checkpoint.clean(tmp_path)
+    assert folders(tmp_path) == ["step-00000001"]
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_full_disk_leaves_the_older_one_and_no_rest(tmp_path, monkeypatch, capfd, site):  # C2
+    checkpoint.save(tmp_path, 1, tensors(), STATE)
+    monkeypatch.setenv("DIT_FAILPOINT", f"{site}:enospc")
+    with pytest.raises(UserError, match=r"step-00000002.*No space left"):
+        checkpoint.save(tmp_path, 2, tensors(), STATE)
+    assert "failpoint fired" in capfd.readouterr().err
+    assert folders(tmp_path) == ["step-00000001"]
+    assert checkpoint.load_newest(tmp_path).step == 1
+
+
+def test_pickle_in_place_of_tensors_is_refused(tmp_path):  # C8
+    sentinel = tmp_path / "sentinel"
+
+    class Malicious:
+        def __reduce__(self):
+            return (open, (str(sentinel), "w"))
+
+    path = checkpoint.save(tmp_path / "root", 1, tensors(), STATE)
+    loaded = checkpoint.load_newest(tmp_path / "root")
+    torch.save(Malicious(), path / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        loaded.tensors("model")
+    assert not sentinel.exists()
+
+
+HEADERS = {
+    "header of 2^63": (2**63).to_bytes(8, "little") + b"{}",
+    "overlap": {"a": [0, 8], "b": [4, 12]},
+    "trailing bytes": {"a": [0, 8]},
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_hostile_headers_are_refused_at_once(tmp_path, case):  # C9
+    content = HEADERS[case]
+    if isinstance(content, dict):
+        entries = {name: {"dtype": "F32", "shape": [2], "data_offsets": span} for name, span in content.items()}
+        header = json.dumps(entries).encode()
+        content = len(header).to_bytes(8, "little") + header + bytes(12)
+    path = checkpoint.save(tmp_path, 1, tensors(), STATE)
+    loaded = checkpoint.load_newest(tmp_path)
+    (path / "model.safetensors").write_bytes(content)
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=r"model\.safetensors"):
+        loaded.tensors("model")
+    assert time.perf_counter() - start < 1
