@@ -1,0 +1,131 @@
+"""From a dictionary to a `Section`, or to one line that says what is wrong with it.
+
+The dictionary is checked as JSON, in which a list may stand for a tuple. pydantic's errors become
+`origin: field: expected ..., found ...`; an unknown key names the nearest one.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from dit.errors import ConfigError, did_you_mean
+
+S = TypeVar("S", bound=BaseModel)
+_NUM_SHOWN = 3
+_KINDS = {str: "text", bool: "a boolean", int: "an integer", float: "a number", list: "a list", dict: "a mapping"}
+_WORDS = {
+    "valid ": "",
+    "a string": "text",
+    "an object": "a mapping",
+    "a array": "a list",
+    "a integer": "an integer",
+    "a boolean": "true or false",
+}
+
+
+def validate(section: type[S], data: Mapping[str, Any], *, origin: str, overridden: Collection[str] = ()) -> S:
+    """Return the section that `data` describes.
+
+    Args:
+        section: class of the result.
+        data: nested dictionary of plain values.
+        origin: where the values come from, such as a file's name.
+        overridden: dotted fields that came from the command line instead, as `--field`.
+
+    Raises:
+        ConfigError: one line naming each field, what was expected and what was found.
+    """
+    try:
+        return section.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        complaints: dict[str, list[tuple[str, str]]] = {}
+        for details in error.errors(include_url=False):
+            field = _dotted_name(details, data)
+            where = f"--{field}" if field in overridden else f"{origin}: {field}" if field else origin
+            complaints.setdefault(where, []).append(_expected_and_found(details, field, section))
+        lines = [_line(where, about_one_field) for where, about_one_field in complaints.items()]
+        more = f" (and {len(lines) - _NUM_SHOWN} more)" if len(lines) > _NUM_SHOWN else ""
+        raise ConfigError("; ".join(lines[:_NUM_SHOWN]) + more) from None
+
+
+def dotted_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the dotted name and the description of every field; sections are opened, also as members of a union."""
+    for name, field in section.model_fields.items():
+        members = list(_sections(field.annotation))
+        if not members:
+            yield prefix + name, field
+        for member in members:
+            yield from dotted_fields(member, f"{prefix}{name}.")
+
+
+def describe(value: Any) -> str:
+    """Return a value and its kind as an error message shows them: `'x' (text)`, `3 (an integer)`."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return "null" if value is None else f"{shown} ({_KINDS[type(value)]})"
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, UnionType, Annotated):
+        for argument in get_args(annotation):
+            yield from _sections(argument)
+
+
+def _dotted_name(details: ErrorDetails, data: Any) -> str:
+    """Return the field's name without what pydantic's location holds besides: the chosen members of unions."""
+    *parents, last = details["loc"] or ("",)
+    keys = []
+    for key in [*parents, last]:
+        inside = key in data if isinstance(data, dict) else isinstance(data, list) and key in range(len(data))
+        if inside:
+            data = data[key]
+        if inside or (details["type"] == "missing" and key is last):
+            keys.append(str(key))
+    return ".".join(keys)
+
+
+def _expected_and_found(details: ErrorDetails, field: str, section: type[BaseModel]) -> tuple[str, str]:
+    kind, message, context = details["type"], details["msg"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return "unknown key" + _nearest(field, [name for name, _ in dotted_fields(section)]), ""
+    if kind == "missing":
+        return "expected a value", "none"
+    if kind == "union_tag_invalid":
+        key = context["discriminator"].strip("'")
+        return f"expected {key} {context['expected_tags'].replace(', ', ' or ')}", repr(context["tag"])
+    if kind == "union_tag_not_found":
+        return f"expected the key {context['discriminator']}", "none"
+    if kind == "value_error":
+        return message.removeprefix("Value error, "), ""
+    for old, new in _WORDS.items():
+        message = message.replace(old, new)
+    expected = message.removeprefix("Input should be ")
+    if kind.startswith(("greater", "less", "multiple")):
+        expected = f"a value {expected}"
+    return f"expected {expected}", describe(details["input"])
+
+
+def _nearest(field: str, names: list[str]) -> str:
+    """Return a suggestion: the field meant by a misspelt, misplaced or inapplicable one."""
+    if field in names:
+        return ": it belongs to another choice of " + field.rpartition(".")[0]
+    same_leaf = dict.fromkeys(name for name in names if name.rpartition(".")[2] == field.rpartition(".")[2])
+    if same_leaf:
+        return f". Did you mean {' or '.join(map(repr, same_leaf))}?"
+    return "." + did_you_mean(field, names, count=1)
+
+
+def _line(where: str, complaints: list[tuple[str, str]]) -> str:
+    """Join what the members of a union say one by one about the same field."""
+    expectations = dict.fromkeys(expected for expected, _ in complaints)
+    found = complaints[0][1]
+    return f"{where}: {' or '.join(expectations).replace(' or expected ', ' or ')}" + (
+        f", found {found}" if found else ""
+    )
