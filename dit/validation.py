@@ -80,15 +80,21 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def _dotted_name(details: ErrorDetails, data: Any) -> str:
     """Return the field's name without what pydantic's location holds besides: the chosen members of unions."""
-    *parents, last = details["loc"] or ("",)
+    location = details["loc"]
     keys = []
-    for key in [*parents, last]:
-        inside = key in data if isinstance(data, dict) else isinstance(data, list) and key in range(len(data))
+    for depth, key in enumerate(location, start=1):
+        inside = key in _keys(data)
         if inside:
             data = data[key]
-        if inside or (details["type"] == "missing" and key is last):
+        if inside or (details["type"] == "missing" and depth == len(location)):
             keys.append(str(key))
     return ".".join(keys)
+
+
+def _keys(data: Any) -> Collection[Any]:
+    if isinstance(data, dict):
+        return data
+    return range(len(data)) if isinstance(data, list) else ()
 
 
 def _expected_and_found(details: ErrorDetails, field: str, section: type[BaseModel]) -> tuple[str, str]:
@@ -124,8 +130,6 @@ def _nearest(field: str, names: list[str]) -> str:
 
 def _line(where: str, complaints: list[tuple[str, str]]) -> str:
     """Join what the members of a union say one by one about the same field."""
-    expectations = dict.fromkeys(expected for expected, _ in complaints)
+    expected = " or ".join(dict.fromkeys(expected for expected, _ in complaints)).replace(" or expected ", " or ")
     found = complaints[0][1]
-    return f"{where}: {' or '.join(expectations).replace(' or expected ', ' or ')}" + (
-        f", found {found}" if found else ""
-    )
+    return f"{where}: {expected}" + (f", found {found}" if found else "")
