@@ -3,7 +3,7 @@
 Steps are optimizer steps. The batch size is global: over all processes and all accumulated micro-batches.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,12 @@ class TrainConfig(Section):
     """Images in a preview grid, classes in turn."""
     trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ("tensorboard",)
     """Experiment trackers that receive the metrics besides metrics.jsonl."""
+    on_spike: Literal["warn", "stop"] = "warn"
+    """What a loss far above the recent ones does: a warning, or the end of the run."""
+    spike_sigma: float = Field(6.0, gt=0, allow_inf_nan=False)
+    """How far above the mean of the recent losses a loss is a spike, in their standard deviations."""
+    timeout: float = Field(1_800.0, gt=0, le=10**6, allow_inf_nan=False)
+    """Seconds after which processes that wait for another one give up and name it."""
 
 
 class OptimConfig(Section):
@@ -71,3 +77,15 @@ class EmaConfig(Section):
 
     decay: float = Field(0.9999, ge=0, lt=1)
     """Weight of the old average per optimizer step."""
+    warmup: bool = False
+    """Whether step n uses at most (1 + n) / (10 + n) as decay, so that short runs forget their start."""
+    further_decays: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()
+    """Decays of further averages, tracked, validated and saved beside the first."""
+    sigma_rels: tuple[Annotated[float, Field(gt=0, lt=0.28)], ...] = ()
+    """Relative widths of power-function averages for `dit ema`, such as [0.05, 0.1]; none: not tracked."""
+    snapshot_every: int = Field(1_000, ge=1)
+    """Steps between two snapshots of the power-function averages; `dit ema` combines all of them."""
+    snapshot_precision: Literal["fp32", "fp16"] = "fp16"
+    """Precision of the snapshots; the averages themselves are kept in float32."""
+    restart: bool = False
+    """Whether --resume may begin the averages anew from the loaded weights where the checkpoint lacks them."""

@@ -1,0 +1,86 @@
+"""Power-function averages of the weights, and any width of average from snapshots of two of them after the run.
+
+The average of exponent gamma after n steps weights the weights of step k by k^gamma, normalised:
+    theta_n = beta_n theta_(n-1) + (1 - beta_n) theta,   beta_n = (1 - 1/n)^(gamma + 1),
+whose profile on (0, n] is p(k) = (gamma + 1) k^gamma / n^(gamma + 1); the recursion holds exactly its integral over
+each step. Its width relative to the length of the run is sigma_rel = sqrt(gamma + 1) / ((gamma + 2) sqrt(gamma + 3)).
+Snapshots span a space of profiles; another width is the combination of snapshots whose profile is nearest to its own.
+
+Source: Karras et al., "Analyzing and improving the training dynamics of diffusion models" (EDM2), CVPR 2024,
+section 3.1 (eqs. 2 to 4) and appendix C.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit.errors import ConfigError
+
+MAX_SIGMA_REL = 12**-0.5
+"""Width of the plain mean over the whole run (gamma = 0): no average with gamma >= 0 is wider."""
+
+
+def sigma_rel_to_gamma(sigma_rel: float) -> float:
+    """Return the exponent gamma >= 0 of the average of relative width `sigma_rel`.
+
+    Raises:
+        ConfigError: `sigma_rel` is not in (0, 1 / sqrt(12)].
+
+    Source: EDM2, eq. 4: the largest root of (gamma + 2)^2 (gamma + 3) = (gamma + 1) / sigma_rel^2.
+    """
+    if not 0 < sigma_rel <= MAX_SIGMA_REL:
+        raise ConfigError(f"sigma_rel: expected a number in (0, {MAX_SIGMA_REL:.4f}], found {sigma_rel}")
+    inverse = sigma_rel**-2
+    return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
+
+
+def gamma_to_sigma_rel(gamma: float) -> float:
+    """Return the relative width of the average of exponent gamma. Source: EDM2, eq. 4."""
+    return float((gamma + 1) ** 0.5 / ((gamma + 2) * (gamma + 3) ** 0.5))
+
+
+def power_decay(gamma: float, step: int) -> float:
+    """Return beta_n, the weight of the old average at step n >= 1. Source: EDM2, eq. 3."""
+    return (1 - 1 / step) ** (gamma + 1)
+
+
+def solve_coefficients(steps: Sequence[int], gammas: Sequence[float], *, step: int, gamma: float) -> np.ndarray:
+    """Return how much of each snapshot the average (step, gamma) holds.
+
+    Args:
+        steps: (N,) step of each snapshot.
+        gammas: (N,) exponent of each snapshot.
+        step: step at which the wanted average ends.
+        gamma: its exponent.
+
+    Returns:
+        (N,) float64, the least-squares coefficients.
+
+    Source: EDM2, appendix C: A x = b with A_ij = <p_i, p_j> and b_i = <p_i, p>.
+    """
+    n, g = np.asarray(steps, dtype=np.float64), np.asarray(gammas, dtype=np.float64)
+    products = _dot(n[:, None], g[:, None], n[None], g[None])  # (N, N)
+    wanted = _dot(n, g, np.asarray(float(step)), np.asarray(float(gamma)))  # (N,)
+    # Scaling every profile to length 1 keeps the conditioning of narrow ones, whose length grows, from mattering.
+    length = np.sqrt(np.diag(products))
+    return np.linalg.lstsq(products / np.outer(length, length), wanted / length, rcond=1e-13)[0] / length
+
+
+def _dot(n_a: np.ndarray, g_a: np.ndarray, n_b: np.ndarray, g_b: np.ndarray) -> np.ndarray:
+    """Return the integral of p_a p_b over (0, min(n_a, n_b)], in a form whose powers are of ratios below 1."""
+    ratio = np.minimum(n_a, n_b) / np.maximum(n_a, n_b)
+    exponent = np.where(n_a < n_b, g_b, g_a)  # of the one that ends later
+    return (g_a + 1) * (g_b + 1) / ((g_a + g_b + 1) * np.maximum(n_a, n_b)) * ratio**exponent
+
+
+def combine(snapshots: Iterable[Mapping[str, Tensor]], coefficients: Iterable[float]) -> dict[str, Tensor]:
+    """Return the weighted sum of snapshots, read one after the other: float32, summed in float64."""
+    total: dict[str, Tensor] = {}
+    for snapshot, coefficient in zip(snapshots, coefficients, strict=True):
+        for name, value in snapshot.items():
+            if name not in total:
+                total[name] = torch.zeros(value.shape, dtype=torch.float64)
+            total[name].add_(value.to(torch.float64), alpha=float(coefficient))
+    return {name: value.to(torch.float32) for name, value in total.items()}
