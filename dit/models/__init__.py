@@ -1,7 +1,12 @@
 """The networks and their registry: `create_model(name, **overrides)` and `list_models(pattern)`, without any I/O."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dit.models.dit import DiT
+    from dit.models.registry import create_model
+    from dit.models.variants import list_models
 
 _EXPORTS = {"create_model": "dit.models.registry", "list_models": "dit.models.variants", "DiT": "dit.models.dit"}
 

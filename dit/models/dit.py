@@ -109,6 +109,7 @@ class DiT(nn.Module):
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.learn_sigma = learn_sigma
+        self.null_class = num_classes if label_rows(self.config) > num_classes else None
         self.x_embedder = PatchEmbed(in_channels, hidden_size, patch_size)
         self.t_embedder = TimestepEmbedder(hidden_size)
         self.y_embedder = LabelEmbedder(label_rows(self.config), hidden_size)
@@ -129,10 +130,11 @@ class DiT(nn.Module):
         assert self.x_embedder.proj.bias is not None
         nn.init.zeros_(self.x_embedder.proj.bias)
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        for linear in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(linear.weight, std=0.02)
-        for layer in (*self.blocks, self.final_layer):
-            nn.init.zeros_(layer.adaLN_modulation[1].weight)
+        for name, parameter in self.named_parameters():
+            if name.startswith("t_embedder.") and name.endswith(".weight"):
+                nn.init.normal_(parameter, std=0.02)
+            if name.endswith("adaLN_modulation.1.weight"):
+                nn.init.zeros_(parameter)
         nn.init.zeros_(self.final_layer.linear.weight)
         with torch.no_grad():
             self.pos_embed.copy_(sincos_2d(self.pos_embed.shape[2], self.grid_size))

@@ -1,16 +1,12 @@
-import json
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors import safe_open
 
 from dit.errors import ConfigError
 from dit.models import create_model, list_models
 from dit.models.dit import DiT
 from dit.models.variants import VARIANTS, count_macs, count_parameters, resolve_arguments
+from tests.goldens import assert_close, load_network
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
 TINY = {"depth": 2, "hidden_size": 48, "num_heads": 4, "input_size": 16, "num_classes": 5}
 
 # depth / D / heads -> parameters (millions) and GMAC at patch 2, 4, 8, as published.
@@ -22,24 +18,9 @@ PAPER = {
 }
 
 
-def load_golden(name: str) -> tuple[DiT, dict[str, torch.Tensor], dict[str, str]]:
-    with safe_open(GOLDENS / f"{name}.safetensors", "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        metadata = file.metadata()
-    model = DiT(**json.loads(metadata["config"])).eval()
-    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
-    model.load_state_dict(state, strict=True)
-    return model, tensors, metadata
-
-
-def assert_close(actual, expected, tolerance):
-    """Compare relative to the largest entry, as the goldens' tolerances are stated."""
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * expected.abs().max().item())
-
-
 @pytest.mark.parametrize("name", ["dit_p2_sigma", "dit_p4_nosigma"])
 def test_forward_reproduces_the_original(name):
-    model, golden, _ = load_golden(name)
+    model, golden = load_network(name)
     with torch.no_grad():
         assert_close(model(golden["x"], golden["t"], golden["y"]), golden["out"], 2e-6)
 
@@ -134,7 +115,7 @@ def test_initial_weights_follow_the_paper():
 
 
 def test_permuting_a_batch_permutes_the_outputs():
-    model, golden, _ = load_golden("dit_p2_sigma")
+    model, golden = load_network("dit_p2_sigma")
     order = torch.tensor([2, 0, 3, 1])
     with torch.no_grad():
         whole = model(golden["x"], golden["t"], golden["y"])

@@ -1,0 +1,131 @@
+"""Denoising diffusion with learned variance, as the published DiT networks were trained.
+
+x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps over 1000 steps; the network returns eps and an interpolation v of the
+reverse process's log-variance between log beta_t and the posterior's. Loss per sample = mse + vb:
+
+    mse = mean (eps_pred - eps)^2,   vb = mean KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) / ln 2,
+
+where vb does not reach the eps half, and at step 0 is the discretised negative log-likelihood / ln 2.
+
+Source: Nichol & Dhariwal, "Improved denoising diffusion probabilistic models", 2021, section 3.1.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from dit.diffusion.config import GaussianConfig
+from dit.diffusion.posterior import learned_log_variance, posterior
+from dit.diffusion.prediction import PREDICTIONS, per_sample
+from dit.diffusion.process import Losses, Model, Process, mean_square
+from dit.diffusion.schedule import DiscreteSchedule, cosine_betas, linear_betas
+
+
+class GaussianProcess(Process):
+    """Discrete-time diffusion with epsilon prediction.
+
+    Attributes:
+        posterior: coefficients of q(x_{t-1} | x_t, x_0), each (N,) float64.
+        log_betas: (N,) upper bound of the learned log-variance.
+        posterior_log_variance_clipped: (N,) lower bound; the first entry, log 0, is replaced by the second.
+    """
+
+    def __init__(self, config: GaussianConfig) -> None:
+        self.config = config
+        betas = {"linear": linear_betas, "cosine": cosine_betas}[config.betas](config.num_steps)
+        self.schedule: DiscreteSchedule = DiscreteSchedule(betas)
+        self.prediction = PREDICTIONS["eps"]
+        self.time_scale = float(config.num_steps)
+        self.time_offset = -1.0  # the network is fed the integer step k, and t = (k + 1) / N
+        self.learn_sigma = config.learn_sigma
+        t = self.schedule.time_of_step(torch.arange(config.num_steps))
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        alpha_before = torch.cat([alpha.new_ones(1), alpha[:-1]])
+        sigma_before = torch.cat([sigma.new_zeros(1), sigma[:-1]])
+        self.posterior = posterior(alpha, sigma, alpha_before, sigma_before)
+        self.log_betas = self.schedule.betas.log()
+        variance = self.posterior.variance
+        self.posterior_log_variance_clipped = torch.cat([variance[1:2], variance[1:]]).log()
+
+    def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
+        """Return mse + vb, or mse alone without a learned variance; see `Process.losses`."""
+        num_steps = self.schedule.num_steps
+        step = (u * num_steps).long().clamp(max=num_steps - 1)  # (B,)
+        t = self.schedule.time_of_step(step)
+        x_t = self.corrupt(x_0, noise, t)
+        output = model(x_t, self.model_time(t).to(x_t.device), y)
+        eps, variance = self.split(output)
+        mse = mean_square(eps - noise)
+        if variance is None:
+            return Losses(mse, t)
+        vb = self.variational_bound(torch.cat([eps.detach(), variance], dim=1), x_0, x_t, step)
+        return Losses(mse + vb, t, {"mse": mse, "vb": vb})
+
+    def variational_bound(self, output: Tensor, x_0: Tensor, x_t: Tensor, step: Tensor) -> Tensor:
+        """Return one term of the variational bound per sample, in bits per dimension: (B,).
+
+        Args:
+            output: (B, 2C, H, W) the network's output at x_t.
+            x_0: (B, C, H, W) data.
+            x_t: (B, C, H, W) the data noised to `step`.
+            step: (B,) int64 in 0..N-1. At step 0 the term is the discretised negative log-likelihood, which is meant
+                for 8-bit pixels scaled to [-1, 1]: on latents it is no number of bits.
+        """
+        x_0, x_t, output = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (x_0, x_t, output))
+        q_mean = self.posterior_mean(x_0, x_t, step)
+        q_log_variance = per_sample(self.posterior_log_variance_clipped[step], x_t)
+        p_mean, p_log_variance = self.reverse_mean_and_log_variance(output, x_t, step)
+        kl = normal_kl(q_mean, q_log_variance, p_mean, p_log_variance)
+        nll = -discretised_log_likelihood(x_0, p_mean, 0.5 * p_log_variance)
+        at_data = per_sample((step == 0).double(), x_t).bool()
+        return torch.where(at_data, nll, kl).flatten(1).mean(1) / math.log(2)
+
+    def posterior_mean(self, x_0: Tensor, x_t: Tensor, step: Tensor) -> Tensor:
+        """Return the mean of q(x_{t-1} | x_t, x_0): (B, C, H, W) for step (B,)."""
+        of_x_0, of_x_t = self.posterior.of_x_0[step], self.posterior.of_x_t[step]
+        return per_sample(of_x_0, x_t) * x_0 + per_sample(of_x_t, x_t) * x_t
+
+    def reverse_mean_and_log_variance(self, output: Tensor, x_t: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of p(x_{t-1} | x_t), each (B, C, H, W), from an output (B, 2C, H, W)."""
+        denoised = self.denoise(output, x_t, self.schedule.time_of_step(step))
+        assert denoised.variance is not None
+        upper = per_sample(self.log_betas[step], x_t)
+        lower = per_sample(self.posterior_log_variance_clipped[step], x_t)
+        log_variance = learned_log_variance(denoised.variance, upper, lower)
+        return self.posterior_mean(denoised.x_0, x_t, step), log_variance
+
+    def prior_bits_per_dim(self, x_0: Tensor) -> Tensor:
+        """Return KL(q(x_T | x_0) || N(0, I)) in bits per dimension: (B,) for x_0 (B, C, H, W)."""
+        t = torch.ones(len(x_0), dtype=torch.float64)
+        mean = per_sample(self.schedule.alpha(t), x_0) * x_0
+        log_variance = per_sample(2 * self.schedule.sigma(t).log(), x_0)
+        kl = normal_kl(mean, log_variance, torch.zeros_like(mean), torch.zeros_like(log_variance))
+        return kl.flatten(1).mean(1) / math.log(2)
+
+
+def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_variance_2: Tensor) -> Tensor:
+    """Return KL(N(mean_1, exp(log_variance_1)) || N(mean_2, exp(log_variance_2))) per element, in nats."""
+    ratio = (log_variance_1 - log_variance_2).exp()
+    distance = (mean_1 - mean_2).square() * (-log_variance_2).exp()
+    # Near-equal distributions cancel in float32; this order of terms is the one behind the published figures.
+    return 0.5 * (-1 + log_variance_2 - log_variance_1 + ratio + distance)
+
+
+def discretised_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Return the log-probability of the 8-bit bin around x under N(mean, exp(log_scale)^2), per element, in nats.
+
+    Bins have half-width 1/255; the lowest (x < -0.999) and the highest (x > 0.999) are open. The normal CDF is its
+    tanh approximation and probabilities are floored at 1e-12, as in the published losses.
+
+    Source: Ho et al., "Denoising diffusion probabilistic models", NeurIPS 2020, equation 13.
+    """
+    inverse_scale = (-log_scale).exp()
+    above = _normal_cdf((x - mean + 1 / 255) * inverse_scale)
+    below = _normal_cdf((x - mean - 1 / 255) * inverse_scale)
+    probability = torch.where(x < -0.999, above, torch.where(x > 0.999, 1 - below, above - below))
+    return probability.clamp(min=1e-12).log()
+
+
+def _normal_cdf(z: Tensor) -> Tensor:
+    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))

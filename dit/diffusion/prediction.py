@@ -1,0 +1,111 @@
+"""Predictions: what a network returns, as a combination a x_0 + b eps of the data and the noise.
+
+Together with x_t = alpha x_0 + sigma eps that is a 2x2 linear system, so one solve converts between all of them:
+
+    x_0 = (b x_t - sigma o) / d,   eps = (alpha o - a x_t) / d,   d = alpha b - sigma a.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dit.diffusion.schedule import Schedule
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """Shape per-sample values (B,) or () so that they multiply `like` (B, ...), in its dtype and on its device."""
+    return values.to(like).reshape(-1, *[1] * (like.dim() - 1)) if values.dim() else values.to(like)
+
+
+class Prediction(ABC):
+    """A combination a x_0 + b eps whose coefficients may depend on time."""
+
+    @abstractmethod
+    def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (a, b) at times t, each of t's shape, float64."""
+
+    def from_data_and_noise(self, schedule: Schedule, t: Tensor, x_0: Tensor, eps: Tensor) -> Tensor:
+        """Return a x_0 + b eps: what a perfect network would return, of x_0's shape (B, ...), for t (B,) or ()."""
+        a, b = self.coefficients(schedule, t)
+        return per_sample(a, x_0) * x_0 + per_sample(b, x_0) * eps
+
+    def to_data_and_noise(self, schedule: Schedule, t: Tensor, x_t: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Solve for (x_0, eps), each of x_t's shape (B, ...), for t (B,) or ().
+
+        x_0 is infinite where the output says nothing about it (eps at alpha = 0), eps likewise (x_0 at sigma = 0).
+        """
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        a, b = self.coefficients(schedule, t)
+        d = alpha * b - sigma * a
+        x_0 = per_sample(b / d, x_t) * x_t - per_sample(sigma / d, x_t) * output
+        eps = per_sample(alpha / d, x_t) * output - per_sample(a / d, x_t) * x_t
+        return x_0, eps
+
+
+@dataclass(frozen=True)
+class DataPrediction(Prediction):
+    """x_0 itself."""
+
+    def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (1, 0)."""
+        return torch.ones_like(t), torch.zeros_like(t)
+
+
+@dataclass(frozen=True)
+class NoisePrediction(Prediction):
+    """eps, the noise that was mixed in.
+
+    Source: Ho et al., "Denoising diffusion probabilistic models", NeurIPS 2020, equation 12.
+    """
+
+    def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (0, 1)."""
+        return torch.zeros_like(t), torch.ones_like(t)
+
+
+@dataclass(frozen=True)
+class VPrediction(Prediction):
+    """v = alpha eps - sigma x_0.
+
+    Source: Salimans & Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022, appendix D.
+    """
+
+    def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (-sigma, alpha)."""
+        return -schedule.sigma(t), schedule.alpha(t)
+
+
+@dataclass(frozen=True)
+class VelocityPrediction(Prediction):
+    """d x_t / d t = alpha' x_0 + sigma' eps.
+
+    Source: Lipman et al., "Flow matching for generative modeling", ICLR 2023, equation 10.
+    """
+
+    def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (alpha', sigma')."""
+        return schedule.d_alpha(t), schedule.d_sigma(t)
+
+
+@dataclass(frozen=True)
+class ScorePrediction(Prediction):
+    """The score of the noised data, -eps / sigma.
+
+    Source: Song et al., "Score-based generative modeling through stochastic differential equations", ICLR 2021.
+    """
+
+    def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (0, -1 / sigma)."""
+        return torch.zeros_like(t), -1 / schedule.sigma(t)
+
+
+PREDICTIONS: dict[str, Prediction] = {
+    "x0": DataPrediction(),
+    "eps": NoisePrediction(),
+    "v": VPrediction(),
+    "velocity": VelocityPrediction(),
+    "score": ScorePrediction(),
+}
+"""The names that recipes use."""

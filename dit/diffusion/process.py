@@ -1,0 +1,111 @@
+"""What training and sampling need of a process: times, corrupted data, losses, and the reading of a network's output.
+
+B batch, C latent channels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dit.diffusion.config import FlowConfig, GaussianConfig
+from dit.diffusion.prediction import Prediction, per_sample
+from dit.diffusion.schedule import Schedule
+
+Model = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""model(x_t (B, C, H, W), t (B,) as the network embeds it, y (B,)) -> (B, C or 2C, H, W)."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Per-sample training losses of one batch."""
+
+    loss: Tensor
+    """(B,) what is minimised."""
+    t: Tensor
+    """(B,) float64, times in (0, 1] at which the losses were taken."""
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    """Parts of the loss by name, each (B,)."""
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A network's output, read as data and noise."""
+
+    x_0: Tensor
+    """(B, C, H, W) predicted data; never clipped."""
+    eps: Tensor
+    """(B, C, H, W) predicted noise."""
+    variance: Tensor | None = None
+    """(B, C, H, W) the output's variance half, where the process learns one."""
+
+
+class Process(ABC):
+    """A schedule, a prediction, and how the network is told the time.
+
+    Attributes:
+        config: the recipe's section from which the process was made.
+        schedule: alpha_t and sigma_t.
+        prediction: what the first C output channels mean.
+        time_scale, time_offset: the network embeds time_offset + time_scale t.
+        output_sign: 1, or -1 for networks that return the opposite of the prediction.
+        learn_sigma: whether the network has C further output channels.
+    """
+
+    config: FlowConfig | GaussianConfig
+    schedule: Schedule
+    prediction: Prediction
+    time_scale: float
+    time_offset: float
+    output_sign: int = 1
+    learn_sigma: bool
+
+    @abstractmethod
+    def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
+        """Return the per-sample training losses.
+
+        Args:
+            model: the network.
+            x_0: (B, C, H, W) normalised latents.
+            y: (B,) int64 labels, dropped ones already replaced by the null class.
+            noise: (B, C, H, W) standard normal.
+            u: (B,) float64 uniform in [0, 1), from which the time law makes the times.
+        """
+
+    def corrupt(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Return x_t = alpha_t x_0 + sigma_t noise for x_0 (B, ...) and t (B,) float64."""
+        return per_sample(self.schedule.alpha(t), x_0) * x_0 + per_sample(self.schedule.sigma(t), x_0) * noise
+
+    def model_time(self, t: Tensor) -> Tensor:
+        """Return the time as the network embeds it, float32 of t's shape."""
+        return (self.time_offset + self.time_scale * t.double()).float()
+
+    def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Split a network's output into the prediction (B, C, H, W), sign applied, and the second half, if any."""
+        if not self.learn_sigma:
+            return self.output_sign * output, None
+        prediction, rest = output.chunk(2, dim=1)
+        return self.output_sign * prediction, rest
+
+    def denoise(self, output: Tensor, x_t: Tensor, t: Tensor) -> Denoised:
+        """Read a network's output at x_t (B, C, H, W) and t, (B,) or one time for all, as data and noise."""
+        prediction, rest = self.split(output)
+        x_0, eps = self.prediction.to_data_and_noise(self.schedule, t, x_t, prediction)
+        return Denoised(x_0, eps, rest)
+
+
+def create_process(config: FlowConfig | GaussianConfig) -> Process:
+    """Build the process that a recipe's or an exported folder's section describes."""
+    from dit.diffusion.flow import FlowProcess
+    from dit.diffusion.gaussian import GaussianProcess
+
+    if isinstance(config, FlowConfig):
+        return FlowProcess(config)
+    return GaussianProcess(config)
+
+
+def mean_square(error: Tensor) -> Tensor:
+    """Return the mean over (C, H, W) of the square of (B, C, H, W): (B,), in float32 or better."""
+    return error.to(torch.promote_types(error.dtype, torch.float32)).square().flatten(1).mean(1)

@@ -1,0 +1,137 @@
+"""Schedules: how much data and how much noise x_t = alpha_t x_0 + sigma_t eps holds at time t in [0, 1].
+
+t=0 is data (alpha 1, sigma 0), t=1 is noise. Everything is computed in float64; log-SNR is 2 log(alpha_t / sigma_t).
+Times are tensors of any shape, results have the same shape.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Schedule(ABC):
+    """alpha_t, sigma_t and their time derivatives, float64."""
+
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the factor of the data."""
+
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return the factor of the noise."""
+
+    @abstractmethod
+    def d_alpha(self, t: Tensor) -> Tensor:
+        """Return d alpha / d t."""
+
+    @abstractmethod
+    def d_sigma(self, t: Tensor) -> Tensor:
+        """Return d sigma / d t; infinite at t=0 where sigma grows like a square root."""
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """Return 2 log(alpha_t / sigma_t): +inf at t=0."""
+        return 2 * (self.alpha(t).log() - self.sigma(t).log())
+
+
+@dataclass(frozen=True)
+class LinearSchedule(Schedule):
+    """alpha = 1 - t, sigma = t: the straight path of flow matching.
+
+    Source: Lipman et al., "Flow matching for generative modeling", ICLR 2023, section 4.1 with sigma_min = 0.
+    """
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return 1 - t."""
+        return 1 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return t."""
+        return t.clone()
+
+    def d_alpha(self, t: Tensor) -> Tensor:
+        """Return -1."""
+        return -torch.ones_like(t)
+
+    def d_sigma(self, t: Tensor) -> Tensor:
+        """Return 1."""
+        return torch.ones_like(t)
+
+
+class DiscreteSchedule(Schedule):
+    """Variance-preserving schedule of N discrete steps: step k in 0..N-1 is the time t = (k + 1) / N, and t=0 is data.
+
+    At the steps alpha^2 = prod(1 - beta_i, i <= k) exactly; between them log alpha^2 is the cubic Hermite interpolant
+    with central-difference slopes, so that solvers of the continuous-time equations find a smooth schedule.
+
+    Args:
+        betas: (N,) variances of the steps, in (0, 1).
+
+    Source: Ho et al., "Denoising diffusion probabilistic models", NeurIPS 2020, equation 4.
+    """
+
+    def __init__(self, betas: Tensor) -> None:
+        self.betas = betas.double()
+        self.num_steps = len(betas)
+        self.alphas_cumprod = torch.cumprod(1 - self.betas, dim=0)  # (N,)
+        self._log_knots = torch.cat([self.betas.new_zeros(1), self.alphas_cumprod.log()])  # (N + 1,)
+        self._slopes = torch.gradient(self._log_knots)[0]  # (N + 1,), per step
+
+    def time_of_step(self, step: Tensor) -> Tensor:
+        """Return t in (0, 1] of integer steps in 0..N-1."""
+        return (step.double() + 1) / self.num_steps
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the square root of the interpolated cumulative product."""
+        return (0.5 * self._log_alpha_squared(t)[0]).exp()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return sqrt(1 - alpha^2)."""
+        return (-torch.expm1(self._log_alpha_squared(t)[0])).sqrt()
+
+    def d_alpha(self, t: Tensor) -> Tensor:
+        """Return alpha times half the slope of log alpha^2."""
+        value, slope = self._log_alpha_squared(t)
+        return 0.5 * slope * (0.5 * value).exp()
+
+    def d_sigma(self, t: Tensor) -> Tensor:
+        """Return -alpha d_alpha / sigma, from alpha^2 + sigma^2 = 1."""
+        return -self.alpha(t) * self.d_alpha(t) / self.sigma(t)
+
+    def _log_alpha_squared(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log alpha^2 and its derivative with respect to t."""
+        position = t.double() * self.num_steps
+        nearest = position.round()
+        # (k + 1) / N * N may miss the integer by an ulp; at a step the table's own value is returned.
+        position = torch.where((position - nearest).abs() < 1e-9, nearest, position)
+        left = position.floor().long().clamp(0, self.num_steps - 1)
+        u = position - left
+        v_0, v_1 = self._log_knots[left], self._log_knots[left + 1]
+        m_0, m_1 = self._slopes[left], self._slopes[left + 1]
+        rise = v_1 - v_0
+        cubic, quadratic = m_0 + m_1 - 2 * rise, 3 * rise - 2 * m_0 - m_1
+        value = v_0 + u * (m_0 + u * (quadratic + u * cubic))
+        slope = m_0 + u * (2 * quadratic + 3 * u * cubic)
+        # The polynomial reaches the right knot only up to rounding.
+        return torch.where(u == 1, v_1, value), slope * self.num_steps
+
+
+def linear_betas(num_steps: int = 1000) -> Tensor:
+    """Return betas from 1e-4 to 0.02 in equal steps, scaled by 1000 / num_steps: (num_steps,) float64.
+
+    Source: Ho et al., 2020, section 4.
+    """
+    scale = 1000 / num_steps
+    return torch.linspace(scale * 1e-4, scale * 0.02, num_steps, dtype=torch.float64)
+
+
+def cosine_betas(num_steps: int = 1000) -> Tensor:
+    """Return the betas under which alpha^2 follows a squared cosine, at most 0.999: (num_steps,) float64.
+
+    Source: Nichol & Dhariwal, "Improved denoising diffusion probabilistic models", 2021, equation 17.
+    """
+    t = torch.arange(num_steps + 1, dtype=torch.float64) / num_steps
+    alphas_cumprod = ((t + 0.008) / 1.008 * math.pi / 2).cos() ** 2  # (num_steps + 1,)
+    return (1 - alphas_cumprod[1:] / alphas_cumprod[:-1]).clamp(max=0.999)

@@ -1,0 +1,1 @@
+"""Sampling: a time grid, a solver, guidance, and the one loop that previews, evaluation and users share."""

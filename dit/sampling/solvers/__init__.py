@@ -1,0 +1,1 @@
+"""Solvers: one function per step, all with the signature of `dit.sampling.solvers.step.Solver`."""

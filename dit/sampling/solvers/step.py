@@ -1,0 +1,48 @@
+"""What a solver is: a pure function from the state at t_k to the state at t_{k+1}.
+
+The state is float32, coefficients are computed in float64 and rounded once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from dit.diffusion.process import Denoised
+from dit.sampling.grid import Grid
+
+Denoise = Callable[[Tensor, Tensor], Denoised]
+"""denoise(x_t (B, C, H, W), t () float64) -> the guided network's data and noise at x_t."""
+
+NoiseOfStep = Callable[[int], Tensor]
+"""noise(k) -> standard normal noise of step k, (B, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The outcome of one step."""
+
+    x: Tensor
+    """(B, C, H, W) state at t_{k+1}."""
+    denoised: Denoised
+    """What the network said at t_k."""
+    memory: Any = None
+    """What a multi-step solver wants handed back at the next step."""
+
+
+class Solver(Protocol):
+    """A solver of the reverse process."""
+
+    def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
+        """Step from t_k to t_{k+1}.
+
+        Args:
+            x: (B, C, H, W) float32 state at grid.t[k].
+            k: index of the step, 0 to grid.num_steps - 1.
+            grid: times, alpha and sigma.
+            denoise: the network.
+            noise: draws a step's standard normal noise, (B, C, H, W).
+            memory: what the step before returned; None at the first.
+        """
+        ...

@@ -1,0 +1,60 @@
+import torch
+
+from dit.diffusion.config import FlowConfig, LogitNormalTime, UniformTime
+from dit.diffusion.flow import FlowProcess
+from tests.goldens import assert_close, load_network
+
+SIT = FlowConfig(time_scale=-1.0, time_offset=1.0, output_sign=-1, learn_sigma=True)
+
+
+def test_published_flow_networks_give_the_originals_losses():
+    """SiT runs from noise at 0 to data at 1, embeds the raw time and predicts data - noise."""
+    network, golden = load_network("sit_linear_velocity")
+    process = FlowProcess(SIT)
+    u = 1 - golden["t"].double()
+    losses = process.losses(network, golden["data"], golden["y"], noise=golden["noise"], u=u)
+    torch.testing.assert_close(losses.loss, golden["loss"], rtol=2e-5, atol=0)
+    x_t = process.corrupt(golden["data"], golden["noise"], u)
+    assert_close(x_t, golden["x_t"], 2e-6)
+    torch.testing.assert_close(process.model_time(u), golden["t"])
+    prediction, _ = process.split(network(x_t, process.model_time(u), golden["y"]))
+    assert_close(-prediction, golden["out"][:, :4], 2e-6)
+
+
+def test_the_target_is_noise_minus_data():
+    x_0, noise = torch.randn(2, 3, 4, 8, 8)
+    process = FlowProcess(FlowConfig())
+    losses = process.losses(lambda x, t, y: noise - x_0, x_0, torch.zeros(3), noise=noise, u=torch.rand(3).double())
+    assert losses.loss.max() < 1e-12
+
+
+def test_our_networks_embed_a_thousand_t():
+    seen = []
+    process = FlowProcess(FlowConfig())
+
+    def model(x, t, y):
+        seen.append(t)
+        return x
+
+    u = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    process.losses(model, torch.randn(2, 1, 2, 2), torch.zeros(2), noise=torch.randn(2, 1, 2, 2), u=u)
+    assert torch.equal(seen[0], torch.tensor([250.0, 750.0]))
+
+
+def test_logit_normal_times_have_the_stated_law():
+    process = FlowProcess(FlowConfig(time_law=LogitNormalTime(mean=-0.4, scale=1.3)))
+    u = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
+    x = torch.zeros(len(u), 1, 1, 1)
+    logits = process.losses(lambda x, t, y: x, x, u, noise=x, u=u).t.logit()
+    assert abs(logits.mean().item() + 0.4) < 1e-3
+    assert abs(logits.std().item() - 1.3) < 1e-2
+
+
+def test_shift_moves_times_towards_noise():
+    law = UniformTime(shift=3.0)
+    process = FlowProcess(FlowConfig(time_law=law))
+    x = torch.zeros(3, 1, 1, 1)
+    u = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    t = process.losses(lambda x, t, y: x, x, u, noise=x, u=u).t
+    torch.testing.assert_close(t, 3 * u / (1 + 2 * u))
+    assert torch.equal(t.sort().values, t)

@@ -1,0 +1,133 @@
+import json
+
+import pytest
+import torch
+
+from dit.diffusion.config import FlowConfig, GaussianConfig
+from dit.diffusion.process import create_process
+from dit.errors import ConfigError, UserError
+from dit.sampling.config import SamplingConfig
+from dit.sampling.grid import respaced_ddim_steps, respaced_steps
+from dit.sampling.sample import sample
+from tests.goldens import FOLDER, assert_close, load_network, load_tensors
+
+SHAPE = (4, 8, 8)
+GAUSSIAN = create_process(GaussianConfig())
+FLOW = create_process(FlowConfig(learn_sigma=True))
+SIT = create_process(FlowConfig(time_scale=-1.0, time_offset=1.0, output_sign=-1, learn_sigma=True))
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_network("dit_p2_sigma")[0]
+
+
+def replay(network, process, golden, sampling, num_samples=2):
+    """Sample with the golden's noises and return the state after each step: (N, B, C, H, W)."""
+    before = []
+    result = sample(
+        network,
+        process,
+        golden["y"][:num_samples],
+        SHAPE,
+        sampling=sampling,
+        noise=golden["noise0"][:num_samples],
+        step_noise=golden["step_noise"][:, :num_samples],
+        callback=lambda k, t, x, x_0: before.append(x),
+    )
+    return torch.stack([*before[1:], result.latents]), result.num_calls
+
+
+@pytest.mark.parametrize(
+    ("name", "sampling"),
+    [
+        ("ddpm_10", SamplingConfig(solver="ddpm", steps=10)),
+        ("ddpm_10_cfg4", SamplingConfig(solver="ddpm", steps=10, guidance=4.0, guidance_channels=3)),
+        ("ddim_25", SamplingConfig(solver="ddim", steps=25)),
+    ],
+)
+def test_trajectories_match_the_original_at_every_step(network, name, sampling):
+    golden = load_tensors(name)
+    trajectory, num_calls = replay(network, GAUSSIAN, golden, sampling)
+    assert num_calls == len(golden["timesteps"]) * (2 if sampling.guidance != 1 else 1)
+    for actual, expected in zip(trajectory, golden["trajectory"][:, :2], strict=True):
+        assert_close(actual, expected, 1e-5)
+
+
+def test_published_flow_trajectories_match_the_original():
+    network, golden = load_network("sit_linear_velocity")
+    states = []
+    result = sample(
+        network,
+        SIT,
+        torch.tensor([0, 1]),
+        SHAPE,
+        sampling=SamplingConfig(solver="euler", steps=10),
+        noise=golden["ode_noise"],
+        callback=lambda k, t, x, x_0: states.append(x),
+    )
+    for actual, expected in zip([*states, result.latents], golden["ode_euler"], strict=True):
+        assert_close(actual, expected, 1e-5)
+
+
+def test_kept_steps_match_the_original():
+    for respacing, expected in json.loads((FOLDER / "respacing.json").read_text()).items():
+        ddim = respacing.startswith("ddim")
+        choose = respaced_ddim_steps if ddim else respaced_steps
+        assert choose(1000, int(respacing.removeprefix("ddim"))) == expected
+
+
+def test_a_ddim_count_without_an_integer_stride_is_refused():
+    with pytest.raises(ConfigError, match=r"keeps 37; the nearest are \d+ and \d+"):
+        respaced_ddim_steps(1000, 37)
+    with pytest.raises(ConfigError, match="at most the process's 1000 steps, found 1001"):
+        respaced_steps(1000, 1001)
+
+
+@pytest.mark.parametrize("solver", ["ddpm", "ddim", "euler", "heun"])
+@pytest.mark.parametrize("process", [GAUSSIAN, FLOW], ids=["gaussian", "flow"])
+def test_a_sample_depends_on_seed_and_position_alone(network, solver, process):
+    sampling = SamplingConfig(solver=solver, steps=5, guidance=2.0, eta=0.5)
+    y = torch.tensor([0, 3, 6, 1])
+    whole = sample(network, process, y, SHAPE, sampling=sampling, seed=7).latents
+    order = [2, 0]
+    part = sample(network, process, y[order], SHAPE, sampling=sampling, seed=7, positions=order).latents
+    torch.testing.assert_close(part, whole[order], rtol=1e-4, atol=1e-5)
+    other = sample(network, process, y, SHAPE, sampling=sampling, seed=8).latents
+    assert not torch.isclose(other, whole).all()
+
+
+def test_null_labels_equal_dropped_labels(network):
+    """Guidance at w=0 is the unconditional branch: the network on the null class."""
+    y = torch.tensor([0, 3])
+    sampling = SamplingConfig(solver="ddim", steps=5)
+    unconditional = sample(network, GAUSSIAN, y, SHAPE, sampling=sampling.model_copy(update={"guidance": 0.0})).latents
+    null = sample(network, GAUSSIAN, torch.full_like(y, network.null_class), SHAPE, sampling=sampling).latents
+    torch.testing.assert_close(unconditional, null, rtol=1e-5, atol=1e-5)
+
+
+def test_non_finite_outputs_stop_the_sampling(network):
+    def broken(x, t, y):
+        return torch.full((len(x), 8, 8, 8), float("nan"))
+
+    with pytest.raises(UserError, match="not finite"):
+        sample(broken, GAUSSIAN, torch.tensor([0]), SHAPE, sampling=SamplingConfig(solver="ddim", steps=5))
+
+
+@pytest.mark.parametrize("update", [{"steps": 0}, {"guidance": float("nan")}, {"solver": "magic"}, {"eta": 2.0}])
+def test_values_that_make_no_sense_are_refused(update):
+    with pytest.raises(ValueError, match=next(iter(update))):
+        SamplingConfig(**update)
+
+
+def test_a_grid_that_the_process_lacks_is_refused(network):
+    with pytest.raises(ConfigError, match=r"sampling\.grid: respaced needs"):
+        sample(network, FLOW, torch.tensor([0]), SHAPE, sampling=SamplingConfig(grid="respaced"))
+
+
+def test_guidance_without_a_null_class_is_refused():
+    from dit.models import create_model
+
+    model = create_model("dit_ti_2", depth=1, input_size=8, class_dropout_prob=0.0, num_classes=3)
+    with pytest.raises(ConfigError, match="no null class"):
+        sample(model, GAUSSIAN, torch.tensor([0]), SHAPE, sampling=SamplingConfig(guidance=2.0, steps=2))
