@@ -120,7 +120,7 @@ def _expected_and_found(details: ErrorDetails, field: str, section: type[BaseMod
 
 def _nearest(field: str, names: list[str]) -> str:
     """Return a suggestion: the field meant by a misspelt, misplaced or inapplicable one."""
-    if field in names:
+    if any(name == field or name.startswith(f"{field}.") for name in names):
         return ": it belongs to another choice of " + field.rpartition(".")[0]
     same_leaf = dict.fromkeys(name for name in names if name.rpartition(".")[2] == field.rpartition(".")[2])
     if same_leaf:

@@ -15,7 +15,7 @@ class DataConfig(Section):
     file, a WebDataset tar, a folder of these, or a Hub id `org/name[@revision]`."""
     subset: str | None = None
     """Configuration of a Hub data set that has several."""
-    image_size: int = Field(256, ge=8, le=8192)
+    image_size: int = Field(default=256, ge=8, le=8192)
     """Side of the square in pixels: the shorter side is scaled to it and the centre is cut out."""
     flip: bool = False
     """Mirror images left to right at random while training."""
@@ -27,15 +27,15 @@ class DataConfig(Section):
     """Split that is trained on."""
     val_split: str | None = None
     """Held-out split; null: `validation`, `val`, `valid`, `dev` or `test` if there is one, else part of train_split."""
-    val_fraction: float = Field(0.05, ge=0, lt=1)
+    val_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Share of every class that is held out of train_split where the source has no held-out split (mnist has one)."""
-    split_seed: int = Field(0, ge=0, lt=2**63)
+    split_seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed that decides which images are held out."""
     on_error: Literal["stop", "skip"] = "stop"
     """What a broken image or label does: stop, or be skipped, counted and listed in the cache's index.json."""
-    max_skipped: float = Field(0.01, ge=0, le=1)
+    max_skipped: float = Field(default=0.01, ge=0, le=1)
     """Largest share of images that on_error: skip may skip before it stops after all."""
-    max_pixels: int = Field(89_478_485, ge=64, le=89_478_485)
+    max_pixels: int = Field(default=89_478_485, ge=64, le=89_478_485)
     """Images that declare more pixels than this are refused before they are decoded."""
-    num_threads: int = Field(4, ge=1, le=256)
+    num_threads: int = Field(default=4, ge=1, le=256)
     """Threads that read and decode images."""

@@ -12,15 +12,15 @@ class LatentsConfig(Section):
 
     vae: str = "mnist"
     """A diffusers autoencoder: the embedded "mnist", a folder, or a Hub id `org/name[@revision]`."""
-    scale: float | None = Field(None, gt=0, allow_inf_nan=False)
+    scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Factor of the latents; null: the autoencoder's own scaling_factor (and latents_std)."""
-    shift: float | None = Field(None, allow_inf_nan=False)
+    shift: float | None = Field(default=None, allow_inf_nan=False)
     """Number that is subtracted before; null: the autoencoder's own shift_factor or latents_mean."""
     mean: tuple[float, ...] | None = None
     """Mean of each latent channel, instead of shift."""
     std: tuple[float, ...] | None = None
     """Standard deviation of each latent channel, instead of 1 / scale."""
-    batch_size: int = Field(32, ge=1, le=4096)
+    batch_size: int = Field(default=32, ge=1, le=4096)
     """Images that are encoded at a time."""
     storage: Literal["float32", "float16"] = "float32"
     """Precision of the cached moments."""

@@ -13,39 +13,39 @@ from dit.schema import Section
 class TrainConfig(Section):
     """Length, batch, precision and cadences of a run."""
 
-    max_steps: int = Field(100_000, ge=1, le=10**9)
+    max_steps: int = Field(default=100_000, ge=1, le=10**9)
     """Optimizer steps in all; a resumed run stops at the same number."""
-    batch_size: int = Field(256, ge=1, le=10**6)
+    batch_size: int = Field(default=256, ge=1, le=10**6)
     """Images per optimizer step over all processes and accumulated micro-batches."""
-    gradient_accumulation: int = Field(1, ge=1, le=10**6)
+    gradient_accumulation: int = Field(default=1, ge=1, le=10**6)
     """Micro-batches per optimizer step; batch_size must be divisible by it times the number of processes."""
     mixed_precision: Literal["fp32", "bf16", "fp16", "auto"] = "auto"
     """Precision of the network's arithmetic; fp16 needs a GPU, auto takes bf16 where it pays and else fp32."""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of initialisation, data order, noise, timesteps, label drop and latent draws."""
-    log_every: int = Field(100, ge=1)
+    log_every: int = Field(default=100, ge=1)
     """Steps between two rows of metrics.jsonl."""
-    checkpoint_every: int = Field(5_000, ge=1)
+    checkpoint_every: int = Field(default=5_000, ge=1)
     """Steps between two checkpoints; the last step always writes one."""
-    keep_checkpoints: int = Field(2, ge=2)
+    keep_checkpoints: int = Field(default=2, ge=2)
     """Newest checkpoints to keep; older ones are deleted after a newer one is complete."""
-    validate_every: int = Field(5_000, ge=0)
+    validate_every: int = Field(default=5_000, ge=0)
     """Steps between two validation losses (0: never)."""
-    validation_samples: int = Field(1_000, ge=1)
+    validation_samples: int = Field(default=1_000, ge=1)
     """Held-out images of one validation loss; fewer are used if the split holds fewer."""
-    validation_buckets: int = Field(10, ge=1, le=1_000)
+    validation_buckets: int = Field(default=10, ge=1, le=1_000)
     """Time buckets of the validation loss: sample i gets a fixed time in bucket i modulo this."""
-    preview_every: int = Field(5_000, ge=0)
+    preview_every: int = Field(default=5_000, ge=0)
     """Steps between two grids of preview samples (0: never)."""
-    preview_samples: int = Field(64, ge=1)
+    preview_samples: int = Field(default=64, ge=1)
     """Images in a preview grid, classes in turn."""
     trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ("tensorboard",)
     """Experiment trackers that receive the metrics besides metrics.jsonl."""
     on_spike: Literal["warn", "stop"] = "warn"
     """What a loss far above the recent ones does: a warning, or the end of the run."""
-    spike_sigma: float = Field(6.0, gt=0, allow_inf_nan=False)
+    spike_sigma: float = Field(default=6.0, gt=0, allow_inf_nan=False)
     """How far above the mean of the recent losses a loss is a spike, in their standard deviations."""
-    timeout: float = Field(1_800.0, gt=0, le=10**6, allow_inf_nan=False)
+    timeout: float = Field(default=1_800.0, gt=0, le=10**6, allow_inf_nan=False)
     """Seconds after which processes that wait for another one give up and name it."""
 
 
@@ -54,28 +54,28 @@ class OptimConfig(Section):
 
     name: str = "adamw"
     """Optimizer by its timm.optim name (timm.optim.list_optimizers())."""
-    lr: float = Field(1e-4, gt=0, allow_inf_nan=False)
+    lr: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
     """Peak learning rate."""
     betas: tuple[float, float] | None = (0.9, 0.999)
     """Decay rates of the first and second moment; null for an optimizer without them."""
-    eps: float | None = Field(None, gt=0, allow_inf_nan=False)
+    eps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Term added to the denominator; null leaves the optimizer's own."""
-    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Decoupled weight decay; biases and one-dimensional parameters are exempt."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly from 0 to lr."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Course of the learning rate from the end of the warm-up to max_steps."""
-    final_lr_ratio: float = Field(0.0, ge=0, le=1)
+    final_lr_ratio: float = Field(default=0.0, ge=0, le=1)
     """Last learning rate of the cosine and linear schedules, as a share of lr."""
-    max_grad_norm: float | None = Field(None, gt=0, allow_inf_nan=False)
+    max_grad_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Gradients with a larger global norm are scaled down to it; null: no clipping."""
 
 
 class EmaConfig(Section):
     """The exponential moving average of the weights, which is what samples, evaluations and exports use."""
 
-    decay: float = Field(0.9999, ge=0, lt=1)
+    decay: float = Field(default=0.9999, ge=0, lt=1)
     """Weight of the old average per optimizer step."""
     warmup: bool = False
     """Whether step n uses at most (1 + n) / (10 + n) as decay, so that short runs forget their start."""
@@ -83,7 +83,7 @@ class EmaConfig(Section):
     """Decays of further averages, tracked, validated and saved beside the first."""
     sigma_rels: tuple[Annotated[float, Field(gt=0, lt=0.28)], ...] = ()
     """Relative widths of power-function averages for `dit ema`, such as [0.05, 0.1]; none: not tracked."""
-    snapshot_every: int = Field(1_000, ge=1)
+    snapshot_every: int = Field(default=1_000, ge=1)
     """Steps between two snapshots of the power-function averages; `dit ema` combines all of them."""
     snapshot_precision: Literal["fp32", "fp16"] = "fp16"
     """Precision of the snapshots; the averages themselves are kept in float32."""

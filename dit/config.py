@@ -1,0 +1,108 @@
+"""Recipes: a YAML file, overrides of single fields, one validation."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from dit.data.config import DataConfig
+from dit.diffusion.config import FlowConfig, ProcessConfig
+from dit.errors import ConfigError, did_you_mean
+from dit.evaluation.config import EvaluationConfig
+from dit.latents.config import LatentsConfig
+from dit.models.config import ModelConfig
+from dit.models.variants import VARIANTS, resolve_arguments
+from dit.sampling.config import SamplingConfig
+from dit.schema import Section
+from dit.training.config import EmaConfig, OptimConfig, TrainConfig
+from dit.validation import describe, validate
+from dit.yaml12 import dump_yaml, read_yaml
+
+
+class Recipe(Section):
+    """Everything that decides a run."""
+
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    process: ProcessConfig = FlowConfig()
+    """The diffusion process that it learns."""
+    latents: LatentsConfig = LatentsConfig()
+    """The autoencoder whose latents it sees."""
+    data: DataConfig = DataConfig()
+    """The images and their labels."""
+    train: TrainConfig = TrainConfig()
+    """Length, batch, precision and cadences."""
+    optim: OptimConfig = OptimConfig()
+    """Optimizer and learning-rate schedule."""
+    ema: EmaConfig = EmaConfig()
+    """Average of the weights."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Solver and guidance of previews and of the evaluation; the defaults of an export."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What is measured at the end."""
+
+
+def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe, put the overrides into it and check the result.
+
+    Args:
+        path: YAML file.
+        overrides: dotted field -> value, such as {"optim.lr": 3e-4}.
+
+    Raises:
+        ConfigError: naming the file and the field, what was expected and what was found.
+    """
+    overrides = overrides or {}
+    path = Path(path)
+    if not path.exists():
+        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*.yaml")], count=1)
+        raise ConfigError(f"{path}: expected a recipe, found nothing there.{near}")
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected sections such as `model:` and `train:`, found {describe(data)}")
+    # A section whose lines are all commented out reads as null.
+    data = {key: {} if value is None else value for key, value in data.items()}
+    for key, value in overrides.items():
+        _set(data, key, value)
+    return check_recipe(data, origin=str(path), overridden=overrides)
+
+
+def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden: Collection[str] = ()) -> Recipe:
+    """Return the recipe that a nested dictionary of plain values describes; nothing is allocated or read for it.
+
+    Args:
+        data: sections and their fields.
+        origin: what an error message calls the dictionary.
+        overridden: dotted fields that a message shall call `--field`.
+
+    Raises:
+        ConfigError: naming the field, what was expected and what was found.
+    """
+    recipe = validate(Recipe, data, origin=origin, overridden=overridden)
+    arguments = recipe.model.overrides()
+    if recipe.model.input_size is None and recipe.model.name in VARIANTS:
+        # The data will decide it; with a size of one patch everything else can be checked now.
+        arguments["input_size"] = recipe.model.patch_size or VARIANTS[recipe.model.name]["patch_size"]
+    try:
+        resolve_arguments(recipe.model.name, **arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+    if recipe.model.class_dropout_prob == 0 and recipe.model.num_classes != 0 and recipe.sampling.guidance != 1:
+        raise ConfigError(
+            f"{origin}: sampling.guidance: expected 1, which is off, because model.class_dropout_prob 0 gives no null "
+            f"class; found {recipe.sampling.guidance}"
+        )
+    return recipe
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the recipe, every field written out, as YAML that `load_recipe` reads back to an equal one."""
+    return dump_yaml(recipe.model_dump(mode="json"))
+
+
+def _set(data: dict[str, Any], key: str, value: Any) -> None:
+    *sections, field = key.split(".")
+    for depth, section in enumerate(sections, start=1):
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"--{key}: {'.'.join(sections[:depth])} holds {describe(data)}, which has no fields")
+    data[field] = value
