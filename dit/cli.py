@@ -1,0 +1,163 @@
+"""The command line `dit VERB ...`: finds the verb, reads its options, turns errors into one line and an exit code.
+
+Each verb is a file in `dit/verbs` with a function `run`, whose signature and docstring are its options and help text.
+Nothing is imported here before it is needed: `dit --help` and a configuration error must not pay for torch.
+"""
+
+import contextlib
+import functools
+import inspect
+import io
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any, NoReturn
+
+from dit.errors import ConfigError, Preempted, UserError, did_you_mean
+
+VERBS = ("models",)
+_BOX = "│╭╮╰╯─ "
+
+
+def entry_point() -> NoReturn:
+    """Run the command that the process was started with, and exit with its code."""
+    sys.exit(main())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments after `dit`; those of the process by default.
+
+    Returns:
+        0: done; 1: failed; 2: wrong usage or configuration; 75: stopped by a signal with a resumable checkpoint.
+    """
+    try:
+        _run(list(sys.argv[1:] if argv is None else argv))
+    except SystemExit as stop:  # the help was printed
+        return int(stop.code or 0)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (UserError, Preempted) as error:
+        return _report(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _report("interrupted", 1)
+    except OSError as error:
+        return _report(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    return 0
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Take recipe overrides out of a command line.
+
+    Args:
+        argv: arguments, among them `--section.field VALUE` or `--section.field=VALUE`, the value in YAML.
+
+    Returns:
+        The other arguments; dotted field -> value. Of a field that is given twice the last counts.
+
+    Raises:
+        ConfigError: a value is missing or is not YAML.
+    """
+    from dit.yaml12 import parse_yaml
+
+    rest: list[str] = []
+    overrides: dict[str, Any] = {}
+    arguments = iter(argv)
+    for argument in arguments:
+        match = re.fullmatch(r"--([A-Za-z_-]\w*(?:[.-]\w+)*\.[\w.-]+)(?:=(.*))?", argument, re.DOTALL)
+        if match is None:
+            rest.append(argument)
+            continue
+        key = match[1].replace("-", "_")
+        text = match[2] if match[2] is not None else next(arguments, None)
+        if text is None or (match[2] is None and text.startswith("--")):
+            raise ConfigError(f"--{key}: expected a value, found {'the end' if text is None else text}")
+        overrides[key] = parse_yaml(text, origin=f"--{key}")
+    return rest, overrides
+
+
+def _run(argv: list[str]) -> None:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return
+    if argv[0] == "--version":
+        from dit import __version__
+
+        print(__version__)
+        return
+    verb, *argv = argv
+    if verb not in VERBS:
+        raise ConfigError(f"dit: expected one of {', '.join(VERBS)}, found {verb!r}.{did_you_mean(verb, VERBS)}")
+    run = _verb(verb).run
+    if "overrides" not in inspect.signature(run).parameters:
+        _parse(run, verb, argv)()
+        return
+    argv, overrides = split_overrides(argv)
+    call = _parse(run, verb, argv)
+    call(overrides=overrides)
+
+
+def _parse(run: Callable[..., None], verb: str, argv: list[str]) -> functools.partial:
+    """Bind a verb's options to its function. `overrides` is no option: `split_overrides` reads it."""
+    import tyro
+
+    @functools.wraps(run)
+    def bind(**options: Any) -> functools.partial:
+        return functools.partial(run, **options)
+
+    signature = inspect.signature(run)
+    options = [parameter for name, parameter in signature.parameters.items() if name != "overrides"]
+    setattr(bind, "__signature__", signature.replace(parameters=options))  # noqa: B010 - unknown to type checkers
+    markers = (tyro.conf.FlagCreatePairsOff,)
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(bind, prog=f"dit {verb}", args=argv, use_underscores=True, config=markers)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(f"dit {verb}: {_one_line(complaint.getvalue())}") from None
+
+
+def _one_line(box: str) -> str:
+    """Return what tyro says in a box of several lines: the complaint and the options that it suggests."""
+    parts: list[list[str]] = [[]]
+    for line in box.splitlines()[1:]:
+        text = line.strip(_BOX)
+        if text:
+            parts[-1].append(text)
+        else:
+            parts.append([])
+    suggestions = [
+        repr(line.split()[0]) for part in parts[1:] for line in part if "meant" in part[0] and line[0] == "-"
+    ]
+    complaint = " ".join(parts[0])
+    return f"{complaint}. Did you mean {' or '.join(suggestions[:3])}?" if suggestions else complaint
+
+
+def _verb(name: str) -> ModuleType:
+    return import_module(f"dit.verbs.{name}")
+
+
+def _help() -> str:
+    from dit import __version__
+
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {(inspect.getdoc(_verb(verb).run) or '').splitlines()[0]}" for verb in VERBS]
+    return "\n".join(
+        [f"usage: dit VERB ...    (dit-zoo {__version__})", "", *lines, "", "dit VERB --help: its options"]
+    )
+
+
+def _report(message: str, exit_code: int) -> int:
+    if os.environ.get("DIT_DEBUG") == "1":
+        traceback.print_exc()
+    print(f"dit: {' '.join(message.splitlines())}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,54 @@
+"""`dit models`: the networks that can be created by name."""
+
+import sys
+
+from tyro.conf import Positional
+
+
+def run(pattern: Positional[str] = "*") -> None:
+    """List the models that can be created by name, with their parameters and cost.
+
+    The figures are those of the published setting: latents of 32x32x4, 1000 classes, learned variance. One GMAC is a
+    thousand million multiply-accumulates of one forward pass of one image; the DiT paper calls it Gflop.
+
+    Args:
+        pattern: names to list, * and ? stand for any characters, such as 'dit_*_2'.
+    """
+    from dit.errors import ConfigError, did_you_mean
+    from dit.models.variants import VARIANTS, count_macs, count_parameters, list_models, resolve_arguments
+
+    names = list_models(pattern)
+    if not names:
+        near = did_you_mean(pattern.strip("*?"), VARIANTS)
+        raise ConfigError(
+            f"models: expected a pattern that fits a model, found {pattern!r}.{near} `dit models` lists all"
+        )
+    columns = ["model", "parameters", "GMAC", "width", "depth", "heads", "patch"]
+    rows = []
+    for name in names:
+        arguments = resolve_arguments(name)
+        shape = [str(arguments[key]) for key in ("hidden_size", "depth", "num_heads", "patch_size")]
+        rows.append([name, f"{count_parameters(arguments):,}", f"{count_macs(arguments) / 1e9:.2f}", *shape])
+    print_table(columns, rows)
+
+
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table: ruled on a terminal, otherwise one plain line a row without a header; all but the first right."""
+    if not sys.stdout.isatty():
+        widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
+        for first, *others in rows:
+            cells = [
+                first.ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)),
+            ]
+            print("  ".join(cells).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
