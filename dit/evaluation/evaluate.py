@@ -1,0 +1,251 @@
+"""Draw class-balanced samples and measure them against held-out images.
+
+The evaluation is handed a sampler and knows nothing of models. At position i it asks for class i % K; the noise of a
+sample depends on the seed and its position alone, so the samples are the same whatever the batch size. The floor, the
+distance of training images from the held-out ones, uses as many images as there are samples in the same class balance:
+the Frechet distance is biased upwards by a finite number of samples, and so the bias is the same on both sides.
+
+Shapes: B images of a batch, C channels, K classes of the model.
+"""
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dit.data.images import ImageSource
+from dit.errors import ConfigError, UserError
+from dit.evaluation.config import EvaluationConfig
+from dit.evaluation.features import FeatureExtractor
+from dit.evaluation.measure import Measurement
+from dit.evaluation.metrics import frechet_distance
+from dit.evaluation.result import Evaluation, ImageSet
+from dit.rng import Purpose, permutation
+
+
+class Sampler(Protocol):
+    """Draws samples. An integer attribute `num_calls`, where there is one, counts its network calls so far."""
+
+    def __call__(self, labels: Tensor, positions: list[int], /) -> Tensor:
+        """Draw one sample for each class in `labels` (B,) int64 at its global position: uint8 (B, C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class EvaluatedBatch:
+    """One batch of samples with the classifier's verdict, for whoever wants to keep or show them."""
+
+    images: Tensor
+    """(B, C, H, W) uint8 on the CPU."""
+    labels: Tensor
+    """(B,) int64, the model's classes that were asked for."""
+    positions: list[int]
+    """B global sample positions."""
+    is_right: Tensor | None
+    """(B,) bool, whether the classifier agrees; None where it does not know the model's classes."""
+
+
+def evaluate(
+    sampler: Sampler,
+    config: EvaluationConfig,
+    *,
+    extractor: FeatureExtractor,
+    class_names: Sequence[str],
+    reference: ImageSource,
+    training: ImageSource | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    subject: Mapping[str, Any] | None = None,
+    callback: Callable[[EvaluatedBatch], None] | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Measure class accuracy and the Frechet distance of samples.
+
+    Args:
+        sampler: draws samples for labels and positions with `config.seed`.
+        config: how many samples, in which batches, from which seed.
+        extractor: from `load_features`.
+        class_names: the model's K class names; empty for an unconditional model, whose one label is 0, the null class.
+        reference: held-out images, of the samples' resolution.
+        training: training images, for the floor; None: no floor.
+        sampling: sampling configuration, as plain values, to be recorded.
+        subject: what is evaluated (source, hash of the weights, ...), as plain values, to be recorded.
+        callback: sees every batch of samples.
+        progress: show progress bars where stderr is a terminal.
+
+    Returns:
+        The figures with what is needed to repeat them.
+
+    Raises:
+        ConfigError: the reference has fewer than two images.
+        UserError: samples of another size than the reference, or features that are not finite.
+    """
+    if len(reference) < 2:
+        raise ConfigError(f"data: expected at least 2 held-out images to evaluate against, found {len(reference)}")
+    labels = balanced_labels(config.num, len(class_names))
+    held_out = Measurement(extractor, reference.class_names)
+    reference_indices = np.arange(len(reference))
+    _measure_images(held_out, reference, reference_indices, config, title="held-out images", progress=progress)
+    samples = Measurement(extractor, class_names, size=held_out.size)
+    cost = _measure_samples(samples, sampler, labels, config, callback=callback, progress=progress)
+    floor = None
+    if training is not None and len(training) >= 2:
+        floor = Measurement(extractor, training.class_names, size=held_out.size)
+        indices = matched_indices(training, labels, class_names)
+        _measure_images(floor, training, indices, config, title="training images", progress=progress)
+    counts = torch.bincount(labels, minlength=max(1, len(class_names)))
+    accuracy = samples.accuracy
+    return Evaluation(
+        num=config.num,
+        seed=config.seed,
+        num_per_class=(int(counts.min()), int(counts.max())),
+        num_classes=len(class_names),
+        samples_sha256=samples.sha256,
+        features=extractor.name,
+        num_features=extractor.num_features,
+        features_sha256=extractor.weights_sha256,
+        frechet_distance=_distance(samples, held_out),
+        frechet_floor=None if floor is None else _distance(floor, held_out),
+        accuracy=accuracy and accuracy.overall,
+        accuracy_standard_error=accuracy and accuracy.standard_error,
+        accuracy_by_class=accuracy and {_name(extractor, index): share for index, share in accuracy.by_class.items()},
+        accuracy_reference=held_out.accuracy and held_out.accuracy.overall,
+        reference=_image_set(held_out, reference),
+        floor=None if floor is None or training is None else _image_set(floor, training),
+        num_calls=cost.num_calls,
+        seconds_per_image=cost.seconds / config.num,
+        batch_size=config.batch_size,
+        sampling=dict(sampling or {}),
+        subject=dict(subject or {}),
+        versions=package_versions(),
+        warnings=tuple(_warnings(samples, held_out, floor)),
+    )
+
+
+def balanced_labels(num: int, num_classes: int) -> Tensor:
+    """Return class i % num_classes for position i, or all zeros where there are no classes: (num,) int64."""
+    return torch.arange(num) % max(1, num_classes)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that the figures depend on, those that are installed."""
+    # The version is an attribute of the package that this module is in; importing it by name would go upwards.
+    versions = {"python": platform.python_version(), "dit": sys.modules["dit"].__version__}
+    for name in ("torch", "numpy", "pillow", "diffusers", "timm", "torch-fidelity"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def matched_indices(source: ImageSource, labels: Tensor, class_names: Sequence[str]) -> np.ndarray:
+    """Choose as many images as there are labels, with the same number of each class as far as there are enough.
+
+    Args:
+        source: images to choose from.
+        labels: (N,) int64, numbered as in `class_names`.
+        class_names: where they are not the source's, the class balance can't be matched and is the source's own.
+
+    Returns:
+        At most N ascending indices; the choice is fixed.
+    """
+    order = permutation(0, Purpose.ORDER, len(source))
+    if list(class_names) == list(source.class_names):
+        shuffled = np.asarray(source.labels)[order]
+        chosen = [order[shuffled == label][:count] for label, count in enumerate(np.bincount(labels.numpy()))]
+        order = np.concatenate(chosen)
+    return np.sort(order[: len(labels)])
+
+
+@dataclass(frozen=True)
+class _Cost:
+    seconds: float
+    num_calls: float | None
+
+
+def _measure_images(
+    measurement: Measurement,
+    source: ImageSource,
+    indices: np.ndarray,
+    config: EvaluationConfig,
+    *,
+    title: str,
+    progress: bool,
+) -> None:
+    for batch in _batches(indices, config.batch_size, title=title, progress=progress):
+        images = torch.from_numpy(np.stack([source.read(int(index)) for index in batch]))  # (B, H, W, C)
+        measurement.update(images.permute(0, 3, 1, 2), torch.from_numpy(np.asarray(source.labels)[batch]))
+
+
+def _measure_samples(
+    measurement: Measurement,
+    sampler: Sampler,
+    labels: Tensor,
+    config: EvaluationConfig,
+    *,
+    callback: Callable[[EvaluatedBatch], None] | None,
+    progress: bool,
+) -> _Cost:
+    seconds, num_batches, first_calls = 0.0, 0, getattr(sampler, "num_calls", None)
+    for batch in _batches(np.arange(len(labels)), config.batch_size, title="samples", progress=progress):
+        asked, positions = labels[batch], batch.tolist()
+        start = time.perf_counter()
+        images = sampler(asked, positions).cpu()  # (B, C, H, W); the copy waits for the device
+        seconds += time.perf_counter() - start
+        num_batches += 1
+        if len(images) != len(asked):
+            raise UserError(f"sampler: expected {len(asked)} images, found {len(images)}")
+        is_right = measurement.update(images, asked)
+        if callback is not None:
+            callback(EvaluatedBatch(images=images, labels=asked, positions=positions, is_right=is_right))
+    num_calls = None if first_calls is None else (getattr(sampler, "num_calls") - first_calls) / num_batches  # noqa: B009
+    return _Cost(seconds=seconds, num_calls=num_calls)
+
+
+def _batches(indices: np.ndarray, batch_size: int, *, title: str, progress: bool) -> Iterator[np.ndarray]:
+    # disable=None: no bar where stderr is not a terminal
+    with tqdm(total=len(indices), desc=title, unit="image", disable=None if progress else True) as bar:
+        for start in range(0, len(indices), batch_size):
+            batch = indices[start : start + batch_size]
+            yield batch
+            bar.update(len(batch))
+
+
+def _distance(one: Measurement, other: Measurement) -> float:
+    first, second = one.moments, other.moments
+    return frechet_distance(first.mean, first.covariance, second.mean, second.covariance)
+
+
+def _image_set(measurement: Measurement, source: ImageSource) -> ImageSet:
+    assert measurement.size is not None
+    return ImageSet(
+        num=measurement.count, size=measurement.size, sha256=measurement.sha256, fingerprint=source.fingerprint
+    )
+
+
+def _name(extractor: FeatureExtractor, index: int) -> str:
+    assert extractor.class_names is not None
+    return extractor.class_names[index]
+
+
+def _warnings(samples: Measurement, reference: Measurement, floor: Measurement | None) -> Iterator[str]:
+    for name, measurement in (("samples", samples), ("held-out images", reference)):
+        width = measurement.moments.num_features
+        if measurement.count <= width:
+            yield (
+                f"{measurement.count} {name} for {width} features: the covariance is singular and the Frechet distance "
+                f"far too high; use more than {width}"
+            )
+    if floor is not None and floor.count < samples.count:
+        yield (
+            f"the floor is of {floor.count} training images and the distance of {samples.count} samples: "
+            "fewer images give a higher distance"
+        )
