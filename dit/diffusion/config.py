@@ -1,11 +1,12 @@
-"""The `process` section of a recipe: which schedule, prediction and time law a network is trained with."""
+"""The `process` section of a recipe: which schedule, prediction, time law and weighting a network is trained with."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dit.schema import Section
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -13,7 +14,7 @@ class UniformTime(Section):
     """Every time is equally likely."""
 
     name: Literal["uniform"] = "uniform"
-    """Law of t: uniform or logit_normal."""
+    """Law of t: uniform, logit_normal or adaptive."""
     shift: Positive = 1.0
     """Moves times towards noise when above 1: t -> shift t / (1 + (shift - 1) t)."""
 
@@ -22,8 +23,8 @@ class LogitNormalTime(Section):
     """Middle times are likelier: t = sigmoid(mean + scale z), z ~ N(0, 1)."""
 
     name: Literal["logit_normal"] = "logit_normal"
-    """Law of t: uniform or logit_normal."""
-    mean: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Law of t: uniform, logit_normal or adaptive."""
+    mean: Finite = 0.0
     """Mean of logit(t)."""
     scale: Positive = 1.0
     """Standard deviation of logit(t)."""
@@ -31,28 +32,96 @@ class LogitNormalTime(Section):
     """Moves times towards noise when above 1: t -> shift t / (1 + (shift - 1) t)."""
 
 
-TimeLawConfig = Annotated[UniformTime | LogitNormalTime, Field(discriminator="name")]
+class AdaptiveTime(Section):
+    """Times are likelier where the measured loss is high; weights keep the expected loss that of uniform times."""
+
+    name: Literal["adaptive"] = "adaptive"
+    """Law of t: uniform, logit_normal or adaptive."""
+    num_buckets: Annotated[int, Field(ge=2, le=10_000)] = 100
+    """Buckets of the histogram over t."""
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Weight of the old second moment of a bucket at each new loss in it."""
+    uniform_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of times that are drawn uniformly, so that no bucket starves."""
+
+
+TimeLawConfig = Annotated[UniformTime | LogitNormalTime | AdaptiveTime, Field(discriminator="name")]
+
+
+class UniformWeighting(Section):
+    """The mean square error of the prediction as it is."""
+
+    name: Literal["uniform"] = "uniform"
+    """Weighting of the loss over time: uniform, min_snr, sigmoid or edm."""
+
+
+class MinSnrWeighting(Section):
+    """Error of x_0 times min(SNR, gamma): easy, nearly clean times count no more than SNR = gamma."""
+
+    name: Literal["min_snr"] = "min_snr"
+    """Weighting of the loss over time: uniform, min_snr, sigmoid or edm."""
+    gamma: Positive = 5.0
+    """Signal-to-noise ratio from which the weight no longer grows."""
+
+
+class SigmoidWeighting(Section):
+    """Error of eps times sigmoid(bias - log-SNR): noisy times count, nearly clean ones fade out."""
+
+    name: Literal["sigmoid"] = "sigmoid"
+    """Weighting of the loss over time: uniform, min_snr, sigmoid or edm."""
+    bias: Finite = 0.0
+    """Log-SNR at which the weight is one half."""
+
+
+class EdmWeighting(Section):
+    """EDM's weight: every noise level starts with the same loss, for data of the given deviation."""
+
+    name: Literal["edm"] = "edm"
+    """Weighting of the loss over time: uniform, min_snr, sigmoid or edm."""
+    sigma_data: Positive = 1.0
+    """Standard deviation of the latents."""
+
+
+WeightingConfig = Annotated[
+    UniformWeighting | MinSnrWeighting | SigmoidWeighting | EdmWeighting, Field(discriminator="name")
+]
 
 
 class FlowConfig(Section):
-    """Flow matching: continuous time, a regression on the velocity."""
+    """Continuous time; flow matching unless another schedule or prediction is named."""
 
     name: Literal["flow"] = "flow"
     """Process: flow or gaussian."""
-    schedule: Literal["linear"] = "linear"
-    """Path from data to noise; linear: x_t = (1 - t) x_0 + t eps."""
-    prediction: Literal["velocity"] = "velocity"
+    schedule: Literal["linear", "gvp", "vp_linear", "vp_cosine"] = "linear"
+    """Path from data to noise; linear: x_t = (1 - t) x_0 + t eps; gvp: trigonometric; vp_*: diffusion."""
+    prediction: Literal["velocity", "x0", "eps", "v", "score"] = "velocity"
     """What the network is trained to return."""
     time_law: TimeLawConfig = UniformTime()
     """Distribution of the training times."""
-    time_scale: Annotated[float, Field(allow_inf_nan=False)] = 1000.0
+    weighting: WeightingConfig = UniformWeighting()
+    """Weight of the squared error over time."""
+    time_scale: Finite = 1000.0
     """The network embeds time_offset + time_scale t."""
-    time_offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    time_offset: Finite = 0.0
     """The network embeds time_offset + time_scale t."""
     output_sign: Literal[1, -1] = 1
-    """-1 for networks that were trained to return the opposite of the velocity d x_t / d t."""
+    """-1 for networks that were trained to return the opposite of the prediction."""
     learn_sigma: bool = False
     """Whether the network has a second output half, which this process discards (published SiT weights do)."""
+
+    @model_validator(mode="after")
+    def _combination_makes_sense(self) -> "FlowConfig":
+        if self.prediction in ("eps", "score") and self.schedule in ("linear", "gvp", "vp_cosine"):
+            raise ValueError(
+                f"prediction {self.prediction} with schedule {self.schedule} says nothing about the data at t=1, "
+                "where alpha is 0; expected prediction velocity, v or x0, or schedule vp_linear"
+            )
+        if self.prediction == "velocity" and self.schedule in ("vp_linear", "vp_cosine"):
+            raise ValueError(
+                f"prediction velocity with schedule {self.schedule} has an infinite target at t=0, where sigma grows "
+                "like a square root; expected prediction eps, v or x0, or schedule linear or gvp"
+            )
+        return self
 
 
 class GaussianConfig(Section):
@@ -66,6 +135,10 @@ class GaussianConfig(Section):
     """Number of diffusion steps."""
     learn_sigma: bool = True
     """Whether the network predicts the variance too, trained by the variational bound."""
+    time_law: TimeLawConfig = UniformTime()
+    """Distribution of the training steps."""
+    weighting: WeightingConfig = UniformWeighting()
+    """Weight of the squared error over time; the variational bound keeps its own."""
 
 
 ProcessConfig = Annotated[FlowConfig | GaussianConfig, Field(discriminator="name")]

@@ -18,8 +18,10 @@ from torch import Tensor
 from dit.diffusion.config import GaussianConfig
 from dit.diffusion.posterior import learned_log_variance, posterior
 from dit.diffusion.prediction import PREDICTIONS, per_sample
-from dit.diffusion.process import Losses, Model, Process, mean_square
+from dit.diffusion.process import Losses, Model, Process, mean_square, weighted
 from dit.diffusion.schedule import DiscreteSchedule, cosine_betas, linear_betas
+from dit.diffusion.timesteps import Times, create_time_law
+from dit.diffusion.weighting import loss_weight
 
 
 class GaussianProcess(Process):
@@ -36,6 +38,8 @@ class GaussianProcess(Process):
         betas = {"linear": linear_betas, "cosine": cosine_betas}[config.betas](config.num_steps)
         self.schedule: DiscreteSchedule = DiscreteSchedule(betas)
         self.prediction = PREDICTIONS["eps"]
+        self.time_law = create_time_law(config.time_law)
+        self.weighting = config.weighting
         self.time_scale = float(config.num_steps)
         self.time_offset = -1.0  # the network is fed the integer step k, and t = (k + 1) / N
         self.learn_sigma = config.learn_sigma
@@ -51,16 +55,19 @@ class GaussianProcess(Process):
     def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
         """Return mse + vb, or mse alone without a learned variance; see `Process.losses`."""
         num_steps = self.schedule.num_steps
-        step = (u * num_steps).long().clamp(max=num_steps - 1)  # (B,)
+        times = self.time_law.draw(u)
+        step = (times.t * num_steps).long().clamp(max=num_steps - 1)  # (B,)
         t = self.schedule.time_of_step(step)
         x_t = self.corrupt(x_0, noise, t)
         output = model(x_t, self.model_time(t).to(x_t.device), y)
         eps, variance = self.split(output)
-        mse = mean_square(eps - noise)
+        weight = loss_weight(self.weighting, self.schedule, self.prediction, t)
+        mse = weight.to(x_0) * mean_square(eps - noise)
+        times = Times(t, times.weight)
         if variance is None:
-            return Losses(mse, t)
+            return weighted(mse, times)
         vb = self.variational_bound(torch.cat([eps.detach(), variance], dim=1), x_0, x_t, step)
-        return Losses(mse + vb, t, {"mse": mse, "vb": vb})
+        return weighted(mse + vb, times, {"mse": mse, "vb": vb})
 
     def variational_bound(self, output: Tensor, x_0: Tensor, x_t: Tensor, step: Tensor) -> Tensor:
         """Return one term of the variational bound per sample, in bits per dimension: (B,).

@@ -13,6 +13,7 @@ from torch import Tensor
 from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.diffusion.prediction import Prediction, per_sample
 from dit.diffusion.schedule import Schedule
+from dit.diffusion.timesteps import TimeLaw, Times
 
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]
 """model(x_t (B, C, H, W), t (B,) as the network embeds it, y (B,)) -> (B, C or 2C, H, W)."""
@@ -23,11 +24,13 @@ class Losses:
     """Per-sample training losses of one batch."""
 
     loss: Tensor
-    """(B,) what is minimised."""
+    """(B,) what is minimised; the importance weights of the times are in it."""
     t: Tensor
     """(B,) float64, times in (0, 1] at which the losses were taken."""
+    unweighted: Tensor
+    """(B,) the loss before the importance weights: what `TimeLaw.update` learns from."""
     terms: dict[str, Tensor] = field(default_factory=dict)
-    """Parts of the loss by name, each (B,)."""
+    """Parts of the unweighted loss by name, each (B,)."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Process(ABC):
         config: the recipe's section from which the process was made.
         schedule: alpha_t and sigma_t.
         prediction: what the first C output channels mean.
+        time_law: distribution of the training times.
         time_scale, time_offset: the network embeds time_offset + time_scale t.
         output_sign: 1, or -1 for networks that return the opposite of the prediction.
         learn_sigma: whether the network has C further output channels.
@@ -57,6 +61,7 @@ class Process(ABC):
     config: FlowConfig | GaussianConfig
     schedule: Schedule
     prediction: Prediction
+    time_law: TimeLaw
     time_scale: float
     time_offset: float
     output_sign: int = 1
@@ -94,6 +99,11 @@ class Process(ABC):
         prediction, rest = self.split(output)
         x_0, eps = self.prediction.to_data_and_noise(self.schedule, t, x_t, prediction)
         return Denoised(x_0, eps, rest)
+
+
+def weighted(loss: Tensor, times: Times, terms: dict[str, Tensor] | None = None) -> Losses:
+    """Return losses (B,) at the given times with their importance weights applied."""
+    return Losses(loss * times.weight.to(loss), times.t, loss, terms or {})
 
 
 def create_process(config: FlowConfig | GaussianConfig) -> Process:

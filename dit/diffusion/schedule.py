@@ -35,6 +35,15 @@ class Schedule(ABC):
         """Return 2 log(alpha_t / sigma_t): +inf at t=0."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
+    def time_of_log_snr(self, log_snr: Tensor) -> Tensor:
+        """Return the t in [0, 1] at which the log-SNR, which falls with t, has the given values (by bisection)."""
+        low, high = torch.zeros_like(log_snr), torch.ones_like(log_snr)
+        for _ in range(64):
+            middle = (low + high) / 2
+            is_later = self.log_snr(middle) > log_snr
+            low, high = torch.where(is_later, middle, low), torch.where(is_later, high, middle)
+        return (low + high) / 2
+
 
 @dataclass(frozen=True)
 class LinearSchedule(Schedule):
@@ -60,7 +69,101 @@ class LinearSchedule(Schedule):
         return torch.ones_like(t)
 
 
-class DiscreteSchedule(Schedule):
+@dataclass(frozen=True)
+class GvpSchedule(Schedule):
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2): the trigonometric, variance-preserving interpolant.
+
+    Source: Albergo & Vanden-Eijnden, "Building normalizing flows with stochastic interpolants", ICLR 2023; GVP in SiT.
+    """
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return cos(pi t / 2), as a sine so that it is exactly 0 at t=1."""
+        return torch.sin(math.pi / 2 * (1 - t))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return sin(pi t / 2)."""
+        return torch.sin(math.pi / 2 * t)
+
+    def d_alpha(self, t: Tensor) -> Tensor:
+        """Return -pi / 2 sin(pi t / 2)."""
+        return -math.pi / 2 * self.sigma(t)
+
+    def d_sigma(self, t: Tensor) -> Tensor:
+        """Return pi / 2 cos(pi t / 2)."""
+        return math.pi / 2 * self.alpha(t)
+
+
+class VariancePreserving(Schedule):
+    """alpha^2 + sigma^2 = 1: everything follows from log alpha^2 and its slope."""
+
+    @abstractmethod
+    def log_alpha_squared(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log alpha^2 and its derivative with respect to t."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return exp(log alpha^2 / 2)."""
+        return (0.5 * self.log_alpha_squared(t)[0]).exp()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return sqrt(1 - alpha^2)."""
+        return (-torch.expm1(self.log_alpha_squared(t)[0])).sqrt()
+
+    def d_alpha(self, t: Tensor) -> Tensor:
+        """Return alpha times half the slope of log alpha^2."""
+        value, slope = self.log_alpha_squared(t)
+        return 0.5 * slope * (0.5 * value).exp()
+
+    def d_sigma(self, t: Tensor) -> Tensor:
+        """Return -alpha d_alpha / sigma, from alpha^2 + sigma^2 = 1."""
+        return -self.alpha(t) * self.d_alpha(t) / self.sigma(t)
+
+
+@dataclass(frozen=True)
+class VpLinearSchedule(VariancePreserving):
+    """log alpha^2 = -beta_min t - (beta_max - beta_min) t^2 / 2: the continuous limit of 1000 linear betas.
+
+    Source: Song et al., "Score-based generative modeling through stochastic differential equations", ICLR 2021,
+    equation 33.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def log_alpha_squared(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log alpha^2 and its derivative, minus beta(t)."""
+        rise = self.beta_max - self.beta_min
+        return -t * (self.beta_min + 0.5 * rise * t), -(self.beta_min + rise * t)
+
+
+@dataclass(frozen=True)
+class VpCosineSchedule(VariancePreserving):
+    """alpha = cos((t + s) / (1 + s) pi / 2) / cos(s / (1 + s) pi / 2): 0 at t=1.
+
+    Source: Nichol & Dhariwal, "Improved denoising diffusion probabilistic models", 2021, equation 17.
+    """
+
+    offset: float = 0.008
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Return the cosine, as a sine so that it is exactly 0 at t=1."""
+        # 1 + offset, minus t + offset, over 1 + offset.
+        return torch.sin((1 - t) / (1 + self.offset) * math.pi / 2) / math.cos(self._angle(0.0))
+
+    def d_alpha(self, t: Tensor) -> Tensor:
+        """Return the derivative of the cosine, finite also where alpha is 0."""
+        slope = math.pi / 2 / (1 + self.offset)
+        return -slope * torch.cos((1 - t) * slope) / math.cos(self._angle(0.0))
+
+    def log_alpha_squared(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log alpha^2 and its derivative; -inf at t=1."""
+        alpha = self.alpha(t)
+        return 2 * alpha.log(), 2 * self.d_alpha(t) / alpha
+
+    def _angle(self, t: float) -> float:
+        return (t + self.offset) / (1 + self.offset) * math.pi / 2
+
+
+class DiscreteSchedule(VariancePreserving):
     """Variance-preserving schedule of N discrete steps: step k in 0..N-1 is the time t = (k + 1) / N, and t=0 is data.
 
     At the steps alpha^2 = prod(1 - beta_i, i <= k) exactly; between them log alpha^2 is the cubic Hermite interpolant
@@ -83,24 +186,7 @@ class DiscreteSchedule(Schedule):
         """Return t in (0, 1] of integer steps in 0..N-1."""
         return (step.double() + 1) / self.num_steps
 
-    def alpha(self, t: Tensor) -> Tensor:
-        """Return the square root of the interpolated cumulative product."""
-        return (0.5 * self._log_alpha_squared(t)[0]).exp()
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """Return sqrt(1 - alpha^2)."""
-        return (-torch.expm1(self._log_alpha_squared(t)[0])).sqrt()
-
-    def d_alpha(self, t: Tensor) -> Tensor:
-        """Return alpha times half the slope of log alpha^2."""
-        value, slope = self._log_alpha_squared(t)
-        return 0.5 * slope * (0.5 * value).exp()
-
-    def d_sigma(self, t: Tensor) -> Tensor:
-        """Return -alpha d_alpha / sigma, from alpha^2 + sigma^2 = 1."""
-        return -self.alpha(t) * self.d_alpha(t) / self.sigma(t)
-
-    def _log_alpha_squared(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def log_alpha_squared(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return log alpha^2 and its derivative with respect to t."""
         position = t.double() * self.num_steps
         nearest = position.round()
@@ -116,6 +202,15 @@ class DiscreteSchedule(Schedule):
         slope = m_0 + u * (2 * quadratic + 3 * u * cubic)
         # The polynomial reaches the right knot only up to rounding.
         return torch.where(u == 1, v_1, value), slope * self.num_steps
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "linear": LinearSchedule(),
+    "gvp": GvpSchedule(),
+    "vp_linear": VpLinearSchedule(),
+    "vp_cosine": VpCosineSchedule(),
+}
+"""The continuous schedules by the names that recipes use."""
 
 
 def linear_betas(num_steps: int = 1000) -> Tensor:

@@ -5,32 +5,44 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dit.diffusion.prediction import Prediction
 from dit.diffusion.process import Process
 from dit.diffusion.schedule import DiscreteSchedule, Schedule
+from dit.diffusion.timesteps import shift_time
 from dit.errors import ConfigError
 from dit.sampling.config import SamplingConfig
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Times and the schedule's values there, each (N + 1,) float64 on the CPU."""
+    """Times, and the schedule's values there: each (N + 1,) on the CPU, float64 but for `has_velocity`."""
 
     schedule: Schedule
     t: Tensor
     alpha: Tensor
     sigma: Tensor
+    has_velocity: Tensor
+    """Whether the network's output gives a finite velocity at t_k: not always where there is no noise."""
 
     @property
     def num_steps(self) -> int:
         """N, the number of solver steps."""
         return len(self.t) - 1
 
+    @property
+    def half_log_snr(self) -> Tensor:
+        """log(alpha / sigma), (N + 1,) float64: infinite at the ends."""
+        return self.alpha.log() - self.sigma.log()
 
-def grid_of_times(schedule: Schedule, times: Tensor) -> Grid:
-    """Return the grid of times (N + 1,), which must descend."""
+
+def grid_of_times(schedule: Schedule, prediction: Prediction, times: Tensor) -> Grid:
+    """Return the grid of times (N + 1,) float64: descending to sample, ascending to invert."""
     times = times.double()
-    assert (times.diff() < 0).all(), times
-    return Grid(schedule, times, schedule.alpha(times), schedule.sigma(times))
+    alpha, sigma = schedule.alpha(times), schedule.sigma(times)
+    a, b = prediction.coefficients(schedule, times)
+    d = alpha * b - sigma * a
+    has_velocity = d.isfinite() & (d != 0) & schedule.d_sigma(times).isfinite() & schedule.d_alpha(times).isfinite()
+    return Grid(schedule, times, alpha, sigma, has_velocity)
 
 
 def create_grid(process: Process, sampling: SamplingConfig) -> Grid:
@@ -39,18 +51,67 @@ def create_grid(process: Process, sampling: SamplingConfig) -> Grid:
     Raises:
         ConfigError: the process has no such grid, or none with so many steps.
     """
-    schedule, name = process.schedule, sampling.grid
+    times = _times(process, sampling)
+    return grid_of_times(process.schedule, process.prediction, torch.cat([times, times.new_zeros(1)]))
+
+
+def _times(process: Process, sampling: SamplingConfig) -> Tensor:
+    """Return the N times before the final 0."""
+    schedule, name, num = process.schedule, sampling.grid, sampling.steps
     discrete = isinstance(schedule, DiscreteSchedule)
     if name == "auto":
         name = ("respaced_ddim" if sampling.solver == "ddim" else "respaced") if discrete else "uniform"
-    if name == "uniform":
-        return grid_of_times(schedule, torch.linspace(1, 0, sampling.steps + 1, dtype=torch.float64))
+    if name in ("respaced", "respaced_ddim"):
+        return _respaced_times(schedule, name, num)
+    if name == "list":
+        return torch.tensor(sampling.times, dtype=torch.float64)
+    if name in ("log_snr", "karras"):
+        t_start = sampling.t_start or (1.0 if schedule.alpha(torch.ones((), dtype=torch.float64)) > 0 else 0.999)
+        if t_start <= sampling.t_end:
+            raise ConfigError(f"sampling.t_start: expected more than t_end {sampling.t_end}, found {t_start}")
+        ends = torch.tensor([t_start, sampling.t_end], dtype=torch.float64)
+        return (
+            log_snr_times(schedule, ends, num) if name == "log_snr" else karras_times(schedule, ends, num, sampling.rho)
+        )
+    uniform = torch.linspace(1, 0, num + 1, dtype=torch.float64)[:-1]
+    if name == "quadratic":
+        return uniform**2
+    return shift_time(uniform, sampling.shift) if name == "shifted" else uniform
+
+
+def log_snr_times(schedule: Schedule, ends: Tensor, num: int) -> Tensor:
+    """Return `num` times from ends[0] down to ends[1], equally spaced in log-SNR: (num,) float64.
+
+    Source: Lu et al., "DPM-Solver", NeurIPS 2022, section 3.4.
+    """
+    log_snr = schedule.log_snr(ends)
+    times = schedule.time_of_log_snr(torch.linspace(float(log_snr[0]), float(log_snr[1]), num, dtype=torch.float64))
+    return _pinned(times, ends)
+
+
+def karras_times(schedule: Schedule, ends: Tensor, num: int, rho: float) -> Tensor:
+    """Return `num` times from ends[0] down to ends[1], whose sigma / alpha is equally spaced in its 1/rho-th power.
+
+    Source: Karras et al., "Elucidating the design space of diffusion-based generative models", 2022, equation 5.
+    """
+    roots = (schedule.sigma(ends) / schedule.alpha(ends)) ** (1 / rho)
+    ratio = torch.linspace(float(roots[0]), float(roots[1]), num, dtype=torch.float64) ** rho
+    return _pinned(schedule.time_of_log_snr(-2 * ratio.log()), ends)
+
+
+def _pinned(times: Tensor, ends: Tensor) -> Tensor:
+    # Bisection finds the ends up to rounding; solvers compare with them exactly.
+    times[0] = ends[0]
+    if len(times) > 1:
+        times[-1] = ends[1]
+    return times
+
+
+def _respaced_times(schedule: Schedule, name: str, num: int) -> Tensor:
     if not isinstance(schedule, DiscreteSchedule):
-        raise ConfigError(f"sampling.grid: {name} needs a process of discrete steps; expected uniform")
+        raise ConfigError(f"sampling.grid: {name} needs a process of discrete steps; expected uniform or another")
     choose = respaced_ddim_steps if name == "respaced_ddim" else respaced_steps
-    steps = torch.tensor(choose(schedule.num_steps, sampling.steps)).flip(0)
-    times = torch.cat([schedule.time_of_step(steps), torch.zeros(1, dtype=torch.float64)])
-    return grid_of_times(schedule, times)
+    return schedule.time_of_step(torch.tensor(choose(schedule.num_steps, num)).flip(0))
 
 
 def respaced_steps(num_steps: int, num_kept: int) -> list[int]:

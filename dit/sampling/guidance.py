@@ -1,31 +1,99 @@
-"""Classifier-free guidance as a wrapper of a model: u + w (c - u) of its conditional and unconditional outputs.
+"""Guidance: a network's output is pushed away from that of a worse one.
 
-Source: Ho & Salimans, "Classifier-free diffusion guidance", 2022, equation 6 (with w counted from 1 as off).
+output = u + w (c - u), with c the network on the class asked for, and u either the same network on the null class
+(classifier-free guidance) or a weaker network on the same class (autoguidance). w = 1 is off.
+
+Source: Ho & Salimans, "Classifier-free diffusion guidance", 2022, equation 6 (whose w counts from 0 as off); Karras et
+al., "Guiding a diffusion model with a bad version of itself", NeurIPS 2024, equation 3.
 """
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dit.diffusion.process import Model
+from dit.sampling.config import SamplingConfig
 
 
-def guide(model: Model, *, null_class: int, scale: float, num_channels: int) -> Model:
-    """Return a model that guides the first `num_channels` output channels; the others stay the conditional ones.
+def combine(
+    conditional: Tensor, unconditional: Tensor, *, scale: float, num_channels: int, rescale: float = 0.0
+) -> Tensor:
+    """Guide the first `num_channels` channels; the others stay the conditional ones.
 
     Args:
-        model: called once with twice the batch: the labels asked for, and the null class, on the same x_t.
-        null_class: label of the unconditional branch.
-        scale: w; 1 gives the model itself, bit for bit.
-        num_channels: leading output channels that are guided; never the variance.
+        conditional: (B, C or 2C, H, W) output for the class asked for.
+        unconditional: the worse output, of the same shape.
+        scale: w.
+        num_channels: leading channels that are guided; never the variance.
+        rescale: share by which the guided channels get the conditional ones' standard deviation back.
+
+    Source: rescale: Lin et al., "Common diffusion noise schedules and sample steps are flawed", WACV 2024, equation 16.
     """
-    if scale == 1:
-        return model
+    c, u = conditional[:, :num_channels], unconditional[:, :num_channels]
+    guided = u + scale * (c - u)
+    if rescale:
+        ratio = c.std(dim=(1, 2, 3), keepdim=True) / guided.std(dim=(1, 2, 3), keepdim=True)
+        guided = guided * (rescale * ratio + 1 - rescale)
+    return torch.cat([guided, conditional[:, num_channels:]], dim=1)
 
-    def guided(x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        null = torch.full_like(y, null_class)
-        output = model(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([y, null]))
-        conditional, unconditional = output.chunk(2)
-        c, u = conditional[:, :num_channels], unconditional[:, :num_channels]
-        return torch.cat([u + scale * (c - u), conditional[:, num_channels:]], dim=1)
 
-    return guided
+@dataclass(frozen=True)
+class Guidance:
+    """A network and the worse one that guides it, as one function of x_t and the time; counts are in `num_calls`.
+
+    Attributes:
+        model: the network.
+        weaker: the network of the worse output; `model` itself for classifier-free guidance.
+        null_class: its label, or None to keep the class asked for (autoguidance).
+        sampling: scale, interval, schedule, rescale and how calls are batched.
+        num_channels: leading output channels that are guided.
+    """
+
+    model: Model
+    weaker: Model
+    null_class: int | None
+    sampling: SamplingConfig
+    num_channels: int
+
+    def scale_at(self, t: float) -> float:
+        """Return w at time t in [0, 1]; 1 where guidance does not act."""
+        sampling = self.sampling
+        if sampling.guidance_interval is not None:
+            low, high = sampling.guidance_interval
+            if not low <= t <= high:
+                return 1.0
+        return 1 + (sampling.guidance - 1) * _COURSES[sampling.guidance_schedule](1 - t, sampling.guidance_power)
+
+    def __call__(self, x_t: Tensor, t: float, model_time: Tensor, y: Tensor) -> tuple[Tensor, int]:
+        """Return the output at x_t (B, C, H, W) for labels y (B,), and the network calls per sample that it took.
+
+        Args:
+            x_t: (B, C, H, W).
+            t: the process's time, which decides the scale.
+            model_time: (B,) the time as the network embeds it.
+            y: (B,) labels.
+        """
+        scale = self.scale_at(t)
+        if scale == 1:
+            return self.model(x_t, model_time, y), 1
+        other = y if self.null_class is None else torch.full_like(y, self.null_class)
+        if self.weaker is self.model and self.sampling.guidance_calls == "one":
+            output = self.model(torch.cat([x_t, x_t]), torch.cat([model_time, model_time]), torch.cat([y, other]))
+            conditional, unconditional = output.chunk(2)
+        else:
+            conditional, unconditional = self.model(x_t, model_time, y), self.weaker(x_t, model_time, other)
+        rescale = self.sampling.guidance_rescale
+        guided = combine(conditional, unconditional, scale=scale, num_channels=self.num_channels, rescale=rescale)
+        return guided, 2
+
+
+# How far the scale has gone from 1 to w when a share s of the time has passed.
+_COURSES: dict[str, Callable[[float, float], float]] = {
+    "constant": lambda s, power: 1.0,
+    "linear": lambda s, power: s,
+    # Source: Gao et al., "MDTv2", 2023, equation 10.
+    "power_cosine": lambda s, power: (1 - math.cos(math.pi * s**power)) / 2,
+}

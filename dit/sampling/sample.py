@@ -14,11 +14,14 @@ from dit.diffusion.process import Denoised, Process
 from dit.errors import ConfigError, UserError
 from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
-from dit.sampling.grid import create_grid
-from dit.sampling.guidance import guide
+from dit.sampling.grid import Grid, create_grid
+from dit.sampling.guidance import Guidance
 from dit.sampling.solvers.ancestral import Ancestral, Ddim
-from dit.sampling.solvers.ode import euler, heun
-from dit.sampling.solvers.step import Solver
+from dit.sampling.solvers.dpm import Dpmpp2M
+from dit.sampling.solvers.ode import Dopri5, euler, heun, midpoint
+from dit.sampling.solvers.sde import EulerMaruyama
+from dit.sampling.solvers.step import NoiseOfStep, Solver
+from dit.sampling.solvers.unipc import unipc
 
 Callback = Callable[[int, float, Tensor, Tensor], None]
 """callback(k, t_k, x (B, C, H, W) at t_k, predicted x_0 (B, C, H, W)), called after each step."""
@@ -41,6 +44,12 @@ def create_solver(sampling: SamplingConfig) -> Solver:
         "ddim": Ddim(sampling.eta),
         "euler": euler,
         "heun": heun,
+        "midpoint": midpoint,
+        "dpmpp_2m": Dpmpp2M(),
+        "dpmpp_2m_sde": Dpmpp2M(stochastic=True),
+        "unipc": unipc,
+        "euler_maruyama": EulerMaruyama(sampling.diffusion, sampling.diffusion_scale),
+        "dopri5": Dopri5(sampling.tolerance),
     }
     return solvers[sampling.solver]
 
@@ -57,6 +66,7 @@ def sample(
     positions: Sequence[int] | None = None,
     noise: Tensor | None = None,
     step_noise: Tensor | None = None,
+    weaker: Any = None,
     callback: Callback | None = None,
 ) -> Sampled:
     """Draw latents from noise.
@@ -71,6 +81,7 @@ def sample(
         positions: B global sample positions, by default 0..B-1.
         noise: (B, C, H, W) start noise in place of the seed's.
         step_noise: (N, B, C, H, W) noise of the N steps in the order of use, in place of the seed's.
+        weaker: a second network of the same process for autoguidance, in place of the null class.
         callback: sees each step's state and predicted data.
 
     Raises:
@@ -79,52 +90,84 @@ def sample(
     """
     positions = range(len(y)) if positions is None else positions
     assert len(positions) == len(y), (len(positions), len(y))
-    grid = create_grid(process, sampling)
-    solver = create_solver(sampling)
-    denoise = _Denoiser(_guided(model, sampling, shape[0]), process, model, y)
-    x = normal(seed, Purpose.START_NOISE, positions, shape) if noise is None else noise
-    x = x.to(y.device, torch.float32)
-    memory = None
 
     def noise_of_step(k: int) -> Tensor:
         drawn = normal(seed, Purpose.STEP_NOISE, positions, shape, step=k) if step_noise is None else step_noise[k]
         return drawn.to(y.device, torch.float32)
 
+    grid = create_grid(process, sampling)
+    x = normal(seed, Purpose.START_NOISE, positions, shape) if noise is None else noise
+    x = x.to(y.device, torch.float32)
+    if noise is None and grid.t[0] < 1:
+        # A grid that starts below t=1 starts where data of unit variance would be.
+        x = (grid.alpha[0] ** 2 + grid.sigma[0] ** 2).sqrt().to(x) * x
+    denoiser = Denoiser(guidance_of(model, sampling, grid, shape[0], weaker), process, y)
+    x = integrate(create_solver(sampling), grid, denoiser, x, noise_of_step, callback)
+    return Sampled(x, denoiser.num_calls)
+
+
+def integrate(
+    solver: Solver, grid: Grid, denoise: "Denoiser", x: Tensor, noise: NoiseOfStep, callback: Callback | None = None
+) -> Tensor:
+    """Take a state x (B, C, H, W) at grid.t[0] to grid.t[-1] and return it.
+
+    Raises:
+        UserError: the network returned values that are not finite.
+    """
+    memory = None
     for k in range(grid.num_steps):
-        step = solver(x, k, grid, denoise, noise_of_step, memory)
+        step = solver(x, k, grid, denoise, noise, memory)
         if callback is not None:
             callback(k, float(grid.t[k]), x, step.denoised.x_0)
         x, memory = step.x, step.memory
     if not x.isfinite().all():
         raise UserError("sampling: the network returned values that are not finite; its weights are damaged")
-    return Sampled(x, denoise.num_calls * (1 if _is_unguided(model, sampling) else 2))
+    return x
 
 
-class _Denoiser:
-    """Calls the network at one time for the whole batch and reads its output; counts the calls."""
+class Denoiser:
+    """Calls the guided network at one time for the whole batch and reads its output; counts the calls per sample."""
 
-    def __init__(self, guided: Any, process: Process, model: Any, y: Tensor) -> None:
-        self.guided, self.process, self.y = guided, process, y
+    def __init__(self, guidance: Guidance, process: Process, y: Tensor) -> None:
+        self.guidance, self.process, self.y = guidance, process, y
+        model = guidance.model
         parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         self.dtype = torch.float32 if parameter is None else parameter.dtype
         self.num_calls = 0
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Denoised:
-        self.num_calls += 1
+        """Return the data and noise that the network sees in x_t (B, C, H, W) at time t () float64."""
+        t = t.cpu().double()
         model_time = self.process.model_time(t).to(x_t.device).expand(len(x_t))
-        output = self.guided(x_t.to(self.dtype), model_time, self.y)
+        output, num_calls = self.guidance(x_t.to(self.dtype), float(t), model_time, self.y)
+        self.num_calls += num_calls
         return self.process.denoise(output.to(x_t.dtype), x_t, t)
 
 
-def _guided(model: Any, sampling: SamplingConfig, num_channels: int) -> Any:
-    if _is_unguided(model, sampling):
-        return model
-    if model.null_class is None:
-        raise ConfigError("sampling.guidance: expected 1, for the model has no null class (class_dropout_prob is 0)")
+def guidance_of(model: Any, sampling: SamplingConfig, grid: Grid, num_channels: int, weaker: Any = None) -> Guidance:
+    """Return the guided network that a sampling section asks for.
+
+    Args:
+        model: the network.
+        sampling: scale, channels, interval and schedule.
+        grid: its times turn an interval of steps into one of times.
+        num_channels: C; at most so many channels are guided.
+        weaker: a second network for autoguidance.
+
+    Raises:
+        ConfigError: guidance without a null class.
+    """
+    if sampling.guidance_steps is not None:
+        first, last = sampling.guidance_steps
+        interval = [float(grid.t[last]), float(grid.t[first])]
+        sampling = sampling.model_copy(update={"guidance_interval": interval})
     channels = num_channels if sampling.guidance_channels == "all" else min(sampling.guidance_channels, num_channels)
-    return guide(model, null_class=model.null_class, scale=sampling.guidance, num_channels=channels)
-
-
-def _is_unguided(model: Any, sampling: SamplingConfig) -> bool:
-    # Without classes both branches are the null class, so any scale returns the same.
-    return sampling.guidance == 1 or getattr(model, "num_classes", None) == 0
+    if weaker is not None:
+        return Guidance(model, weaker, None, sampling, channels)
+    if getattr(model, "num_classes", None) == 0:
+        # Without classes both branches are the null class, so any scale returns the same.
+        sampling = sampling.model_copy(update={"guidance": 1.0})
+    null_class = getattr(model, "null_class", None)
+    if sampling.guidance != 1 and null_class is None:
+        raise ConfigError("sampling.guidance: expected 1, for the model has no null class (class_dropout_prob is 0)")
+    return Guidance(model, model, null_class, sampling, channels)

@@ -1,8 +1,15 @@
 import pytest
 import torch
 
-from dit.sampling.guidance import guide
+from dit.sampling.config import SamplingConfig
+from dit.sampling.guidance import Guidance
 from tests.goldens import assert_close, load_network
+
+
+def guide(model, *, null_class, scale, num_channels, **options):
+    """Return the guided network as a function of (x_t, t, y), at the process's time 0.5."""
+    guidance = Guidance(model, model, null_class, SamplingConfig(guidance=scale, **options), num_channels)
+    return lambda x, t, y: guidance(x, 0.5, t, y)[0]
 
 
 @pytest.mark.parametrize("name", ["dit_p2_sigma", "dit_p4_nosigma"])

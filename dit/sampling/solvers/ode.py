@@ -1,43 +1,84 @@
 """Solvers of the probability-flow ODE d x / d t = alpha' x_0 + sigma' eps in the schedule's own time.
 
+Where the network's output gives no velocity at the end of a step (t = 0 of most diffusion processes) the step is taken
+along the straight line to the predicted data instead, which is exact there.
+
 Source: Song et al., "Score-based generative modeling through stochastic differential equations", ICLR 2021, section
 4.3; Lipman et al., "Flow matching for generative modeling", ICLR 2023.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from dit.diffusion.process import Denoised
+from dit.diffusion.schedule import Schedule
 from dit.sampling.grid import Grid
 from dit.sampling.solvers.step import Denoise, NoiseOfStep, Step
 
 
-def euler(x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
-    """First order, one network call: x + (t_{k+1} - t_k) v(x, t_k)."""
-    denoised = denoise(x, grid.t[k])
-    return Step(x + _width(grid, k, x) * velocity(denoised, grid, grid.t[k]), denoised)
-
-
-def heun(x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
-    """Second order, two network calls: the velocities at both ends of the step are averaged.
-
-    Where the velocity is infinite at the end (t = 0 of variance-preserving schedules) the step is Euler's.
-    """
-    denoised = denoise(x, grid.t[k])
-    v = velocity(denoised, grid, grid.t[k])
-    predicted = x + _width(grid, k, x) * v
-    if not grid.schedule.d_sigma(grid.t[k + 1]).isfinite():
-        return Step(predicted, denoised)
-    v_end = velocity(denoise(predicted, grid.t[k + 1]), grid, grid.t[k + 1])
-    return Step(x + _width(grid, k, x) * (v + v_end) / 2, denoised)
-
-
-def velocity(denoised: Denoised, grid: Grid, t: Tensor) -> Tensor:
+def velocity(denoised: Denoised, schedule: Schedule, t: Tensor) -> Tensor:
     """Return d x / d t at time t () float64: (B, C, H, W)."""
-    schedule = grid.schedule
     return schedule.d_alpha(t).to(denoised.x_0) * denoised.x_0 + schedule.d_sigma(t).to(denoised.eps) * denoised.eps
 
 
-def _width(grid: Grid, k: int, x: Tensor) -> Tensor:
-    return (grid.t[k + 1] - grid.t[k]).to(x)
+def euler(x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
+    """First order, one network call: x + h v(x, t)."""
+    denoised = denoise(x, grid.t[k])
+    return Step(x + _width(grid, k).to(x) * velocity(denoised, grid.schedule, grid.t[k]), denoised)
+
+
+def heun(x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
+    """Second order, two network calls: x + h/2 (v(x, t) + v(x', t + h)), with x' from Euler's step."""
+    denoised = denoise(x, grid.t[k])
+    if not grid.has_velocity[k + 1]:
+        return Step(_to_data_and_noise_level(denoised, grid, k), denoised)
+    width = _width(grid, k).to(x)
+    v = velocity(denoised, grid.schedule, grid.t[k])
+    v_end = velocity(denoise(x + width * v, grid.t[k + 1]), grid.schedule, grid.t[k + 1])
+    return Step(x + width * (v + v_end) / 2, denoised)
+
+
+def midpoint(x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
+    """Second order, two network calls: x + h v(x + h/2 v(x, t), t + h/2)."""
+    denoised = denoise(x, grid.t[k])
+    width, middle = _width(grid, k), (grid.t[k] + grid.t[k + 1]) / 2
+    halfway = x + (width / 2).to(x) * velocity(denoised, grid.schedule, grid.t[k])
+    return Step(x + width.to(x) * velocity(denoise(halfway, middle), grid.schedule, middle), denoised)
+
+
+@dataclass(frozen=True)
+class Dopri5:
+    """Adaptive Dormand-Prince of order 5 within each step of the grid, by torchdiffeq.
+
+    Attributes:
+        tolerance: relative and absolute error that a step may make.
+    """
+
+    tolerance: float = 1e-5
+
+    def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
+        """See `dit.sampling.solvers.step.Solver`."""
+        from torchdiffeq import odeint
+
+        denoised = denoise(x, grid.t[k])
+        if not grid.has_velocity[k + 1]:
+            return Step(_to_data_and_noise_level(denoised, grid, k), denoised)
+
+        def slope(t: Tensor, x: Tensor) -> Tensor:
+            return velocity(denoise(x, t), grid.schedule, t)
+
+        ends = odeint(slope, x, grid.t[k : k + 2], rtol=self.tolerance, atol=self.tolerance, method="dopri5")
+        assert isinstance(ends, Tensor)
+        return Step(ends[-1], denoised)
+
+
+def _to_data_and_noise_level(denoised: Denoised, grid: Grid, k: int) -> Tensor:
+    """Return alpha x_0 + sigma eps at t_{k+1}."""
+    x_0, eps = denoised.x_0, denoised.eps
+    return grid.alpha[k + 1].to(x_0) * x_0 + grid.sigma[k + 1].to(eps) * eps
+
+
+def _width(grid: Grid, k: int) -> Tensor:
+    return grid.t[k + 1] - grid.t[k]
