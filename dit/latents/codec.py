@@ -1,0 +1,267 @@
+"""Images to latents and back, through any autoencoder of diffusers.
+
+An encoder gives *moments*: the mean and the log-variance of a Gaussian over z, or z itself where it is deterministic.
+A draw is z = mean + exp(log_var / 2) noise, and what a diffusion model sees is normalised per channel:
+
+    latents = (z - shift) * scale        image = decoder(latents / scale + shift)
+
+Randomness is always passed in, so that a draw depends on nothing but its noise.
+
+B images, 1 or 3 channels, H x W pixels; C latent channels, h x w positions; M moments, 2C (Gaussian) or C.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from dit.errors import ConfigError, UserError
+from dit.latents.config import LatentsConfig
+from dit.latents.vae import CONFIG_NAME, VaeFolder, find_vae, load_vae
+
+DECODED_PIXELS = 2**14  # decoded at a time: 16 images of 32 x 32, one of 128 x 128 or more
+PROBE_SIZE = 64  # pixels; the largest downscaling factor there is
+COPY_NAME = "vae"  # sub-folder for a copy of a user's autoencoder
+LOG_VAR_RANGE = (-30.0, 20.0)  # diffusers' clamp
+
+
+def load_codec(
+    config: LatentsConfig | str, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> "Codec":
+    """Load an autoencoder with its normalisation.
+
+    Args:
+        config: recipe section `latents`, or just the autoencoder: an embedded name, a folder, or a Hub id.
+        device: where to compute; the CPU by default.
+        dtype: of the autoencoder's weights and arithmetic; float32 by default. Moments and latents are float32 anyway.
+
+    Raises:
+        ConfigError: there is no such autoencoder, or its normalisation does not fit it.
+        UserError: it can't be downloaded or is damaged.
+    """
+    if isinstance(config, str):
+        config = LatentsConfig(vae=config)
+    folder = find_vae(config.vae)
+    vae = load_vae(folder, dtype or torch.float32)
+    codec = Codec(vae, folder)
+    scale, shift = _normalisation(folder.config(), config, codec.latent_channels)
+    return codec.with_normalisation(scale, shift).to(device or "cpu")
+
+
+class Codec:
+    """An autoencoder, its facts and its normalisation."""
+
+    def __init__(self, vae: nn.Module, folder: VaeFolder) -> None:
+        """Take an autoencoder and find out its sizes by encoding one small image."""
+        self.vae: Any = vae
+        self.folder = folder
+        probe = self._probe()
+        self.image_channels: int = self.vae.config.in_channels
+        self.num_moments = probe.shape[1]
+        self.latent_channels = self.num_moments // 2 if self.is_gaussian else self.num_moments
+        self.downscale = PROBE_SIZE // probe.shape[-1]
+        self.with_normalisation([1.0] * self.latent_channels, [0.0] * self.latent_channels)
+
+    def with_normalisation(self, scale: list[float], shift: list[float]) -> Self:
+        """Set the normalisation of each latent channel, and return the codec itself."""
+        for name, values in (("scale", scale), ("shift", shift)):
+            if len(values) != self.latent_channels:
+                raise ConfigError(
+                    f"latents.{name}: expected {self.latent_channels} numbers, one per channel of "
+                    f"{self.folder.source!r}, found {len(values)}"
+                )
+        self.scale = torch.tensor(scale, device=self.device).view(-1, 1, 1)  # (C, 1, 1)
+        self.shift = torch.tensor(shift, device=self.device).view(-1, 1, 1)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the autoencoder is."""
+        return next(self.vae.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the autoencoder's weights."""
+        return next(self.vae.parameters()).dtype
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the architecture and the weights."""
+        return self.folder.fingerprint()
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move to a device."""
+        self.vae.to(device)
+        self.scale, self.shift = self.scale.to(device), self.shift.to(device)
+        return self
+
+    def latent_size(self, image_size: int | tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width of the latents of an image.
+
+        Raises:
+            ConfigError: the autoencoder can't make that size.
+        """
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if height < 1 or width < 1 or height % self.downscale or width % self.downscale:
+            raise ConfigError(
+                f"data.image_size: expected a multiple of {self.downscale}, the downscaling of {self.folder.source!r}, "
+                f"found {height if height == width else (height, width)}"
+            )
+        return height // self.downscale, width // self.downscale
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images (B, channels, H, W) in [-1, 1] to moments (B, M, h, w) float32."""
+        encoded = self.vae.encode(images.to(self.device, self.dtype))
+        if self.is_gaussian:
+            return encoded.latent_dist.parameters.float()
+        return (encoded.latents if hasattr(encoded, "latents") else encoded.latent).float()
+
+    def draw(self, moments: Tensor, noise: Tensor) -> Tensor:
+        """Draw z (B, C, h, w) from moments (B, M, h, w) with standard normal noise (B, C, h, w)."""
+        if not self.is_gaussian:
+            return moments
+        mean, log_var = moments.chunk(2, dim=1)  # (B, C, h, w) each
+        return mean + (0.5 * log_var.clamp(*LOG_VAR_RANGE)).exp() * noise
+
+    def normalise(self, z: Tensor) -> Tensor:
+        """Normalise z (B, C, h, w) per channel."""
+        return (z - self.shift.to(z.device)) * self.scale.to(z.device)
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        """Undo `normalise`."""
+        return latents / self.scale.to(latents.device) + self.shift.to(latents.device)
+
+    def latents_from_moments(self, moments: Tensor, noise: Tensor) -> Tensor:
+        """Draw and normalise: (B, C, h, w)."""
+        return self.normalise(self.draw(moments, noise))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode normalised latents, always the same number of images at a time.
+
+        So memory is bounded, and an image has the same bytes in any batch: arithmetic differs in the last bits between
+        batch sizes, which is why a last slice is filled up.
+
+        Args:
+            latents: (B, C, h, w) float.
+
+        Returns:
+            (B, channels, H, W) uint8: clamp(127.5 x + 128, 0, 255) truncated.
+
+        Raises:
+            UserError: there is NaN or infinity in the decoded image.
+        """
+        num_pixels = latents.shape[-2] * latents.shape[-1] * self.downscale**2
+        slice_size = max(1, DECODED_PIXELS // num_pixels)
+        padding = -len(latents) % slice_size
+        filled = nn.functional.pad(latents.to(self.device), (0, 0) * 3 + (0, padding))  # zeros are a common latent
+        return torch.cat([self._decode_slice(part) for part in filled.split(slice_size)])[: len(latents)]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `from_description` needs, as plain values for an exported folder's config.json."""
+        return {
+            "vae": self.folder.source,
+            "revision": self.folder.revision,
+            "fingerprint": self.fingerprint,
+            "class": type(self.vae).__name__,
+            "image_channels": self.image_channels,
+            "latent_channels": self.latent_channels,
+            "downscale": self.downscale,
+            "scale": self.scale.flatten().tolist(),
+            "shift": self.shift.flatten().tolist(),
+        }
+
+    @classmethod
+    def from_description(
+        cls,
+        description: Mapping[str, Any],
+        *,
+        folder: str | Path | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """Load the codec that `describe` described.
+
+        Args:
+            description: from `describe`.
+            folder: exported folder or run; where it holds `vae/` (see `save`), that is the autoencoder.
+            device: where to compute; the CPU by default.
+            dtype: of the autoencoder's weights and arithmetic; float32 by default.
+
+        Raises:
+            ConfigError: there is no such autoencoder.
+            UserError: it is not the one that was described, or it is damaged; both fingerprints are shown.
+        """
+        found = _described_folder(description, folder)
+        codec = cls(load_vae(found, dtype or torch.float32), found)
+        if found.revision is None and codec.fingerprint != description["fingerprint"]:
+            raise UserError(
+                f"{found.path}: expected the autoencoder with fingerprint {description['fingerprint']}, found "
+                f"{codec.fingerprint}; restore the one that the model was trained with"
+            )
+        return codec.with_normalisation(description["scale"], description["shift"]).to(device or "cpu")
+
+    def save(self, folder: str | Path) -> None:
+        """Copy an autoencoder of the user's into `folder`/vae; embedded ones and those on the Hub need no copy."""
+        if self.folder.is_local:
+            self.folder.copy(Path(folder) / COPY_NAME)
+
+    @torch.no_grad()
+    def _probe(self) -> Tensor:
+        """Encode a small image."""
+        try:
+            channels = self.vae.config.in_channels
+            image = torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE, dtype=self.dtype)
+            self.is_gaussian = hasattr(self.vae.encode(image), "latent_dist")
+            moments = self.encode(image)
+        except (AttributeError, RuntimeError, ValueError, TypeError) as error:
+            problem = str(error).splitlines()[0]
+            raise ConfigError(
+                f"{self.folder.path}: expected an autoencoder of images, found another: {problem}"
+            ) from None
+        if channels not in (1, 3) or moments.ndim != 4:
+            raise ConfigError(f"{self.folder.path}: expected an autoencoder of images with 1 or 3 channels")
+        return moments
+
+    def _decode_slice(self, latents: Tensor) -> Tensor:
+        images = self.vae.decode(self.denormalise(latents).to(self.dtype)).sample.float()  # (B, channels, H, W)
+        if not images.isfinite().all():
+            raise UserError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
+        return (127.5 * images + 128).clamp(0, 255).to(torch.uint8)
+
+
+def _described_folder(description: Mapping[str, Any], folder: str | Path | None) -> VaeFolder:
+    missing = {"vae", "revision", "fingerprint", "scale", "shift"} - set(description)
+    if missing:
+        raise UserError(f"latents: expected a codec's description, found one without {', '.join(sorted(missing))}")
+    source, revision = description["vae"], description["revision"]
+    if folder is not None and (Path(folder) / COPY_NAME / CONFIG_NAME).is_file():
+        return VaeFolder(Path(folder) / COPY_NAME, source, revision=None, is_local=True)
+    return find_vae(source if revision is None else f"{source}@{revision}")
+
+
+def _normalisation(vae: Mapping[str, Any], config: LatentsConfig, num_channels: int) -> tuple[list[float], list[float]]:
+    """Return scale and shift of each channel: the recipe's, or the autoencoder's own.
+
+    An autoencoder may give `scaling_factor` and `shift_factor`, per-channel `latents_mean` and `latents_std`, or both
+    kinds: then latents are (z - mean) * scaling_factor / std, as in diffusers' pipelines.
+    """
+    factor, std = vae.get("scaling_factor"), vae.get("latents_std")
+    if config.std is not None:
+        scale = [1 / value for value in config.std]
+    elif config.scale is not None:
+        scale = [config.scale] * num_channels
+    elif factor is None and std is None:
+        raise ConfigError(
+            f"latents.scale: {config.vae!r} has neither scaling_factor nor latents_std; give scale or std"
+        )
+    else:
+        scale = [(1.0 if factor is None else factor) / value for value in std or [1.0] * num_channels]
+    own_shift = vae.get("latents_mean") or [vae.get("shift_factor") or 0.0] * num_channels
+    if config.mean is not None:
+        return scale, list(config.mean)
+    return scale, own_shift if config.shift is None else [config.shift] * num_channels

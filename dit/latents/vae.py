@@ -1,0 +1,176 @@
+"""Finding and loading a diffusers autoencoder: embedded, in a folder, or on the Hub.
+
+The class is the one that the folder's `config.json` names. Only safetensors are read, and loading is strict: diffusers
+itself would merely log that weights are missing and leave them at random.
+"""
+
+import hashlib
+import importlib
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dit.errors import ConfigError, UserError, did_you_mean
+from dit.files import new_folder, read_json, sha256
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "assets" / "vae"
+CONFIG_NAME = "config.json"
+WEIGHTS_PATTERN = "diffusion_pytorch_model*.safetensors*"  # one file, or shards with their index
+_HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
+_PATTERNS = [pattern for name in (CONFIG_NAME, WEIGHTS_PATTERN) for pattern in (name, f"vae/{name}")]
+_NORMALISATION = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+_NOT_ARCHITECTURE = (*_NORMALISATION, "_diffusers_version", "_name_or_path")
+
+
+@dataclass(frozen=True)
+class VaeFolder:
+    """A folder that holds an autoencoder."""
+
+    path: Path
+    """The folder with config.json."""
+    source: str
+    """What the user called it."""
+    revision: str | None
+    """The commit, where it came from the Hub."""
+    is_local: bool
+    """Whether it is a folder of the user's, which has to be copied into whatever is to work elsewhere."""
+
+    def config(self) -> dict[str, Any]:
+        """Read config.json.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        config = read_json(self.path / CONFIG_NAME)
+        if not isinstance(config, dict) or not isinstance(config.get("_class_name"), str):
+            raise UserError(f"{self.path / CONFIG_NAME}: expected a diffusers autoencoder with _class_name, found none")
+        return config
+
+    def weights(self) -> list[Path]:
+        """List the files with weights."""
+        return [file for file in sorted(self.path.glob(WEIGHTS_PATTERN)) if ".fp16." not in file.name]
+
+    def copy(self, target: Path) -> None:
+        """Copy configuration and weights into a new folder."""
+        with new_folder(target) as folder:
+            for file in (self.path / CONFIG_NAME, *self.weights()):
+                shutil.copyfile(file, folder / file.name)
+
+    def fingerprint(self) -> str:
+        """Hash the architecture and the weights: two autoencoders with the same hash give the same moments."""
+        architecture = {key: value for key, value in self.config().items() if key not in _NOT_ARCHITECTURE}
+        weights = {file.name: sha256(file) for file in self.weights()}
+        return hashlib.sha256(json.dumps([architecture, weights], sort_keys=True).encode()).hexdigest()
+
+
+def find_vae(source: str) -> VaeFolder:
+    """Find an autoencoder; one on the Hub is downloaded (or taken from the Hub's cache).
+
+    Args:
+        source: an embedded name, a folder (also of a whole pipeline, with the autoencoder in `vae/`), or a Hub id
+            `org/name[@revision]` of either kind.
+
+    Raises:
+        ConfigError: there is no such autoencoder.
+        UserError: the Hub can't be reached or refuses.
+    """
+    if (EMBEDDED / source / CONFIG_NAME).is_file() and Path(source).name == source:
+        return VaeFolder(EMBEDDED / source, source, revision=None, is_local=False)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return VaeFolder(_folder_with_config(path, source), source, revision=None, is_local=True)
+    match = _HUB_ID.fullmatch(source)
+    if match and not path.exists():
+        snapshot = _download(match["id"], match["revision"], source)
+        # The Hub's cache keeps a snapshot in a folder named by its commit.
+        return VaeFolder(_folder_with_config(snapshot, source), match["id"], revision=snapshot.name, is_local=False)
+    embedded = sorted(folder.name for folder in EMBEDDED.iterdir())
+    raise ConfigError(
+        f"latents.vae: expected an embedded autoencoder ({', '.join(embedded)}), a folder or a Hub id "
+        f"org/name[@revision], found {source!r}.{did_you_mean(source, embedded)}"
+    )
+
+
+def load_vae(folder: VaeFolder, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Load an autoencoder in eval mode, without gradients.
+
+    Raises:
+        ConfigError: diffusers has no such class.
+        UserError: weights are missing, of another shape, superfluous or not finite; the folder is named.
+    """
+    autoencoder_class = _autoencoder_class(folder)
+    try:
+        vae, report = autoencoder_class.from_pretrained(
+            folder.path, use_safetensors=True, torch_dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # diffusers and safetensors raise OSError, ValueError, RuntimeError, SafetensorError
+        problem = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: {problem}") from None
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report[kind]:
+            raise UserError(
+                f"{folder.path}: expected the weights of {autoencoder_class.__name__}, found {len(report[kind])} "
+                f"{kind.replace('_', ' ')}, the first {sorted(map(str, report[kind]))[0]}"
+            )
+    for name, tensor in vae.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{folder.path}: expected finite weights, found NaN or infinity in {name}")
+    return vae.eval().requires_grad_(False)
+
+
+def _autoencoder_class(folder: VaeFolder) -> Any:
+    """Import the one class of diffusers that is needed."""
+    name = folder.config()["_class_name"]
+    diffusers = importlib.import_module("diffusers")
+    known = [entry for entry in dir(diffusers) if entry.startswith("Autoencoder") or entry == "VQModel"]
+    if name not in known:
+        raise ConfigError(
+            f"{folder.path / CONFIG_NAME}: expected an autoencoder of diffusers, found _class_name {name!r}."
+            f"{did_you_mean(name, known)}"
+        )
+    return getattr(diffusers, name)
+
+
+def _folder_with_config(path: Path, source: str) -> Path:
+    is_pipeline = (path / "vae" / CONFIG_NAME).is_file()
+    for folder in (path / "vae", path) if is_pipeline else (path,):
+        if (folder / CONFIG_NAME).is_file():
+            return folder
+    raise ConfigError(
+        f"latents.vae: expected a diffusers autoencoder (config.json and diffusion_pytorch_model.safetensors), "
+        f"found no config.json in {path} ({source!r})"
+    )
+
+
+def _download(repository: str, revision: str | None, source: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(
+            snapshot_download(repository, revision=revision, allow_patterns=_PATTERNS, ignore_patterns=["*.fp16.*"])
+        )
+    except GatedRepoError:
+        problem = f"access to {repository} is gated; ask for it on its page and log in with `hf auth login`"
+    except RepositoryNotFoundError:
+        problem = f"there is no folder {source} here and no model {repository} on the Hub that you may read"
+    except RevisionNotFoundError:
+        problem = f"{repository} has no revision {revision!r}"
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError):
+        problem = f"there is no folder {source} here, and the Hub can't be reached to look for {repository}"
+    except (HfHubHTTPError, OSError) as error:
+        problem = str(error).splitlines()[0]
+    raise UserError(f"latents.vae {source!r}: {problem}")
