@@ -1,0 +1,92 @@
+"""The exported folder: what its `config.json` holds, and reading it.
+
+    config.json          the model, process, latents, sampling defaults, class names and provenance
+    model.safetensors    the EMA weights, or shards with model.safetensors.index.json
+    recipe.yaml, metrics.jsonl, eval.json, samples.png, README.md   where they are known
+
+Everything that samples, converts or publishes reads this and nothing else. Free of torch.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from dit.diffusion.config import ProcessConfig
+from dit.errors import UserError
+from dit.files import read_json, write_json
+from dit.sampling.config import SamplingConfig
+from dit.schema import Section
+from dit.validation import validate
+
+FORMAT_VERSION = 1
+CONFIG_NAME = "config.json"
+
+
+class ModelDescription(Section):
+    """The network: enough to build it again."""
+
+    name: str
+    """Variant."""
+    arguments: dict[str, Any]
+    """All arguments of the network's constructor."""
+
+
+class FolderConfig(Section):
+    """The content of `config.json`."""
+
+    format_version: int = FORMAT_VERSION
+    """Version of this layout."""
+    model: ModelDescription
+    """The network."""
+    process: ProcessConfig
+    """The process it was trained for."""
+    latents: dict[str, Any] | None
+    """What the latents are: a codec's description; null where it is not known."""
+    sampling: SamplingConfig
+    """Defaults for sampling."""
+    id2label: dict[str, str] = Field(default_factory=dict)
+    """Class id, in decimal, -> class name."""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """Where the weights come from: code version, recipe, seed, images seen, licence, base model."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 is unconditional."""
+        return self.model.arguments["num_classes"]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name of every class, its id in decimal where it has none."""
+        return [self.id2label.get(str(i), str(i)) for i in range(self.num_classes)]
+
+
+def is_exported(folder: str | Path) -> bool:
+    """Tell whether a folder holds a `config.json` of this layout."""
+    path = Path(folder) / CONFIG_NAME
+    if not path.is_file():
+        return False
+    content = read_json(path)
+    return isinstance(content, dict) and "format_version" in content
+
+
+def read_config(folder: str | Path) -> FolderConfig:
+    """Read and check an exported folder's `config.json`.
+
+    Raises:
+        UserError: naming the file and the field.
+    """
+    path = Path(folder) / CONFIG_NAME
+    content = read_json(path)
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise UserError(
+            f"{path}: expected format_version {FORMAT_VERSION}, found {version!r}; "
+            "a higher number needs a newer version of dit, none means another format: see `dit convert`"
+        )
+    return validate(FolderConfig, content, origin=str(path))
+
+
+def write_config(folder: str | Path, config: FolderConfig) -> None:
+    """Write `config.json` into a folder."""
+    write_json(Path(folder) / CONFIG_NAME, config.model_dump(mode="json"))

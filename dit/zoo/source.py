@@ -1,0 +1,76 @@
+"""Where a model's parts are: a source, as users write it, becomes a description and files on the disk.
+
+A source is a zoo name (`dit_ti_2.mnist`), a run folder, an exported folder, a `.safetensors` file of either, or a Hub
+id `org/name[@revision]`. Free of torch, so that `dit info` can say what is wrong with a source without paying for it.
+"""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from dit.checkpoint import load_newest
+from dit.errors import ConfigError, UserError
+from dit.zoo.folder import FolderConfig, is_exported, read_config
+from dit.zoo.run import describe_run, is_run
+from dit.zoo.safetensors_file import weight_files
+
+
+@dataclass(frozen=True)
+class Located:
+    """A source that was found."""
+
+    folder: Path
+    """The exported folder or the run folder."""
+    config: FolderConfig
+    """What the weights are for."""
+    weights: list[Path]
+    """The safetensors file, or all shards."""
+
+
+def locate(source: str | Path, revision: str | None = None) -> Located:
+    """Find a source's description and weights.
+
+    Args:
+        source: zoo name, folder, file or Hub id.
+        revision: branch, tag or commit of a Hub id.
+
+    Raises:
+        ConfigError: there is nothing of that name; near zoo names are suggested.
+        UserError: what is there is not a model, or is damaged.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _locate_folder(path)
+    if path.is_file():
+        return _locate_file(path)
+    raise ConfigError(f"{source}: expected a zoo name, a folder, a .safetensors file or a Hub id, found nothing")
+
+
+def _locate_folder(folder: Path) -> Located:
+    if is_exported(folder):
+        return Located(folder, read_config(folder), weight_files(folder))
+    if is_run(folder):
+        checkpoint = load_newest(folder / "checkpoints")
+        if checkpoint is None:
+            raise UserError(f"{folder / 'checkpoints'}: expected a checkpoint, found none; train longer")
+        for problem in checkpoint.passed_over:
+            warnings.warn(f"an older checkpoint is taken: {problem}", stacklevel=2)
+        return Located(folder, describe_run(folder, checkpoint), weight_files(checkpoint.path, "ema"))
+    raise UserError(
+        f"{folder}: expected an exported folder or a run folder, found neither config.json nor run.json; "
+        "other formats are read by `dit convert`"
+    )
+
+
+def _locate_file(path: Path) -> Located:
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path}: expected a .safetensors file; other formats are read by `dit convert`")
+    for folder in list(path.absolute().parents)[:3]:
+        if is_exported(folder):
+            return Located(folder, read_config(folder), [path])
+        if is_run(folder):
+            return Located(folder, describe_run(folder), [path])
+    raise UserError(
+        f"{path}: expected a file of an exported folder or of a run, found no config.json or run.json near it; "
+        "`dit convert` makes an exported folder of it"
+    )

@@ -1,0 +1,63 @@
+"""A run folder as training leaves it, with a tiny network of random weights."""
+
+import pytest
+import torch
+
+from dit import checkpoint
+from dit.config import Recipe, check_recipe, dump_recipe
+from dit.files import write_json, write_text
+from dit.models.registry import create_model
+from dit.models.variants import resolve_arguments
+
+TINY = {"input_size": 8, "hidden_size": 24, "depth": 2, "num_heads": 3, "num_classes": 10, "learn_sigma": False}
+
+
+def random_model(name="dit_ti_2", seed=0, **arguments):
+    """A network in which no parameter is left at zero, so that every one of them matters."""
+    torch.manual_seed(seed)
+    model = create_model(name, **arguments)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+def write_run(folder, *, model, ema, sampling=None, process=None, step=7, codec=None, class_names=None, **train):
+    """Write a run folder with one checkpoint."""
+    recipe: Recipe = check_recipe(
+        {
+            "model": {"name": "dit_ti_2", "class_dropout_prob": model.config["class_dropout_prob"]},
+            "process": process or {"name": "flow"},
+            "sampling": sampling or {"solver": "euler", "steps": 2, "guidance": 1.5},
+            "train": {"batch_size": 16, "seed": 3} | train,
+        }
+    )
+    write_text(folder / "recipe.yaml", dump_recipe(recipe))
+    names = class_names or [str(i) for i in range(model.config["num_classes"])]
+    write_json(
+        folder / "run.json",
+        {
+            "model_arguments": resolve_arguments("dit_ti_2", **model.config),
+            "codec": codec,
+            "id2label": {str(i): name for i, name in enumerate(names)},
+            "code_version": "0.1.0+abc",
+        },
+    )
+    write_text(folder / "metrics.jsonl", '{"step": 1, "loss": 1.0}\n{"step": 7, "loss": 0.5}\n')
+    tensors = {"model": model.state_dict(), "ema": ema.state_dict()}
+    checkpoint.save(folder / "checkpoints", step, tensors, {"step": step})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mnist_codec():
+    from dit.latents.codec import load_codec
+
+    return load_codec("mnist")
+
+
+@pytest.fixture
+def tiny_run(tmp_path, mnist_codec):
+    """A run folder, and the network whose weights are its average."""
+    model, ema = random_model(seed=1, **TINY), random_model(seed=2, **TINY)
+    return write_run(tmp_path / "run", model=model, ema=ema, codec=mnist_codec.describe()), ema
