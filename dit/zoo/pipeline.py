@@ -1,0 +1,247 @@
+"""From classes to images: a network, its process and its codec, with the sampling defaults they were exported with.
+
+    pipe = load_pipeline("dit_ti_2.mnist")
+    images = pipe([7, 3], steps=20, guidance=1.5, seed=0)
+
+The same `dit.sampling.sample.sample` serves here, in previews and in evaluations. Noise is keyed by the seed and the
+sample's position, so that an image does not depend on the batch it was made in.
+
+N images, B of them in a batch, C x H x W latents, K classes.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dit.diffusion.process import Process, create_process
+from dit.errors import ConfigError, UserError
+from dit.latents.codec import Codec
+from dit.sampling.config import SamplingConfig
+from dit.sampling.sample import Sampled, sample
+from dit.validation import validate
+from dit.zoo.folder import FolderConfig
+from dit.zoo.labels import parse_classes
+from dit.zoo.source import locate
+from dit.zoo.weights import empty_model, fill
+
+
+def load_pipeline(
+    source: str | Path,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> "Pipeline":
+    """Load everything that makes images.
+
+    Args:
+        source: zoo name, run folder, exported folder, `.safetensors` file of one of them, or Hub id.
+        revision: branch, tag or commit of a Hub id.
+        device: where to compute; the CPU by default.
+        dtype: type of the weights and of the network's arithmetic; the file's by default.
+
+    Raises:
+        ConfigError: there is no such source.
+        UserError: what is there is damaged or lacks a part.
+    """
+    located = locate(source, revision)
+    config = located.config
+    model = fill(empty_model(config.model.name, config.model.arguments), located.weights, device=device, dtype=dtype)
+    if config.latents is None:
+        raise UserError(f"{located.folder}: its config.json has no latents, so nothing can be decoded")
+    codec = Codec.from_description(config.latents, folder=located.folder, device=device)
+    return Pipeline(model, create_process(config.process), codec, config)
+
+
+@dataclass
+class Pipeline:
+    """A network that is ready to make images."""
+
+    model: nn.Module
+    """The network, in eval mode."""
+    process: Process
+    """The process it was trained for."""
+    codec: Codec
+    """Between latents and images."""
+    config: FolderConfig
+    """What was read: names, defaults, class names, provenance."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K; 0 is unconditional."""
+        return self.config.num_classes
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name of every class, by id."""
+        return self.config.class_names
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a latent."""
+        arguments = self.config.model.arguments
+        height, width = arguments["input_size"]
+        return arguments["in_channels"], height, width
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        _, height, width = self.latent_shape
+        return height * self.codec.downscale, width * self.codec.downscale
+
+    def to(self, device: str | torch.device) -> "Pipeline":
+        """Move the network and the codec."""
+        self.model.to(device)
+        self.codec.to(device)
+        return self
+
+    def __call__(
+        self,
+        classes: str | int | Iterable[str | int] | None = None,
+        *,
+        num: int | None = None,
+        seed: int = 0,
+        size: int | tuple[int, int] | None = None,
+        batch_size: int = 32,
+        **sampling: Any,
+    ) -> list[Image.Image]:
+        """Make images.
+
+        Args:
+            classes: ids or names, in turn; every class in turn by default.
+            num: how many images; one per class by default.
+            seed: of the noise, at least 0.
+            size: height and width of the images; only the size the model was made for is possible.
+            batch_size: images at a time; changes nothing but memory and speed.
+            sampling: fields of `SamplingConfig` that differ from the model's defaults: steps, solver, guidance, ...
+
+        Returns:
+            N pictures, mode L or RGB.
+
+        Raises:
+            ConfigError: an unknown class, or a value out of range; the field is named.
+            UserError: the network returned NaN or infinity.
+        """
+        self._check_size(size)
+        latents = self.sample_latents(classes, num=num, seed=seed, batch_size=batch_size, **sampling)
+        return to_pictures(self.decode(latents, batch_size=batch_size))
+
+    def labels(self, classes: str | int | Iterable[str | int] | None = None, num: int | None = None) -> Tensor:
+        """Return the label of each of N images, the classes in turn: (N,) int64.
+
+        Raises:
+            ConfigError: an unknown class, or classes asked of an unconditional model.
+        """
+        if self.num_classes == 0:
+            if classes is not None:
+                raise ConfigError(f"classes: expected none, the model is unconditional; found {classes!r}")
+            ids = [0]
+        else:
+            ids = list(range(self.num_classes)) if classes is None else parse_classes(classes, self.class_names)
+        num = _check_count("num", len(ids) if num is None else num)
+        return torch.tensor(ids).repeat(math.ceil(num / len(ids)))[:num]
+
+    def sample_latents(
+        self,
+        classes: str | int | Iterable[str | int] | None = None,
+        *,
+        num: int | None = None,
+        seed: int = 0,
+        batch_size: int = 32,
+        **sampling: Any,
+    ) -> Tensor:
+        """Make normalised latents: (N, C, H, W) float32 on the model's device; for the arguments see `__call__`."""
+        settings = self.settings(**sampling)
+        _check_count("seed", seed, lowest=0)
+        _check_count("batch_size", batch_size)
+        labels = self.labels(classes, num)
+        batches = torch.arange(len(labels)).split(batch_size)
+        return torch.cat([self.draw(labels[batch], batch.tolist(), settings, seed).latents for batch in batches])
+
+    def decode(self, latents: Tensor, *, batch_size: int = 32) -> Tensor:
+        """Decode normalised latents (N, C, H, W) to images (N, channels, height, width) uint8."""
+        return torch.cat([self.codec.decode(part) for part in latents.split(batch_size)])
+
+    def sampler(self, *, seed: int = 0, **sampling: Any) -> "PipelineSampler":
+        """Return a function from labels and sample positions to images, as the evaluation asks for.
+
+        Raises:
+            ConfigError: a value out of range; the field is named.
+        """
+        _check_count("seed", seed, lowest=0)
+        return PipelineSampler(self, self.settings(**sampling), seed)
+
+    def settings(self, **sampling: Any) -> SamplingConfig:
+        """Return the model's sampling defaults with some fields replaced.
+
+        Raises:
+            ConfigError: an unknown field or a value out of range.
+        """
+        given = {name: value for name, value in sampling.items() if value is not None}
+        return validate(SamplingConfig, self.config.sampling.model_dump() | given, origin="sampling")
+
+    def draw(self, labels: Tensor, positions: Sequence[int], settings: SamplingConfig, seed: int) -> Sampled:
+        """Sample one batch.
+
+        Args:
+            labels: (B,) int64.
+            positions: B global sample positions; with the seed they decide the noise.
+            settings: from `settings`.
+            seed: at least 0.
+        """
+        return sample(
+            self.model,
+            self.process,
+            labels.to(self.device),
+            self.latent_shape,
+            sampling=settings,
+            seed=seed,
+            positions=positions,
+        )
+
+    def _check_size(self, size: int | tuple[int, int] | None) -> None:
+        if size is None:
+            return
+        wanted = (size, size) if isinstance(size, int) else tuple(size)
+        if wanted != self.image_size:
+            height, width = self.image_size
+            raise ConfigError(
+                f"size: expected {height}x{width}, the only size that {self.config.model.name} with this codec makes, "
+                f"found {'x'.join(map(str, wanted))}"
+            )
+
+
+class PipelineSampler:
+    """Makes the images of an evaluation, and counts the network's calls."""
+
+    def __init__(self, pipeline: Pipeline, settings: SamplingConfig, seed: int) -> None:
+        self.pipeline, self.settings, self.seed = pipeline, settings, seed
+        self.num_calls = 0
+
+    def __call__(self, labels: Tensor, positions: Sequence[int], /) -> Tensor:
+        """Return images (B, channels, height, width) uint8 for labels (B,) int64 and B global sample positions."""
+        sampled = self.pipeline.draw(labels, positions, self.settings, self.seed)
+        self.num_calls += sampled.num_calls
+        return self.pipeline.decode(sampled.latents, batch_size=len(labels))
+
+
+def to_pictures(images: Tensor) -> list[Image.Image]:
+    """Turn images (N, 1 or 3, height, width) uint8 into pictures of mode L or RGB."""
+    arrays = images.permute(0, 2, 3, 1).cpu().numpy()  # (N, height, width, channels)
+    return [Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array) for array in arrays]
+
+
+def _check_count(field: str, value: Any, *, lowest: int = 1) -> int:
+    if type(value) is not int or value < lowest:
+        raise ConfigError(f"{field}: expected a whole number of at least {lowest}, found {value!r}")
+    return value
