@@ -1,0 +1,72 @@
+"""From a run to an exported folder: the EMA weights of its newest checkpoint and all that is needed to use them."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from dit.data.picture import image_grid
+from dit.errors import UserError
+from dit.files import new_folder
+from dit.latents.codec import COPY_NAME as VAE_NAME
+from dit.zoo.card import write_card
+from dit.zoo.folder import write_config
+from dit.zoo.pipeline import Pipeline, load_pipeline
+from dit.zoo.run import RECIPE_NAME, is_run
+from dit.zoo.source import locate
+from dit.zoo.weights import empty_model, fill
+
+WEIGHTS_NAME = "model.safetensors"
+SAMPLES_NAME = "samples.png"
+CARRIED_OVER = (RECIPE_NAME, "metrics.jsonl", "eval.json")
+GRID_CLASSES = 10
+GRID_COLUMNS = 8
+
+
+def export(run_folder: str | Path, out: str | Path, *, samples: bool = True) -> Path:
+    """Write the exported folder of a run; it is there whole or not at all.
+
+    Args:
+        run_folder: the run; its newest checkpoint that verifies is taken.
+        out: new or empty folder.
+        samples: whether to draw `samples.png` with the exported weights.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ConfigError: `out` is not empty.
+        UserError: the run is damaged, has no checkpoint, or its weights hold NaN or infinity.
+    """
+    run_folder, out = Path(run_folder), Path(out)
+    if not is_run(run_folder):
+        raise UserError(f"{run_folder}: expected a run folder, found no run.json in it")
+    located = locate(run_folder)
+    model = fill(empty_model(located.config.model.name, located.config.model.arguments), located.weights)
+    with new_folder(out) as folder:
+        save_file(model.state_dict(), folder / WEIGHTS_NAME, metadata={"format": "pt"})
+        write_config(folder, located.config)
+        for name in CARRIED_OVER:
+            if (run_folder / name).is_file():
+                shutil.copyfile(run_folder / name, folder / name)
+        if (run_folder / VAE_NAME).is_dir():  # a copy of the user's own autoencoder
+            shutil.copytree(run_folder / VAE_NAME, folder / VAE_NAME)
+        if samples:
+            draw_samples(load_pipeline(folder), folder / SAMPLES_NAME)
+        write_card(folder, source=str(out))
+    return out
+
+
+def draw_samples(pipeline: Pipeline, path: str | Path, *, seed: int = 0) -> None:
+    """Write a picture with a row of samples for each of up to ten classes, at the model's sampling defaults."""
+    labels = [label for label in spread(pipeline.num_classes, GRID_CLASSES) for _ in range(GRID_COLUMNS)]
+    classes, num = (labels, None) if labels else (None, GRID_COLUMNS)
+    latents = pipeline.sample_latents(classes, num=num, seed=seed)
+    image_grid(pipeline.decode(latents), columns=GRID_COLUMNS).save(path)
+
+
+def spread(num_classes: int, num: int) -> Sequence[int]:
+    """Return up to `num` class ids that are evenly spread over all."""
+    num = min(num, num_classes)
+    return [i * num_classes // num for i in range(num)]

@@ -1,0 +1,137 @@
+"""From a run folder to an exported folder that stands alone."""
+
+import json
+import stat
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dit import checkpoint
+from dit.errors import ConfigError, UserError
+from dit.zoo.export import export, spread
+from dit.zoo.folder import read_config
+from dit.zoo.pipeline import load_pipeline
+from dit.zoo.weights import load_model
+from tests.zoo.conftest import TINY, random_model, write_run
+
+
+@pytest.fixture
+def exported(tiny_run, tmp_path):
+    run, ema = tiny_run
+    return export(run, tmp_path / "out", samples=False), ema
+
+
+def test_the_folder_holds_the_average_and_what_is_needed_to_use_it(exported):
+    folder, ema = exported
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        assert torch.equal(tensor, ema.state_dict()[name])
+    config = read_config(folder)
+    assert config.model.name == "dit_ti_2"
+    assert config.model.arguments["num_heads"] == 3
+    assert (config.process.name, config.sampling.guidance) == ("flow", 1.5)
+    assert config.latents["vae"] == "mnist"
+    assert config.class_names == [str(i) for i in range(10)]
+    assert config.provenance == {
+        "code_version": "0.1.0+abc",
+        "recipe": "recipe.yaml",
+        "seed": 3,
+        "data": "mnist",
+        "steps": 7,
+        "images_seen": 112,
+    }
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "model.safetensors", "recipe.yaml", "metrics.jsonl", "README.md",
+    }  # fmt: skip
+
+
+def test_files_can_be_read_by_others(exported):
+    folder, _ = exported
+    assert all(path.stat().st_mode & stat.S_IROTH for path in folder.iterdir())
+
+
+def test_every_source_of_the_same_weights_gives_the_same_images(tiny_run, exported):
+    run, _ = tiny_run
+    folder, _ = exported
+    sources = [run, folder, folder / "model.safetensors", run / "checkpoints" / "step-00000007" / "ema.safetensors"]
+    latents = [load_pipeline(source).sample_latents([1, 2], seed=5) for source in sources]
+    assert all(torch.equal(latents[0], other) for other in latents[1:])
+    raw = load_pipeline(run / "checkpoints" / "step-00000007" / "model.safetensors").sample_latents([1, 2], seed=5)
+    assert not torch.equal(raw, latents[0])
+
+
+def test_samples_are_drawn_with_the_exported_weights(tiny_run, tmp_path):
+    from PIL import Image
+
+    run, _ = tiny_run
+    folder = export(run, tmp_path / "out")
+    with Image.open(folder / "samples.png") as picture:
+        assert picture.mode == "L"
+        assert picture.height > picture.width  # ten rows of eight
+
+
+def test_the_newest_whole_checkpoint_is_taken(tiny_run, tmp_path):
+    run, ema = tiny_run
+    newer = random_model(seed=5, **TINY)
+    checkpoint.save(run / "checkpoints", 9, {"model": newer.state_dict(), "ema": newer.state_dict()}, {})
+    with open(run / "checkpoints" / "step-00000009" / "ema.safetensors", "r+b") as file:
+        file.truncate(100)
+    with pytest.warns(UserWarning, match=r"step-00000009.ema\.safetensors: expected \d+ bytes"):
+        model = load_model(run)
+    assert torch.equal(model.pos_embed, ema.pos_embed)
+    assert torch.equal(model.final_layer.linear.weight, ema.final_layer.linear.weight)
+
+
+def test_a_copy_of_a_users_autoencoder_goes_along(tiny_run, tmp_path):
+    run, _ = tiny_run
+    (run / "vae").mkdir()
+    (run / "vae" / "config.json").write_text("{}")
+    assert (export(run, tmp_path / "out", samples=False) / "vae" / "config.json").read_text() == "{}"
+
+
+def test_k8_an_output_folder_that_is_not_empty_is_refused(tiny_run, tmp_path):
+    run, _ = tiny_run
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("x")
+    with pytest.raises(ConfigError, match="expected a new or empty folder"):
+        export(run, tmp_path / "out")
+    assert (tmp_path / "out" / "precious").read_text() == "x"
+
+
+def test_weights_with_nan_are_not_exported_and_leave_nothing(tmp_path, mnist_codec):
+    model = random_model(**TINY)
+    ema = random_model(**TINY)
+    with torch.no_grad():
+        ema.final_layer.linear.weight[0, 0] = torch.nan
+    run = write_run(tmp_path / "run", model=model, ema=ema, codec=mnist_codec.describe())
+    with pytest.raises(UserError, match=r"NaN or infinity: final_layer\.linear\.weight"):
+        export(run, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"expected a run folder, found no run\.json"):
+        export(tmp_path, tmp_path / "out")
+
+
+def test_a_run_without_a_checkpoint_is_refused(tiny_run, tmp_path):
+    import shutil
+
+    run, _ = tiny_run
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UserError, match="expected a checkpoint, found none"):
+        export(run, tmp_path / "out")
+
+
+def test_damaged_facts_are_named(tiny_run, tmp_path):
+    run, _ = tiny_run
+    facts = json.loads((run / "run.json").read_text())
+    del facts["id2label"]
+    (run / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=r"run\.json: id2label: expected a value, found none"):
+        export(run, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("num_classes", "expected"), [(0, []), (3, [0, 1, 2]), (1000, list(range(0, 1000, 100)))])
+def test_classes_of_the_picture_are_spread_over_all(num_classes, expected):
+    assert spread(num_classes, 10) == expected
