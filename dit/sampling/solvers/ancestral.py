@@ -64,7 +64,8 @@ class Ddim:
     def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
         """See `dit.sampling.solvers.step.Solver`."""
         denoised = denoise(x, grid.t[k])
-        variance = self.eta**2 * posterior_of_step(grid, k).variance
+        # Without noise nothing is asked of the posterior, so that the step also goes from less to more noise.
+        variance = self.eta**2 * posterior_of_step(grid, k).variance if self.eta else torch.zeros(())
         kept = torch.sqrt((grid.sigma[k + 1] ** 2 - variance).clamp(min=0))
         x = grid.alpha[k + 1].to(x) * denoised.x_0 + kept.to(x) * denoised.eps
         if variance > 0:

@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from dit.diffusion.config import FlowConfig, GaussianConfig
+from dit.diffusion.process import create_process
+from dit.errors import ConfigError
+from dit.rng import Purpose, normal
+from dit.sampling.config import SamplingConfig
+from dit.sampling.interpolation import ClassMixture, slerp
+from dit.sampling.inversion import invert
+from dit.sampling.sample import sample
+from tests.goldens import load_network
+
+SHAPE = (4, 8, 8)
+Y = torch.tensor([0, 3])
+
+
+def gaussian_data_network(deviation, process):
+    """The optimal network for data N(0, deviation^2): see the proofs."""
+
+    def model(x, t, y):
+        time = (t.double() - process.time_offset) / process.time_scale
+        alpha, sigma = (f(time)[:, None, None, None] for f in (process.schedule.alpha, process.schedule.sigma))
+        variance = alpha**2 * deviation**2 + sigma**2
+        x_0, eps = alpha * deviation**2 / variance * x, sigma / variance * x
+        return process.prediction.from_data_and_noise(process.schedule, time, x_0, eps).to(x.dtype)
+
+    return model
+
+
+@pytest.mark.parametrize(
+    ("process", "solver", "tolerance"),
+    [
+        (create_process(FlowConfig()), "heun", 2e-3),
+        (create_process(FlowConfig()), "euler", 5e-2),
+        (create_process(GaussianConfig(learn_sigma=False)), "ddim", 5e-2),
+    ],
+    ids=["flow-heun", "flow-euler", "gaussian-ddim"],
+)
+def test_inversion_of_gaussian_data_standardises_it_and_comes_back(process, solver, tolerance):
+    """The ODE's map between N(0, s^2) and N(0, 1) is a division by s."""
+    model, latents = gaussian_data_network(0.5, process), 0.5 * torch.randn(2, *SHAPE)
+    sampling = SamplingConfig(solver=solver, steps=100)
+    inverted = invert(model, process, Y, latents, sampling=sampling)
+    torch.testing.assert_close(inverted.latents, latents / 0.5, rtol=tolerance, atol=tolerance)
+    back = sample(model, process, Y, SHAPE, sampling=sampling, noise=inverted.latents).latents
+    torch.testing.assert_close(back, latents, rtol=tolerance, atol=tolerance)
+
+
+def test_inversion_of_a_networks_own_sample_finds_its_noise():
+    network, process = load_network("sit_linear_velocity")[0], create_process(FlowConfig(learn_sigma=True))
+    sampling = SamplingConfig(solver="heun", steps=64)
+    noise = normal(0, Purpose.START_NOISE, range(2), SHAPE)
+    latents = sample(network, process, Y, SHAPE, sampling=sampling, noise=noise).latents
+    found = invert(network, process, Y, latents, sampling=sampling).latents
+    assert (found - noise).square().mean().sqrt() < 0.02
+
+
+@pytest.mark.parametrize("options", [{"solver": "ddpm"}, {"solver": "dpmpp_2m"}, {"solver": "ddim", "eta": 0.5}])
+def test_solvers_that_cannot_go_back_are_refused(options):
+    sampling = SamplingConfig(steps=5, **options)
+    with pytest.raises(ConfigError, match="inversion needs one of ddim"):
+        invert(None, create_process(GaussianConfig()), Y, torch.zeros(2, *SHAPE), sampling=sampling)
+
+
+def test_slerp_keeps_the_norm_and_meets_both_ends():
+    a, b = torch.nn.functional.normalize(torch.randn(2, 3, 64), dim=-1)
+    torch.testing.assert_close(slerp(a, b, 0.0), a)
+    torch.testing.assert_close(slerp(a, b, 1.0), b)
+    middle = slerp(a, b, 0.5)
+    torch.testing.assert_close(middle.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close((middle * a).sum(1), (middle * b).sum(1))
+    assert torch.equal(slerp(a, a, 0.3), a)
+
+
+def test_a_class_mixture_is_each_class_at_its_ends_and_leaves_the_null_class_alone():
+    def model(x, t, y):
+        return y[:, None, None, None].float().expand(-1, 1, 1, 1)
+
+    x, t, y = torch.zeros(3, 1, 1, 1), torch.zeros(3), torch.tensor([1, 1, 1])
+    mixture = ClassMixture(model, torch.tensor([5, 5, 5]), torch.tensor([0.0, 0.5, 1.0]), null_class=9)
+    assert mixture(x, t, y).flatten().tolist() == [1, 3, 5]
+    doubled = mixture(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, 9)]))
+    assert doubled.flatten().tolist() == [1, 3, 5, 9, 9, 9]
