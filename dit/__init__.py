@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dit.models.registry import create_model, list_models
+    from dit.models.registry import create_model
+    from dit.models.variants import list_models
     from dit.zoo.pipeline import Pipeline, load_pipeline
     from dit.zoo.weights import load_model
 
@@ -17,7 +18,7 @@ __all__ = ["Pipeline", "create_model", "list_models", "load_model", "load_pipeli
 _HOMES = {
     "Pipeline": "dit.zoo.pipeline",
     "create_model": "dit.models.registry",
-    "list_models": "dit.models.registry",
+    "list_models": "dit.models.variants",
     "load_model": "dit.zoo.weights",
     "load_pipeline": "dit.zoo.pipeline",
 }

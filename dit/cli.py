@@ -19,8 +19,7 @@ from typing import Any, NoReturn
 
 from dit.errors import ConfigError, Preempted, UserError, did_you_mean
 
-VERBS = ("models",)
-_BOX = "│╭╮╰╯─ "
+VERBS = ("models", "info", "train", "encode", "sample", "evaluate", "export")
 
 
 def entry_point() -> NoReturn:
@@ -100,7 +99,13 @@ def _run(argv: list[str]) -> None:
         _parse(run, verb, argv)()
         return
     argv, overrides = split_overrides(argv)
-    call = _parse(run, verb, argv)
+    try:
+        call = _parse(run, verb, argv)
+    except SystemExit:  # the help was printed; the fields of the recipe belong to it
+        from dit.verbs.recipe_help import recipe_help
+
+        print(recipe_help(next((argument for argument in argv if argument.endswith((".yaml", ".yml"))), None)))
+        raise
     call(overrides=overrides)
 
 
@@ -127,19 +132,13 @@ def _parse(run: Callable[..., None], verb: str, argv: list[str]) -> functools.pa
 
 
 def _one_line(box: str) -> str:
-    """Return what tyro says in a box of several lines: the complaint and the options that it suggests."""
-    parts: list[list[str]] = [[]]
-    for line in box.splitlines()[1:]:
-        text = line.strip(_BOX)
-        if text:
-            parts[-1].append(text)
-        else:
-            parts.append([])
-    suggestions = [
-        repr(line.split()[0]) for part in parts[1:] for line in part if "meant" in part[0] and line[0] == "-"
-    ]
-    complaint = " ".join(parts[0])
-    return f"{complaint}. Did you mean {' or '.join(suggestions[:3])}?" if suggestions else complaint
+    """Return what tyro says in a box: below the title the complaint, then other parts between rules."""
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
+    complaint, *others = [part for part in re.split("[-─]{3,}", "\n".join(lines)) if part.strip()]
+    meant = [part for part in others if "meant" in part]
+    options = re.findall(r"^--\w+", "\n".join(meant), flags=re.MULTILINE)
+    near = f". Did you mean {' or '.join(options[:3])}?" if options else ""
+    return " ".join(complaint.split()) + near
 
 
 def _verb(name: str) -> ModuleType:

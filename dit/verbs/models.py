@@ -1,11 +1,12 @@
 """`dit models`: the networks that can be created by name."""
 
 import sys
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 
-def run(pattern: Positional[str] = "*") -> None:
+def run(pattern: Annotated[str, Positional, arg(metavar="PATTERN")] = "*") -> None:
     """List the models that can be created by name, with their parameters and cost.
 
     The figures are those of the published setting: latents of 32x32x4, 1000 classes, learned variance. One GMAC is a
@@ -20,9 +21,7 @@ def run(pattern: Positional[str] = "*") -> None:
     names = list_models(pattern)
     if not names:
         near = did_you_mean(pattern.strip("*?"), VARIANTS)
-        raise ConfigError(
-            f"models: expected a pattern that fits a model, found {pattern!r}.{near} `dit models` lists all"
-        )
+        raise ConfigError(f"models: no model fits {pattern!r}; `dit models` lists all.{near}")
     columns = ["model", "parameters", "GMAC", "width", "depth", "heads", "patch"]
     rows = []
     for name in names:

@@ -1,0 +1,112 @@
+"""`dit evaluate`: the quality of a model's samples, measured against held-out images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    import torch
+
+    from dit.config import Recipe
+
+REPORT = "eval.json"
+
+
+def run(
+    source: Annotated[str, Positional, arg(metavar="SOURCE")],
+    num: int | None = None,
+    features: str | None = None,
+    data: str | None = None,
+    steps: int | None = None,
+    solver: str | None = None,
+    guidance: float | None = None,
+    seed: int | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    out: Path | None = None,
+) -> None:
+    """Measure a model's samples: class accuracy and Frechet distance, beside the distance that real images reach.
+
+    What is left out comes from the recipe and the sampling defaults that the model was exported with.
+
+    Args:
+        source: run folder, exported folder, .safetensors file of either, zoo name or Hub id.
+        num: number of samples, all classes in turn.
+        features: feature extractor: mnist, inception-v3-compat or timm/MODEL.
+        data: source of the held-out images, where it is another one here than in the recipe.
+        steps: solver steps, at least 1.
+        solver: ddpm, ddim, euler or heun.
+        guidance: scale of classifier-free guidance; 1 is off.
+        seed: seed of the samples.
+        batch_size: samples at a time; it changes memory and speed, not the samples.
+        device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
+        out: where the figures are written; eval.json in the model's folder by default.
+    """
+    from dit.config import load_recipe
+    from dit.errors import ConfigError
+    from dit.verbs.sample import sampling_settings
+    from dit.zoo.run import RECIPE_NAME
+    from dit.zoo.source import locate
+
+    settings = sampling_settings(steps=steps, solver=solver, guidance=guidance)
+    folder = locate(source).folder
+    if not (folder / RECIPE_NAME).is_file():
+        raise ConfigError(f"{folder}: expected a {RECIPE_NAME}, which names the held-out images, found none")
+    given = {"num": num, "features": features, "seed": seed, "batch_size": batch_size}
+    overrides = {f"evaluation.{key}": value for key, value in given.items() if value is not None}
+    recipe = load_recipe(folder / RECIPE_NAME, overrides | ({} if data is None else {"data.source": data}))
+    if recipe.evaluation.features_for(recipe.data.source) is None:
+        raise ConfigError(
+            "--features: expected a feature extractor, for the recipe names none; see dit evaluate --help"
+        )
+
+    from dit.verbs.device import choose_device
+
+    evaluate_source(source, recipe, out=out or folder / REPORT, device=choose_device(device), **settings)
+
+
+def evaluate_source(
+    source: str | Path, recipe: "Recipe", *, out: Path, device: "torch.device", **sampling: Any
+) -> None:
+    """Draw samples from a source, measure them, write the report and print the figures.
+
+    Args:
+        source: where the model is loaded from.
+        recipe: its sections `data` and `evaluation` say what is measured and against which images.
+        out: report, in JSON; the card beside it is rendered anew where there is one.
+        device: where to compute.
+        sampling: fields of `SamplingConfig` that differ from the model's defaults.
+    """
+    from dit.data.images import open_images
+    from dit.evaluation.evaluate import evaluate
+    from dit.evaluation.features import load_features
+    from dit.evaluation.result import print_evaluation
+    from dit.files import sha256, write_json
+    from dit.zoo.card import CARD_NAME, write_card
+    from dit.zoo.folder import is_exported
+    from dit.zoo.pipeline import load_pipeline
+    from dit.zoo.source import locate
+
+    pipeline = load_pipeline(source, device=device)
+    channels = pipeline.codec.image_channels
+    config = recipe.evaluation
+    evaluation = evaluate(
+        pipeline.sampler(seed=config.seed, **sampling),
+        config,
+        extractor=load_features(config.features_for(recipe.data.source), device=device),
+        class_names=pipeline.class_names,
+        reference=open_images(recipe.data, "val", channels=channels),
+        training=open_images(recipe.data, "train", channels=channels),
+        sampling=pipeline.settings(**sampling).model_dump(mode="json"),
+        subject={
+            "source": str(source),
+            "weights_sha256": {path.name: sha256(path) for path in locate(source).weights},
+            "device": str(device),
+        },
+    )
+    write_json(out, evaluation.to_dict())
+    if is_exported(out.parent) and (out.parent / CARD_NAME).is_file():
+        write_card(out.parent)
+    print_evaluation(evaluation)
+    print(out)

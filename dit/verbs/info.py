@@ -1,0 +1,70 @@
+"""`dit info`: what a model is, without loading its weights."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from dit.zoo.folder import FolderConfig
+
+
+def run(source: Annotated[str, Positional, arg(metavar="SOURCE")]) -> None:
+    """Print a model's architecture, parameters, cost, process, autoencoder and provenance.
+
+    Args:
+        source: model name of `dit models`, run folder, exported folder, .safetensors file or Hub id.
+    """
+    from dit.models.variants import VARIANTS
+
+    facts = _variant_facts(source) if source in VARIANTS else _source_facts(source)
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        print(f"{name:<{width}}  {value}")
+
+
+def _variant_facts(name: str) -> list[tuple[str, str]]:
+    return [*_network_facts(name, {}), ("process, VAE", "none: an architecture without weights")]
+
+
+def _source_facts(source: str) -> list[tuple[str, str]]:
+    from dit.zoo.source import locate
+
+    located = locate(source)
+    config = located.config
+    rows = _network_facts(config.model.name, config.model.arguments)
+    rows.append(("process", _values(config.process.model_dump())))
+    rows.append(("VAE", _values(config.latents) if config.latents else "unknown"))
+    rows.append(("sampling defaults", _values(config.sampling.model_dump())))
+    rows.append(("classes", _classes(config)))
+    rows += [(f"provenance: {key}", str(value)) for key, value in config.provenance.items()]
+    return [*rows, *(("weights", str(path)) for path in located.weights)]
+
+
+def _network_facts(name: str, overrides: dict[str, Any]) -> list[tuple[str, str]]:
+    from dit.models.variants import count_macs, count_parameters, num_tokens, resolve_arguments
+
+    arguments = resolve_arguments(name, **overrides)
+    height, width = arguments["input_size"]
+    keys = ("hidden_size", "depth", "num_heads", "patch_size", "mlp_ratio", "learn_sigma", "class_dropout_prob")
+    return [
+        ("model", name),
+        ("architecture", _values({key: arguments[key] for key in keys})),
+        ("parameters", f"{count_parameters(arguments):,}"),
+        ("cost per call", f"{count_macs(arguments) / 1e9:.1f} GMAC"),
+        ("latent", f"{height}x{width}, {arguments['in_channels']} channels, {num_tokens(arguments)} tokens"),
+        ("num_classes", str(arguments["num_classes"])),
+    ]
+
+
+def _classes(config: "FolderConfig") -> str:
+    names = config.class_names
+    shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:10]))
+    return (shown + (f" and {len(names) - 10} more" if len(names) > 10 else "")) if names else "none: unconditional"
+
+
+def _values(mapping: dict[str, Any]) -> str:
+    parts = []
+    for key, value in mapping.items():
+        if value is not None:
+            parts.append(f"{key} ({_values(value)})" if isinstance(value, dict) else f"{key} {value}")
+    return ", ".join(parts)

@@ -1,0 +1,65 @@
+"""The fields of a recipe as help text: option, type, value and the sentence that stands under the field."""
+
+import json
+import shutil
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from dit.config import Recipe, load_recipe
+from dit.validation import dotted_fields
+
+_WORDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "true|false", NoneType: "null"}
+
+
+def recipe_help(config: str | Path | None = None) -> str:
+    """Return the help text for all fields, with the values of a recipe, or the defaults.
+
+    Raises:
+        ConfigError: the recipe can't be read.
+    """
+    recipe = (Recipe() if config is None else load_recipe(config)).model_dump(mode="json")
+    whose = "the defaults" if config is None else str(config)
+    lines = [f"fields of the recipe, --section.field VALUE; the values shown are those of {whose}:"]
+    width = min(100, shutil.get_terminal_size().columns)
+    for name, members in _by_name().items():
+        types = "|".join(dict.fromkeys(type_words(field.annotation) for field in members))
+        sentence = " ".join(dict.fromkeys(" ".join((field.description or "").split()) for field in members))
+        lines += ["", f"  --{name} {types} ({_shown(recipe, name)})"]
+        lines += textwrap.wrap(sentence, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def type_words(annotation: Any) -> str:
+    """Return a type as a help text names it: `NUMBER|null`, `[NUMBER, NUMBER]`, `constant|cosine`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_words(arguments[0])
+    if origin is Literal:
+        return "|".join(map(str, arguments))
+    if origin in (Union, UnionType):
+        return "|".join(dict.fromkeys(map(type_words, arguments)))
+    if origin in (list, tuple):
+        return "[" + ", ".join("..." if item is Ellipsis else type_words(item) for item in arguments) + "]"
+    return _WORDS[annotation]
+
+
+def _by_name() -> dict[str, list[FieldInfo]]:
+    """Gather the fields by dotted name: the choices of a union may share one."""
+    fields: dict[str, list[FieldInfo]] = {}
+    for name, field in dotted_fields(Recipe):
+        fields.setdefault(name, []).append(field)
+    return fields
+
+
+def _shown(recipe: Mapping[str, Any], name: str) -> str:
+    value: Any = recipe
+    for key in name.split("."):
+        if key not in value:
+            return f"not with this {name.rpartition('.')[0]}"
+        value = value[key]
+    return f"now: {value if isinstance(value, str) else json.dumps(value)}"

@@ -1,0 +1,131 @@
+"""`dit train`: from a recipe to a trained, exported and evaluated model."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from dit.config import Recipe
+
+EXPORT = "export"
+
+
+def run(
+    config: Annotated[Path, Positional, arg(metavar="CONFIG")],
+    output: Path | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
+    """Train a model by a recipe, export it, and evaluate the export where the recipe says how.
+
+    Any field of the recipe can be set on the command line: --section.field VALUE, the value in YAML. The run folder
+    holds the recipe with every field written out, metrics.jsonl, status.json, checkpoints/, samples/ and, at the end,
+    export/: the folder that the other commands take and that can be published.
+
+    Args:
+        config: recipe, a YAML file such as configs/dit_ti_2_mnist.yaml.
+        output: run folder, new or empty; runs/ and the recipe's name by default.
+        resume: continue the run in the output folder, or start it where there is none.
+        dry_run: print the recipe as it would be used and what it amounts to, then stop.
+        overrides: dotted field of the recipe -> value.
+    """
+    from dit.config import load_recipe
+
+    recipe = load_recipe(config, overrides)
+    output = output or Path("runs") / config.stem
+    if dry_run:
+        _print_plan(recipe, output)
+        return
+    if _is_main() and not resume:
+        _check_new(output)
+    _train(recipe, output, resume=resume)
+    if _is_main():
+        _finish(recipe, output)
+
+
+def _print_plan(recipe: "Recipe", output: Path) -> None:
+    """Print the resolved recipe and its size; the autoencoder and the data are looked at only where they decide it."""
+    from dit.config import dump_recipe
+    from dit.models.variants import count_macs, count_parameters, resolve_arguments
+    from dit.verbs.resolve import resolve
+
+    given = recipe.model
+    latent_shape = num_classes = None
+    if given.input_size is None or given.in_channels is None:
+        from dit.latents.codec import load_codec
+
+        codec = load_codec(recipe.latents)
+        latent_shape = (codec.latent_channels, *codec.latent_size(recipe.data.image_size))
+    if given.num_classes is None:
+        from dit.data.images import open_images
+
+        num_classes = len(open_images(recipe.data, "train").class_names)
+    recipe = resolve(recipe, latent_shape=latent_shape, num_classes=num_classes)
+    arguments = resolve_arguments(recipe.model.name, **recipe.model.overrides())
+    steps, batch = recipe.train.max_steps, recipe.train.batch_size
+    print(dump_recipe(recipe))
+    print(f"# parameters: {count_parameters(arguments):,}, {count_macs(arguments) / 1e9:.2f} GMAC per network call")
+    print(f"# steps: {steps:,} of {batch:,} images, {steps * batch:,} images in all")
+    print(f"# output: {output}")
+
+
+def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
+    """Encode the data where that was not done yet, build the network and train it."""
+    import torch
+
+    from dit.diffusion.process import create_process
+    from dit.latents.codec import load_codec
+    from dit.latents.encode import encode_dataset
+    from dit.models.registry import create_model
+    from dit.sampling.grid import create_grid
+    from dit.training.loop import run as train
+    from dit.training.processes import start_processes
+    from dit.verbs.resolve import resolve
+
+    process = create_process(recipe.process)
+    create_grid(process, recipe.sampling)  # a solver that does not fit is refused now and not at the first preview
+    processes = start_processes(recipe.train)
+    codec = load_codec(recipe.latents, processes.device)
+    processes.on_main(lambda: [encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val")])
+    train_set, val_set = (encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val"))
+    recipe = resolve(recipe, latent_shape=train_set.latents_shape, num_classes=train_set.num_classes)
+    torch.manual_seed(recipe.train.seed)
+    model = create_model(recipe.model.name, **recipe.model.overrides())
+    train(recipe, model, process, codec, train_set, val_set, output, resume=resume)
+
+
+def _finish(recipe: "Recipe", output: Path) -> None:
+    """Export the run and evaluate the export, which is loaded again from its folder."""
+    from dit.verbs.device import choose_device
+    from dit.verbs.evaluate import REPORT, evaluate_source
+    from dit.zoo.export import SAMPLES_NAME, export
+    from dit.zoo.folder import is_exported
+
+    folder = output / EXPORT
+    if is_exported(folder):  # of the run that was now continued; a checkpoint makes it again
+        shutil.rmtree(folder)
+    export(output, folder)
+    if recipe.evaluation.features is not None:
+        evaluate_source(folder, recipe, out=folder / REPORT, device=choose_device(None))
+    print(f"export   {folder}")
+    print(f"samples  {folder / SAMPLES_NAME}")
+
+
+def _check_new(output: Path) -> None:
+    from dit.errors import ConfigError
+
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(
+            f"{output}: expected a new or empty folder, found files there; continue that run with --resume or choose "
+            "another --output"
+        )
+
+
+def _is_main() -> bool:
+    """Tell whether this process is the one that speaks: torchrun and accelerate number them from 0."""
+    return int(os.environ.get("RANK", "0")) == 0
