@@ -1,0 +1,63 @@
+"""pyproject.toml and the README say what is true of the code."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import dit
+from tests.test_levels import imported
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+README = (ROOT / "README.md").read_text()
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "torch_fidelity": "torch-fidelity", "pydantic_core": "pydantic"}
+UNSEEN = {"tensorboard", "diffusers"}  # imported by Accelerate, through torch; imported by name
+
+
+def names(requirements):
+    return {re.match(r"[\w-]+", requirement)[0].lower() for requirement in requirements}
+
+
+def test_every_import_is_a_declared_dependency_and_the_other_way_round():
+    used = {name.split(".")[0] for path in (ROOT / "dit").rglob("*.py") for name in imported(path.read_text())}
+    used = {DISTRIBUTIONS.get(name, name).lower() for name in used - set(sys.stdlib_module_names) - {"dit"}}
+    extras = PROJECT["optional-dependencies"]
+    assert used == (names(PROJECT["dependencies"]) - UNSEEN) | names(extras["mnist"]) | names(extras["eval"])
+
+
+def test_every_requirement_has_a_lower_bound():
+    extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+    for requirement in [*PROJECT["dependencies"], *extras]:
+        assert ">=" in requirement or requirement.startswith("dit-zoo["), requirement
+
+
+def test_the_public_names_are_few_and_lazy():
+    assert len(dit.__all__) <= 10
+    assert set(dit.__all__) <= set(dir(dit))
+    for name in dit.__all__:
+        assert callable(getattr(dit, name))
+    assert dit.list_models("dit_*_8") == ["dit_s_8", "dit_b_8", "dit_l_8", "dit_xl_8"]
+
+
+def test_the_readme_names_what_is_there():
+    for path in re.findall(r"(?:configs|tools|tests)/[\w.]+\.(?:yaml|py)", README):
+        assert (ROOT / path).is_file(), path
+    for verb in re.findall(r"(?<=[\s`/])dit ([a-z]+)(?= )", README):
+        assert (ROOT / "dit" / "verbs" / f"{verb}.py").is_file(), verb
+    for extra in re.findall(r"'\.\[(\w+)\]'", README):
+        assert extra in PROJECT["optional-dependencies"]
+
+
+def test_the_readme_has_one_command_that_runs_the_tests_and_ci_runs_it():
+    (command,) = [line for line in README.splitlines() if "'.[test]'" in line]
+    assert command == "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/pytest"
+    assert "'.[test]'" in (ROOT / ".ci" / "run").read_text()
+    assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=False).returncode == 0
+
+
+def test_the_licence_is_the_whole_apache_licence():
+    text = (ROOT / "LICENSE").read_text()
+    assert "Version 2.0, January 2004" in text
+    assert text.rstrip().endswith("limitations under the License.")
