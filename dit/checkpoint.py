@@ -13,12 +13,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from dit.errors import UserError
 from dit.files import TEMPORARY_PREFIX, failpoint, new_folder, read_json, sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -44,7 +45,7 @@ class Checkpoint:
         """Tell whether `<name>.safetensors` is part of this checkpoint."""
         return (self.path / f"{name}.safetensors").is_file()
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
+    def tensors(self, name: str) -> "dict[str, Tensor]":
         """Read `<name>.safetensors`: every tensor by name, on the CPU.
 
         Raises:
@@ -62,7 +63,7 @@ class Checkpoint:
             raise UserError(f"{path}: expected safetensors, found {error}") from None
 
 
-def save(root: str | Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
+def save(root: str | Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor]]", state: Mapping[str, Any]) -> Path:
     """Write one checkpoint, whole or not at all.
 
     A folder of this step that is already there is kept if it verifies (the run passed this step before) and replaced
@@ -101,7 +102,7 @@ def save(root: str | Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]
 
 
 def _write_files(
-    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]
+    folder: Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor]]", state: Mapping[str, Any]
 ) -> None:
     from safetensors.torch import save_file
 
@@ -181,7 +182,9 @@ def clean(root: str | Path) -> None:
     """Remove what a killed process left half written or half deleted; only for the one process that owns the run."""
     root = Path(root)
     for path in root.glob(f"{TEMPORARY_PREFIX}*") if root.is_dir() else ():
-        if path.is_dir() and not path.is_symlink():
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        else:
             shutil.rmtree(path)
 
 

@@ -41,9 +41,9 @@ class Ema:
         decays |= {f"{PRIMARY}-{decay}": exponential(decay, warmup=config.warmup) for decay in config.further_decays}
         decays |= {f"power-{width}": power_function(width) for width in config.sigma_rels}
         self.averages = {name: Average(_frozen_copy(model), decay) for name, decay in decays.items()}
-        self._sources = _trained(model)
+        self._sources: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        self._targets = {
+        self._targets: dict[str, list[Tensor]] = {
             name: [average.network.get_parameter(key) for key in names] for name, average in self.averages.items()
         }
 
@@ -57,11 +57,16 @@ class Ema:
         """Names of the power-function averages."""
         return [name for name in self.averages if name.startswith("power-")]
 
+    def restart(self, model: nn.Module) -> None:
+        """Begin every average anew from the network's weights."""
+        for average in self.averages.values():
+            average.network.load_state_dict(model.state_dict())
+
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after optimizer step `step`, counted from 1."""
         for name, average in self.averages.items():
-            torch._foreach_lerp_(self._targets[name], self._sources, 1 - average.decay(step))
+            torch._foreach_lerp_(self._targets[name], self._sources, 1 - average.decay(step))  # pyright: ignore[reportPrivateImportUsage]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Return the state dict of one average."""
@@ -81,7 +86,3 @@ def power_function(sigma_rel: float) -> Callable[[int], float]:
 
 def _frozen_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).eval().requires_grad_(False)
-
-
-def _trained(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]

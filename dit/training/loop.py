@@ -1,0 +1,292 @@
+"""A training run from beginning to end: step, validate, preview, log, save.
+
+`run` is handed the network, the process, the codec and the data, and owns the run folder while it works.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from dit.config import Recipe
+from dit.diffusion.process import Process
+from dit.errors import Preempted, UserError
+from dit.training.health import bad_step_error, dump_bad_step, explain_out_of_memory, warn
+from dit.training.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
+from dit.training.log import Trackers, Window, append_row
+from dit.training.measures import Measures
+from dit.training.optim import create_schedule, set_learning_rate
+from dit.training.preview import Preview
+from dit.training.processes import Processes, start_processes
+from dit.training.progress import Progress
+from dit.training.run_folder import RunFolder
+from dit.training.setup import assemble, check_sizes, restore_newest, run_facts, write_facts
+from dit.training.signals import StopSignals
+from dit.training.step import Attempt
+from dit.training.trainer import Trainer
+from dit.training.validation import Validation, with_fixed_times
+
+if TYPE_CHECKING:
+    from dit.latents.codec import Codec
+    from dit.latents.dataset import LatentDataset
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run has to say."""
+
+    folder: Path
+    """The run folder."""
+    step: int
+    """Optimizer steps made."""
+    is_main: bool
+    """Whether this process is the one that writes and speaks; the others have nothing more to do."""
+
+
+def run(
+    recipe: Recipe,
+    model: nn.Module,
+    process: Process,
+    codec: "Codec",
+    train_set: "LatentDataset",
+    val_set: "LatentDataset | None",
+    output: str | Path,
+    *,
+    resume: bool = False,
+) -> RunResult:
+    """Train a network.
+
+    Args:
+        recipe: what to do, with what the data decided filled in.
+        model: the network, drawn from the recipe's seed or loaded.
+        process: what it learns.
+        codec: between latents and images.
+        train_set: training split.
+        val_set: held-out split; None or empty: no validation loss.
+        output: run folder; new or empty, unless `resume`.
+        resume: continue the run in `output` from its newest checkpoint; start it where there is none.
+
+    Raises:
+        ConfigError: the recipe can't be run here, or does not continue the run in `output`.
+        UserError: the run failed in a way that the message explains.
+        Preempted: a signal came; a checkpoint was written.
+    """
+    processes = start_processes(recipe.train)
+    check_sizes(recipe, model, processes, train_set)
+    facts = run_facts(recipe, model, processes, train_set)
+    processes.check_agreement(facts)
+    folder = RunFolder(output)
+    with ExitStack() as stack:
+        processes.on_main(lambda: stack.enter_context(folder.locked(resume=resume)))
+        signals = stack.enter_context(StopSignals())
+        heartbeat = stack.enter_context(Heartbeat(folder.heartbeats, processes.rank))
+        stack.enter_context(_failures_explained(recipe, folder, processes))
+        processes.on_main(lambda: write_facts(folder, facts, recipe, model, codec, train_set))
+        trainer = assemble(recipe, model, process, codec, train_set, processes, signals)
+        restore_newest(trainer, folder, processes)
+        _Loop(trainer, folder, processes, heartbeat, val_set).until_done()
+    return RunResult(folder.path, trainer.step, processes.is_main)
+
+
+class _Loop:
+    """The loop, and what it reports on the way."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: RunFolder,
+        processes: Processes,
+        heartbeat: Heartbeat,
+        val_set: "LatentDataset | None",
+    ) -> None:
+        recipe = trainer.recipe
+        self.trainer, self.folder, self.processes, self.heartbeat = trainer, folder, processes, heartbeat
+        self.config = recipe.train
+        self.schedule = create_schedule(trainer.stepper.optimizer, recipe.optim, max_steps=self.config.max_steps)
+        self.validation = _validation(trainer, processes, val_set)
+        self.preview = _preview(trainer, processes)
+        self.trackers = Trackers(
+            self.config.trackers if processes.is_main else (), folder.path, first_step=trainer.step
+        )
+        self.progress = Progress(self.config.max_steps, start=trainer.step, enabled=processes.is_main)
+        self.learning_rate = 0.0
+        self.is_stopping = False
+
+    def until_done(self) -> None:
+        """Train up to the last step, or until a signal or a fault."""
+        trainer = self.trainer
+        trainer.stopwatch.lap("start")
+        self.write_status("running")
+        try:
+            while trainer.step < self.config.max_steps:
+                self.make_step()
+                if self.is_row_due():
+                    self.write_row(self.validate() | self.draw_preview())
+                if self.is_due(self.config.checkpoint_every) or self.is_stopping:
+                    self.pausing("checkpoint", lambda: trainer.save(self.folder))
+                if self.is_stopping and trainer.step < self.config.max_steps:
+                    raise Preempted(f"stopped by a signal after step {trainer.step}; go on with --resume")
+        finally:
+            self.progress.close()
+            self.trackers.close()
+        self.write_status("done")
+
+    def make_step(self) -> None:
+        """Make one optimizer step and take in whatever measures have arrived."""
+        trainer = self.trainer
+        self.learning_rate = set_learning_rate(self.schedule, trainer.step)
+        if trainer.stepper.attempt(trainer.step):
+            trainer.ema.update(trainer.step + 1)
+        trainer.step += 1
+        self.heartbeat.step = trainer.step
+        self.progress.advance()
+        is_snapshot_due = bool(trainer.ema.power_names) and self.is_due(trainer.recipe.ema.snapshot_every)
+        is_saving = self.is_due(self.config.checkpoint_every) or is_snapshot_due
+        self.take_in(all_of_them=is_saving or self.is_row_due() or self.is_stopping)
+        if is_snapshot_due:
+            self.pausing("checkpoint", lambda: trainer.save_snapshot(self.folder))
+
+    def take_in(self, *, all_of_them: bool) -> None:
+        """Take in measures: end the run if one is not finite, note signals and spikes, add to the open row."""
+        trainer = self.trainer
+        for measures, attempt in trainer.stepper.arrived(all_of_them=all_of_them):
+            if measures.bad:
+                self.fail(measures, attempt)
+            trainer.window.add(measures)
+            self.is_stopping |= measures.stop
+            if spike := trainer.spikes.add(measures.step, measures.loss):
+                self.report_spike(spike)
+
+    def fail(self, measures: Measures, attempt: Attempt) -> None:
+        """Dump what went into a step that is not finite, and end the run in every process."""
+        rank = self.processes.rank
+        path, num_bad = dump_bad_step(self.folder.path, attempt.step, rank, attempt.parts, measures.grad_norm)
+        counts = self.processes.gather(torch.tensor([num_bad], device=self.processes.device)).tolist()
+        raise bad_step_error(attempt.step, counts, path.parent, measures.grad_norm)
+
+    def report_spike(self, message: str) -> None:
+        """Warn of a spike, or end the run."""
+        if self.config.on_spike == "stop":
+            raise UserError(f"{message}; the run stops, as train.on_spike says")
+        if self.processes.is_main:
+            warn(message)
+
+    def is_due(self, every: int) -> bool:
+        """Tell whether what happens every so many steps (0: never), and after the last, happens now."""
+        return every > 0 and (self.trainer.step % every == 0 or self.trainer.step == self.config.max_steps)
+
+    def is_row_due(self) -> bool:
+        """Tell whether a row of metrics is due: also whenever a validation or a preview has something for it."""
+        return any(map(self.is_due, (self.config.log_every, self.config.validate_every, self.config.preview_every)))
+
+    def validate(self) -> dict[str, Any]:
+        """Return the validation columns of a row, if they are due."""
+        if self.validation is None or not self.is_due(self.config.validate_every):
+            return {}
+        with self.trainer.stopwatch.pause("validation"):
+            averages = {name: average.network for name, average in self.trainer.ema.averages.items()}
+            return self.validation.row(self.trainer.model, averages)
+
+    def draw_preview(self) -> dict[str, Any]:
+        """Draw a grid of samples and return its column of a row, if it is due."""
+        if not self.is_due(self.config.preview_every):
+            return {}
+        path = self.folder.samples / f"step-{self.trainer.step:08d}.png"
+        self.pausing("preview", lambda: self.preview.save(self.trainer.ema.network, path))
+        return {"preview": str(path.relative_to(self.folder.path))}
+
+    def write_row(self, columns: dict[str, Any]) -> None:
+        """Write a row of metrics, with these columns besides its own, and begin the next."""
+        trainer, seconds = self.trainer, self.trainer.stopwatch.seconds
+        trainer.stopwatch.lap("train")
+        row = {
+            "step": trainer.step,
+            **trainer.window.row(self.config.validation_buckets),
+            "lr": self.learning_rate,
+            "images_seen": trainer.images_seen,
+            "images_per_second": trainer.window.num_samples / (seconds["train"] - trainer.window.began),
+            "num_processes": self.processes.count,
+            "precision": self.processes.precision,
+            "skipped_steps": trainer.stepper.skipped,
+            "spikes": trainer.spikes.num_spikes,
+            **columns,
+            "seconds": {kind: round(value, 3) for kind, value in seconds.items()},
+        }
+        trainer.window = Window(began=seconds["train"])
+        if self.processes.is_main:
+            append_row(self.folder.metrics, row)
+            self.trackers.log(row)
+            self.progress.show(row)
+            self.write_status("running")
+
+    def write_status(self, state: Any) -> None:
+        """Write `status.json`."""
+        if self.processes.is_main:
+            self.folder.write_status(state, step=self.trainer.step, max_steps=self.config.max_steps)
+
+    def pausing(self, kind: str, action: Any) -> None:
+        """Let the main process do something while the others wait, and count the time as this kind."""
+        with self.trainer.stopwatch.pause(kind):
+            self.processes.on_main(action)
+
+
+@contextmanager
+def _failures_explained(recipe: Recipe, folder: RunFolder, processes: Processes) -> Iterator[None]:
+    """Turn what can end a run into an error that says what to do, and write it into `status.json`."""
+    try:
+        yield
+    except Preempted as error:
+        if processes.is_main:
+            folder.write_status("preempted", message=str(error))
+        raise
+    except BaseException as error:
+        known = explain_out_of_memory(error, recipe, processes.count)
+        if processes.count > 1 and is_exchange_failure(error):
+            known = explain(folder.heartbeats, processes.count, processes.rank, error)
+        # If process 0 is the one that is gone, the others say so in its place.
+        if processes.is_main or isinstance(known, ExchangeError):
+            folder.write_status("failed", message=str(known or error) or type(error).__name__)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _validation(trainer: Trainer, processes: Processes, val_set: "LatentDataset | None") -> Validation | None:
+    config, source = trainer.recipe.train, trainer.stepper.source
+    if val_set is None or len(val_set) == 0 or not config.validate_every:
+        return None
+    return Validation(
+        dataset=val_set,
+        codec=source.codec,
+        process=with_fixed_times(trainer.stepper.process),
+        processes=processes,
+        num_classes=source.num_classes,
+        num_samples=min(len(val_set), config.validation_samples),
+        num_buckets=config.validation_buckets,
+        batch_size=_batch_size(trainer, processes),
+    )
+
+
+def _preview(trainer: Trainer, processes: Processes) -> Preview:
+    config, source = trainer.recipe.train, trainer.stepper.source
+    return Preview(
+        process=trainer.stepper.process,
+        codec=source.codec,
+        sampling=trainer.recipe.sampling,
+        num_classes=source.num_classes,
+        shape=source.dataset.latents_shape,
+        num_samples=config.preview_samples,
+        batch_size=_batch_size(trainer, processes),
+        seed=config.seed,
+        processes=processes,
+    )
+
+
+def _batch_size(trainer: Trainer, processes: Processes) -> int:
+    """Return the images that fit through the network at a time, as training shows."""
+    config = trainer.recipe.train
+    return config.batch_size // (processes.count * config.gradient_accumulation)

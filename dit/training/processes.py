@@ -1,0 +1,165 @@
+"""The processes that train together: device, precision, and the few things that they tell each other.
+
+With one process every exchange is the identity. Accelerate finds the device and starts the process group.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dit.errors import ConfigError, UserError
+from dit.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+T = TypeVar("T")
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run."""
+
+    accelerator: "Accelerator"
+    """Device, autocast, gradient scaler and process group."""
+    precision: str
+    """fp32, bf16 or fp16: `auto` is resolved."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+        return self.accelerator.process_index
+
+    @property
+    def count(self) -> int:
+        """Number of processes."""
+        return self.accelerator.num_processes
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and speaks to the user."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        device = self.accelerator.device
+        assert device is not None
+        return device
+
+    def prepare(self, network: torch.nn.Module) -> torch.nn.Module:
+        """Return the network as it is trained: on this process's device, with autocast and gradient exchange."""
+        return self.accelerator.prepare_model(network)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return the context of the run's precision, for networks that were not prepared."""
+        return self.accelerator.autocast()
+
+    def without_sync(self, network: torch.nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Return the context of a micro-batch: gradients are exchanged in the last one only."""
+        return nullcontext() if last else self.accelerator.no_sync(network)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum a tensor over the processes, in place."""
+        if self.count > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Concatenate the (B, ...) tensors of all processes in the order of their ranks; B is the same in each."""
+        if self.count == 1:
+            return values
+        gathered = [torch.empty_like(values) for _ in range(self.count)]
+        dist.all_gather(gathered, values.contiguous())
+        return torch.cat(gathered)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        self.accelerator.wait_for_everyone()
+
+    def on_main(self, action: Callable[[], T]) -> T | None:
+        """Run an action in the main process; a user's error there is raised in every process.
+
+        Returns:
+            The action's result in the main process, None in the others.
+        """
+        result, error = None, None
+        if self.is_main:
+            try:
+                result = action()
+            except UserError as caught:
+                error = caught
+        if self.count > 1:
+            message = [(type(error), str(error)) if error else None]
+            dist.broadcast_object_list(message)
+            if message[0] and not self.is_main:
+                kind, text = message[0]
+                error = kind(text)
+        if error:
+            raise error
+        return result
+
+    def check_agreement(self, facts: dict[str, Any]) -> None:
+        """Refuse processes that were started with different configurations.
+
+        Raises:
+            ConfigError: naming the field, both values and the rank.
+        """
+        if self.count == 1:
+            return
+        everyone: list[Any] = [None] * self.count
+        dist.all_gather_object(everyone, facts)
+        for rank, other in enumerate(everyone):
+            for field in facts.keys() | other.keys():
+                ours, theirs = everyone[0].get(field), other.get(field)
+                if ours != theirs:
+                    raise ConfigError(f"{field}: expected {ours!r} as in process 0, found {theirs!r} in process {rank}")
+
+
+def start_processes(config: TrainConfig) -> Processes:
+    """Find the device, start the process group if there are several processes, and resolve the precision.
+
+    Raises:
+        ConfigError: fewer processes were started than the launcher says, or fp16 is asked for without a GPU.
+    """
+    from accelerate import Accelerator, PartialState
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import parse_flag_from_env
+
+    use_cpu = bool(parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = PartialState(cpu=use_cpu, timeout=timedelta(seconds=config.timeout))
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != state.num_processes:
+        raise ConfigError(
+            f"WORLD_SIZE: the launcher started {launched} processes, found a group of {state.num_processes}; "
+            "on a machine without a GPU set ACCELERATE_USE_CPU=true"
+        )
+    precision = resolve_precision(config.mixed_precision, state.device or torch.device("cpu"))
+    # Accelerate keeps the precision of the first run of a program for all later ones unless it is told to forget it.
+    AcceleratorState._reset_state()
+    accelerator = Accelerator(
+        mixed_precision=PRECISIONS[precision], cpu=use_cpu, gradient_accumulation_steps=config.gradient_accumulation
+    )
+    return Processes(accelerator, precision)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Return fp32, bf16 or fp16 for a recipe's `train.mixed_precision` on this device.
+
+    Raises:
+        ConfigError: fp16 without a GPU.
+    """
+    if name == "fp16" and device.type == "cpu":
+        # Accelerate would take it and train in float32.
+        raise ConfigError("train.mixed_precision: fp16 needs a GPU, found none; use bf16, fp32 or auto")
+    if name == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return name

@@ -1,0 +1,75 @@
+"""Which run a folder holds, and whether a recipe continues it.
+
+A run continues only under the recipe that began it: every other field decides numbers, and changing one in the middle
+would make a run that no recipe describes. What may change is listed here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from dit.errors import ConfigError
+
+MAY_CHANGE = frozenset(
+    {
+        "train.max_steps",
+        "train.gradient_accumulation",
+        "train.log_every",
+        "train.checkpoint_every",
+        "train.keep_checkpoints",
+        "train.validate_every",
+        "train.preview_every",
+        "train.preview_samples",
+        "train.trackers",
+        "train.on_spike",
+        "train.spike_sigma",
+        "train.timeout",
+        "ema.restart",
+        "latents.cache",
+        "latents.batch_size",
+        "data.num_threads",
+    }
+)
+MAY_CHANGE_SECTIONS = ("sampling.", "evaluation.")
+"""Sections that say what is done with the weights, not what they become."""
+
+
+def flat_fields(section: BaseModel) -> dict[str, Any]:
+    """Return a recipe's values by dotted field, as JSON; a section's list is one value."""
+    return dict(_flat(section.model_dump(mode="json"), ""))
+
+
+def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], *, origin: str) -> None:
+    """Refuse to continue a run under another recipe, data set or network.
+
+    Args:
+        saved: what began the run, by dotted field.
+        current: what would continue it.
+        origin: the run's folder.
+
+    Raises:
+        ConfigError: with every field that differs, and both values.
+    """
+    differences = [
+        f"{field}: the run has {saved.get(field)!r}, found {current.get(field)!r}"
+        for field in sorted(saved.keys() | current.keys())
+        if saved.get(field) != current.get(field)
+        and field not in MAY_CHANGE
+        and not field.startswith(MAY_CHANGE_SECTIONS)
+    ]
+    if differences:
+        raise ConfigError(
+            f"{origin}: --resume continues a run with the recipe that began it; {'; '.join(differences)}; "
+            "set them back, or begin another run in another --output"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((prefix + key, value))
+    return rows

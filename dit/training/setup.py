@@ -1,0 +1,151 @@
+"""From a recipe and its parts to a trainer that is ready for its first, or its next, step."""
+
+from typing import TYPE_CHECKING, Any
+
+from dit import __version__, checkpoint
+from dit.config import Recipe, dump_recipe
+from dit.data.order import check_batch_size
+from dit.diffusion.process import Process
+from dit.errors import ConfigError
+from dit.files import read_json, write_json, write_text
+from dit.training.batch import BatchSource
+from dit.training.ema import Ema
+from dit.training.health import SpikeMonitor, warn
+from dit.training.log import cut_rows
+from dit.training.optim import create_optimizer
+from dit.training.processes import Processes
+from dit.training.resume import check_same_run, flat_fields
+from dit.training.run_folder import RunFolder
+from dit.training.signals import StopSignals
+from dit.training.step import Stepper
+from dit.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from dit.latents.codec import Codec
+    from dit.latents.dataset import LatentDataset
+
+
+def run_facts(recipe: Recipe, model: Any, processes: Processes, train_set: "LatentDataset") -> dict[str, Any]:
+    """Return what must be the same in all processes and when the run is resumed, by dotted field."""
+    return {
+        **flat_fields(recipe),
+        **{f"model.{key}": value for key, value in _plain(model.config).items()},
+        "train.mixed_precision": processes.precision,
+        "data: number of images": len(train_set),
+        "data: fingerprint": train_set.fingerprint,
+    }
+
+
+def check_sizes(recipe: Recipe, model: Any, processes: Processes, train_set: "LatentDataset") -> None:
+    """Refuse sizes that do not fit each other.
+
+    Raises:
+        ConfigError: the batch can't be split evenly, the data set is smaller than a batch, or its latents or labels
+            are not what the network takes.
+    """
+    train = recipe.train
+    num_parts = processes.count * train.gradient_accumulation
+    if train.batch_size % num_parts:
+        raise ConfigError(
+            f"train.batch_size: expected a multiple of {num_parts} ({processes.count} processes times "
+            f"train.gradient_accumulation {train.gradient_accumulation}), found {train.batch_size}"
+        )
+    check_batch_size(len(train_set), train.batch_size)
+    expected, found = (model.in_channels, *model.input_size), tuple(train_set.latents_shape)
+    if expected != found:
+        raise ConfigError(f"model.input_size, model.in_channels: the latents are {found}, the network takes {expected}")
+    if 0 < model.num_classes < train_set.num_classes:
+        raise ConfigError(
+            f"model.num_classes: expected at least the data's {train_set.num_classes}, found {model.num_classes}"
+        )
+
+
+def write_facts(
+    folder: RunFolder,
+    facts: dict[str, Any],
+    recipe: Recipe,
+    model: Any,
+    codec: "Codec",
+    train_set: "LatentDataset",
+) -> None:
+    """Write `recipe.yaml` and `run.json`, from which the run is exported and resumed, if they describe the same run.
+
+    Raises:
+        ConfigError: the folder holds a run that this recipe does not continue.
+    """
+    if folder.facts.exists():
+        check_same_run(read_json(folder.facts).get("facts", {}), facts, origin=str(folder.path))
+    codec.save(folder.path)
+    write_text(folder.recipe, dump_recipe(recipe))
+    write_json(
+        folder.facts,
+        {
+            "code_version": __version__,
+            "model_arguments": _plain(model.config),
+            "codec": codec.describe(),
+            "id2label": {str(index): name for index, name in enumerate(train_set.class_names)},
+            "facts": facts,
+        },
+    )
+
+
+def assemble(
+    recipe: Recipe,
+    model: Any,
+    process: Process,
+    codec: "Codec",
+    train_set: "LatentDataset",
+    processes: Processes,
+    signals: StopSignals,
+) -> Trainer:
+    """Put the parts of a run together, at step 0."""
+    train = recipe.train
+    model = model.to(processes.device).train()
+    # The averages copy the network before Accelerate wraps its forward, and take the weights that process 0 sent out.
+    ema = Ema(model, recipe.ema)
+    network = processes.prepare(model)
+    ema.restart(model)
+    source = BatchSource(
+        dataset=train_set,
+        codec=codec.to(processes.device),
+        num_classes=model.num_classes,
+        drop_probability=recipe.model.class_dropout_prob,
+        flip=recipe.data.flip,
+        seed=train.seed,
+        device=processes.device,
+    )
+    stepper = Stepper(
+        network=network,
+        process=process,
+        source=source,
+        optimizer=create_optimizer(model, recipe.optim),
+        processes=processes,
+        signals=signals,
+        batch_size=train.batch_size,
+        num_micros=train.gradient_accumulation,
+        num_buckets=train.validation_buckets,
+        max_grad_norm=recipe.optim.max_grad_norm,
+    )
+    return Trainer(recipe, model, ema, stepper, spikes=SpikeMonitor(train.spike_sigma))
+
+
+def restore_newest(trainer: Trainer, folder: RunFolder, processes: Processes) -> None:
+    """Continue from the newest checkpoint that verifies, if there is one, and forget the metrics after it.
+
+    Raises:
+        UserError: there are checkpoints and none is whole, or the newest whole one does not fit.
+        ConfigError: the processes see different checkpoints.
+    """
+    saved = checkpoint.load_newest(folder.checkpoints)
+    processes.check_agreement({"newest checkpoint": saved and saved.step})
+    if saved is not None:
+        trainer.restore(saved)
+    if processes.is_main:
+        for reason in saved.passed_over if saved else ():
+            warn(f"a newer checkpoint was passed over: {reason}")
+    processes.on_main(lambda: cut_rows(folder.metrics, trainer.step))
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a network's arguments as JSON has them: a tuple is a list."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}

@@ -1,0 +1,159 @@
+"""One optimizer step: draw the micro-batches, accumulate gradients, exchange, clip, check, update.
+
+A step in which any process met a loss or a gradient that is not finite updates nothing. Where the optimizer's kernel
+can be told so on the device (fused AdamW), the host learns of it one step later and need not wait; until then every
+further update is held back too.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from dit.diffusion.process import Losses, Process
+from dit.files import failpoint
+from dit.training.adaptive import show_losses
+from dit.training.batch import Batch, BatchSource, positions_of
+from dit.training.measures import Measures, Pending, measure
+from dit.training.processes import Processes
+from dit.training.signals import StopSignals
+
+
+@dataclass
+class Attempt:
+    """A step whose measures are on their way, with what a dump would need."""
+
+    step: int
+    """The step, from 0."""
+    pending: Pending
+    """Its measures."""
+    parts: list[tuple[Batch, Losses]]
+    """This process's micro-batches and their losses."""
+
+
+@dataclass
+class Stepper:
+    """Makes optimizer steps."""
+
+    network: nn.Module
+    """The network as prepared by Accelerate (autocast, gradient exchange)."""
+    process: Process
+    """Makes losses."""
+    source: BatchSource
+    """Makes batches."""
+    optimizer: Optimizer
+    """Updates the parameters."""
+    processes: Processes
+    """Who takes part."""
+    signals: StopSignals
+    """Whether to stop."""
+    batch_size: int
+    """Global batch size."""
+    num_micros: int
+    """Micro-batches per step in each process."""
+    num_buckets: int
+    """Time buckets of the loss."""
+    max_grad_norm: float | None = None
+    """Bound of the gradient norm."""
+    skipped: int = 0
+    """Steps that the fp16 scaler skipped because the scaled gradient overflowed."""
+    num_late: int | None = None
+    """Steps by which measures may be late; None: 1 on a GPU with a fused optimizer, else 0."""
+    attempts: deque[Attempt] = field(default_factory=deque)
+    """Steps whose measures were not read yet, the oldest first."""
+
+    def __post_init__(self) -> None:
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.scaler = self.processes.accelerator.scaler
+        can_skip = getattr(self.optimizer, "_step_supports_amp_scaling", False) and self.scaler is None
+        if self.num_late is None:
+            self.num_late = int(can_skip and self.processes.device.type == "cuda")
+        assert can_skip or not self.num_late
+        self.held_back = torch.zeros((), device=self.processes.device)  # 1 once a step was bad
+
+    def attempt(self, step: int) -> bool:
+        """Make optimizer step `step`; its measures come out of `arrived` at once or one step later.
+
+        Returns:
+            Whether the update was made: False if this step is known to be bad, or the scaler skipped it.
+        """
+        parts = []
+        vector: Tensor | None = None
+        for micro in range(self.num_micros):
+            failpoint(f"step-{step}-rank-{self.processes.rank}-micro-{micro}")
+            batch, losses = self._accumulate(step, micro)
+            parts.append((batch, losses))
+            part = measure(losses, self.num_buckets)
+            vector = part if vector is None else vector + part
+        assert vector is not None
+        norm = self._gradient_norm()
+        vector[1] = float(self.signals.received is not None)
+        vector = self.processes.sum(vector)
+        # With a scaler an overflow of the gradient is the scaler's business: it skips the step, which is counted.
+        vector[2] = norm if self.scaler is None else norm.nan_to_num(0.0, 0.0, 0.0)
+        self.attempts.append(Attempt(step, Pending(vector), parts))
+        show_losses(self.process.time_law, [losses for _, losses in parts], self.processes)
+        return self._update(vector, norm)
+
+    def arrived(self, *, all_of_them: bool = False) -> Iterator[tuple[Measures, Attempt]]:
+        """Yield the measures that are there, or wait for all of them."""
+        while len(self.attempts) > (0 if all_of_them else self.num_late or 0):
+            attempt = self.attempts.popleft()
+            terms = tuple(attempt.parts[0][1].terms)
+            yield Measures(attempt.step, self.batch_size, attempt.pending.read(), terms), attempt
+
+    def _accumulate(self, step: int, micro: int) -> tuple[Batch, Losses]:
+        processes = self.processes
+        positions = positions_of(
+            step,
+            self.batch_size,
+            rank=processes.rank,
+            num_processes=processes.count,
+            micro=micro,
+            num_micros=self.num_micros,
+        )
+        batch = self.source.draw(positions)
+        with processes.without_sync(self.network, last=micro == self.num_micros - 1):
+            losses = self.process.losses(self.network, batch.x_0, batch.y, noise=batch.noise, u=batch.u)
+            loss = losses.loss.mean() / self.num_micros
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        return batch, losses
+
+    def _gradient_norm(self) -> Tensor:
+        """Return the norm of the gradient over all parameters, before it is clipped to `max_grad_norm`."""
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+        return norm
+
+    def _update(self, vector: Tensor, norm: Tensor) -> bool:
+        if self.scaler is not None:
+            return self._update_scaled(vector)
+        bad = (vector[0] > 0) | ~norm.isfinite()
+        if self.num_late:
+            self.held_back = torch.maximum(self.held_back, bad.float())
+            self.optimizer.found_inf = self.held_back  # pyright: ignore[reportAttributeAccessIssue]
+        elif bad:
+            return False
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return True
+
+    def _update_scaled(self, vector: Tensor) -> bool:
+        """Update by the scaler's rules: an overflow of the scaled gradient skips the step and lowers the scale."""
+        assert self.scaler is not None
+        if vector[0] > 0:
+            return False
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        overflowed = self.scaler.get_scale() < before
+        self.skipped += overflowed
+        return not overflowed

@@ -1,0 +1,143 @@
+"""The parts of a run and its state: what a checkpoint holds, and how a run is put back to where it was.
+
+A checkpoint holds everything that the rest of the run depends on and that is not a function of the recipe and the
+step: weights, averages, optimizer, gradient scaler, what an adaptive time law learnt, and the sums of the open log
+window.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dit import checkpoint
+from dit.checkpoint import Checkpoint
+from dit.config import Recipe
+from dit.errors import UserError
+from dit.training.ema import Ema
+from dit.training.health import SpikeMonitor, warn
+from dit.training.log import Stopwatch, Window
+from dit.training.optim import load_optimizer_state, optimizer_state
+from dit.training.run_folder import RunFolder
+from dit.training.step import Stepper
+
+SNAPSHOT_TYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+@dataclass
+class Trainer:
+    """The state of a run in memory."""
+
+    recipe: Recipe
+    """The recipe, with what the data decided filled in."""
+    model: nn.Module
+    """The network, not wrapped."""
+    ema: Ema
+    """Averages of its weights."""
+    stepper: Stepper
+    """Optimizer steps."""
+    step: int = 0
+    """Optimizer steps made."""
+    window: Window = field(default_factory=Window)
+    """Sums since the last row of metrics."""
+    spikes: SpikeMonitor = field(default_factory=lambda: SpikeMonitor(6.0))
+    """Recent losses."""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    """Where the time goes."""
+
+    @property
+    def images_seen(self) -> int:
+        """Training images used so far, over all processes."""
+        return self.step * self.recipe.train.batch_size
+
+    def save(self, folder: RunFolder) -> None:
+        """Write a checkpoint, then delete the oldest beyond the number to keep."""
+        tensors, state = self.capture()
+        checkpoint.save(folder.checkpoints, self.step, tensors, state)
+        checkpoint.prune(folder.checkpoints, self.recipe.train.keep_checkpoints)
+
+    def save_snapshot(self, folder: RunFolder) -> None:
+        """Write the power-function averages for `dit ema`."""
+        dtype = SNAPSHOT_TYPES[self.recipe.ema.snapshot_precision]
+        tensors = {
+            name: {key: value.to(dtype) for key, value in self.ema.tensors(name).items()}
+            for name in self.ema.power_names
+        }
+        checkpoint.save(folder.snapshots, self.step, tensors, {"sigma_rels": list(self.recipe.ema.sigma_rels)})
+
+    def capture(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """Return the tensors by file and everything else as JSON."""
+        optimizer, scalars = optimizer_state(self.stepper.optimizer, self.model)
+        tensors = {"model": self.model.state_dict(), "optimizer": optimizer}
+        tensors |= {name: self.ema.tensors(name) for name in self.ema.averages}
+        if learned := self.stepper.process.time_law.state_dict():
+            tensors["time_law"] = learned
+        scaler = self.stepper.scaler
+        state = {
+            "step": self.step,
+            "images_seen": self.images_seen,
+            "optimizer": scalars,
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "skipped_steps": self.stepper.skipped,
+            "window": self.window.state(),
+            "spikes": {"recent": self.spikes.recent, "num_spikes": self.spikes.num_spikes},
+            "seconds": self.stopwatch.seconds,
+            "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        }
+        return tensors, state
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            UserError: it lacks a part, or its tensors do not fit; names and both shapes are shown.
+        """
+        _copy_tensors(self.model, saved, "model")
+        for name, average in self.ema.averages.items():
+            self._restore_average(saved, name, average.network)
+        origin = str(saved.path / "optimizer.safetensors")
+        state = saved.state
+        try:
+            scalars = state["optimizer"]
+            load_optimizer_state(self.stepper.optimizer, self.model, saved.tensors("optimizer"), scalars, origin=origin)
+            if self.stepper.process.time_law.state_dict():
+                self.stepper.process.time_law.load_state_dict(saved.tensors("time_law"))
+            if self.stepper.scaler is not None and state["scaler"] is not None:
+                self.stepper.scaler.load_state_dict(state["scaler"])
+            self.step = state["step"]
+            self.stepper.skipped = state["skipped_steps"]
+            self.window = Window(**{**state["window"], "terms": tuple(state["window"]["terms"])})
+            self.spikes.recent, self.spikes.num_spikes = state["spikes"]["recent"], state["spikes"]["num_spikes"]
+            self.stopwatch.seconds = state["seconds"]
+        except KeyError as error:
+            raise UserError(f"{saved.path / checkpoint.STATE}: expected the entry {error}, found none") from None
+        self.stepper.attempts = deque()
+
+    def _restore_average(self, saved: Checkpoint, name: str, network: nn.Module) -> None:
+        if saved.holds(name):
+            _copy_tensors(network, saved, name)
+        elif self.recipe.ema.restart:
+            warn(f"{saved.path}: holds no average {name!r}; it begins anew from the weights, as ema.restart says")
+            network.load_state_dict(self.model.state_dict())
+        else:
+            raise UserError(
+                f"{saved.path}: expected the average {name!r}, found no {name}.safetensors; "
+                "set ema.restart to begin it anew from the weights"
+            )
+
+
+def _copy_tensors(network: nn.Module, saved: Checkpoint, name: str) -> None:
+    """Copy tensors of a checkpoint into a network, in place; names and shapes must be the same."""
+    found, expected = saved.tensors(name), network.state_dict()
+    origin = saved.path / f"{name}.safetensors"
+    if missing := sorted(expected.keys() - found.keys()):
+        raise UserError(f"{origin}: expected the tensor {missing[0]}, found none ({len(missing)} missing)")
+    if extra := sorted(found.keys() - expected.keys()):
+        raise UserError(f"{origin}: found the tensor {extra[0]}, which this network lacks ({len(extra)} extra)")
+    for key, value in found.items():
+        if value.shape != expected[key].shape:
+            raise UserError(f"{origin}: {key} has shape {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
+    network.load_state_dict(found)

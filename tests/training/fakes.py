@@ -1,0 +1,96 @@
+"""A run small enough for tests: a tiny network, 48 made-up latents, a codec without an autoencoder."""
+
+import hashlib
+import json
+
+import numpy as np
+import torch
+
+from dit.config import check_recipe
+from dit.diffusion.process import create_process
+from dit.models.registry import create_model
+
+MODEL = {"name": "dit_ti_2", "hidden_size": 24, "depth": 2, "num_heads": 2, "num_classes": 3, "input_size": [4, 4]}
+RECIPE = {
+    "model": {**MODEL, "in_channels": 2, "learn_sigma": False},
+    "process": {"name": "flow"},
+    "train": {
+        "max_steps": 6,
+        "batch_size": 8,
+        "log_every": 1,
+        "checkpoint_every": 3,
+        "validate_every": 0,
+        "preview_every": 0,
+        "preview_samples": 6,
+        "validation_samples": 12,
+        "validation_buckets": 4,
+        "trackers": [],
+    },
+    "optim": {"lr": 1e-2, "warmup_steps": 2, "schedule": "cosine", "max_grad_norm": 1.0},
+    "ema": {"decay": 0.9},
+    "sampling": {"solver": "euler", "steps": 2},
+}
+
+
+class FakeLatents:
+    """Moments drawn from a seed; class k is shifted by k."""
+
+    latents_shape = (2, 4, 4)
+    num_classes = 3
+    class_names = ("zero", "one", "two")
+
+    def __init__(self, num_samples=48, seed=0):
+        draw = torch.Generator().manual_seed(seed)
+        self.labels = np.arange(num_samples) % 3
+        mean = torch.randn(num_samples, 2, 4, 4, generator=draw) + torch.from_numpy(self.labels).view(-1, 1, 1, 1)
+        self.moments = torch.cat([mean, torch.full_like(mean, -4.0)], dim=1)
+        self.fingerprint = hashlib.sha256(self.moments.numpy().tobytes()).hexdigest()
+
+    def __len__(self):
+        return len(self.labels)
+
+    def get(self, indices, flips):
+        moments = self.moments[torch.from_numpy(np.asarray(indices))]
+        flipped = torch.from_numpy(np.asarray(flips)).view(-1, 1, 1, 1)
+        return torch.where(flipped, moments.flip(-1), moments), torch.from_numpy(self.labels[indices])
+
+
+class FakeCodec:
+    """Latents are the moments' draw; images are their first channel."""
+
+    def to(self, device):
+        return self
+
+    def save(self, folder):
+        pass
+
+    def describe(self):
+        return {"vae": "fake"}
+
+    def latents_from_moments(self, moments, noise):
+        mean, log_var = moments.chunk(2, dim=1)
+        return mean + (log_var / 2).exp() * noise
+
+    def decode(self, latents):
+        return (127.5 * latents[:, :1] + 128).clamp(0, 255).to(torch.uint8)
+
+
+def make_recipe(**overrides):
+    """The small recipe, with dotted fields replaced: make_recipe(**{"train.max_steps": 2})."""
+    data = json.loads(json.dumps(RECIPE))
+    for key, value in overrides.items():
+        section, field = key.split(".", 1)
+        data.setdefault(section, {})[field] = value
+    return check_recipe(data)
+
+
+def make_parts(recipe, num_samples=48):
+    """Network, process, codec, training and held-out latents of a recipe."""
+    torch.manual_seed(recipe.train.seed)
+    model = create_model(recipe.model.name, **recipe.model.overrides())
+    # The final layers start at zero, which would hide most of the network from a comparison.
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    process = create_process(recipe.process)
+    return model, process, FakeCodec(), FakeLatents(num_samples), FakeLatents(12, seed=1)

@@ -1,0 +1,228 @@
+"""The loop: what it writes, that it resumes bit for bit, and that splitting a batch does not change it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dit import checkpoint
+from dit.errors import ConfigError
+from dit.training.loop import run
+from tests.training.fakes import make_parts, make_recipe
+
+COMPARED = ("step", "loss", "loss_by_time", "grad_norm", "grad_norm_max", "lr", "images_seen")
+
+
+def train(output, *, resume=False, num_samples=48, **overrides):
+    recipe = make_recipe(**overrides)
+    return run(recipe, *make_parts(recipe, num_samples), output, resume=resume)
+
+
+def rows(output):
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def compared(output):
+    return [{key: row[key] for key in COMPARED} for row in rows(output)]
+
+
+def losses(output):
+    return [row["loss"] for row in rows(output)]
+
+
+def weights(output, name="model"):
+    return checkpoint.load_newest(output / "checkpoints").tensors(name)
+
+
+def assert_same_end(one, other):
+    """Two runs ended in the same weights, averages and optimizer state, to the last bit."""
+    paths = [checkpoint.load_newest(run / "checkpoints").path for run in (one, other)]
+    assert paths[0].name == paths[1].name
+    names = sorted(path.name for path in paths[0].glob("*.safetensors"))
+    assert names == sorted(path.name for path in paths[1].glob("*.safetensors"))
+    for name in names:
+        assert (paths[0] / name).read_bytes() == (paths[1] / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    train(output)
+    return output
+
+
+def test_rows_hold_what_was_promised(whole):
+    found = rows(whole)
+    assert [row["step"] for row in found] == [1, 2, 3, 4, 5, 6]
+    assert [row["images_seen"] for row in found] == [8, 16, 24, 32, 40, 48]
+    assert all(row["num_processes"] == 1 and row["images_per_second"] > 0 for row in found)
+    assert all(len(row["loss_by_time"]) == 4 for row in found)
+    assert [row["lr"] for row in found][:2] == [0.005, 0.01]
+
+
+def test_status_and_facts(whole):
+    status = json.loads((whole / "status.json").read_text())
+    assert (status["state"], status["step"]) == ("done", 6)
+    facts = json.loads((whole / "run.json").read_text())
+    assert facts["id2label"] == {"0": "zero", "1": "one", "2": "two"}
+    assert facts["codec"] == {"vae": "fake"}
+    assert facts["model_arguments"]["num_classes"] == 3
+    assert not list(whole.glob(".tmp*"))
+
+
+def test_the_loss_goes_down(tmp_path):
+    train(tmp_path / "run", **{"train.max_steps": 150, "train.log_every": 15, "train.checkpoint_every": 150})
+    first, *_, last = losses(tmp_path / "run")
+    assert last < 0.75 * first
+
+
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_resumed_run_equals_the_whole_one(tmp_path, whole, log_every):
+    """Stopped after 3 of 6 steps, also in the middle of a row, and continued in a fresh trainer."""
+    cadence = {"train.log_every": log_every}
+    if log_every > 1:
+        whole = tmp_path / "whole"
+        train(whole, **cadence)
+    train(tmp_path / "run", **cadence, **{"train.max_steps": 3, "optim.schedule": "constant"})
+    # The first half ran to its end, so its last row was forced; a killed run has no such row.
+    stop_after = tmp_path / "stopped"
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(stop_after, **cadence)
+    train(stop_after, resume=True, **cadence)
+    assert compared(stop_after) == compared(whole)
+    assert_same_end(stop_after, whole)
+
+
+def stop_at(patch, step):
+    """Let the run die right after the checkpoint of this step."""
+    from dit.training.trainer import Trainer
+
+    save = Trainer.save
+
+    def save_and_die(self, folder):
+        save(self, folder)
+        if self.step == step:
+            raise KeyboardInterrupt
+
+    patch.setattr(Trainer, "save", save_and_die)
+
+
+def test_accumulated_micro_batches_equal_one_batch(tmp_path, whole):
+    train(tmp_path / "run", **{"train.gradient_accumulation": 4})
+    assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=1e-5)
+    found, expected = rows(tmp_path / "run"), rows(whole)
+    assert [row["grad_norm"] for row in found] == pytest.approx([row["grad_norm"] for row in expected], rel=1e-4)
+
+
+def test_unconditional_training(tmp_path):
+    train(tmp_path / "run", **{"model.num_classes": 0, "train.max_steps": 2, "train.preview_every": 2})
+    assert len(losses(tmp_path / "run")) == 2
+    assert list((tmp_path / "run" / "samples").iterdir())
+
+
+def test_gaussian_process_reports_its_parts(tmp_path):
+    gaussian = {"process.name": "gaussian", "model.learn_sigma": True, "sampling.solver": "ddim"}
+    train(tmp_path / "run", **gaussian, **{"train.max_steps": 2})
+    for row in rows(tmp_path / "run"):
+        assert row["loss_mse"] + row["loss_vb"] == pytest.approx(row["loss"], rel=1e-5)
+
+
+def test_previews_and_validation_enter_the_rows(tmp_path):
+    output = tmp_path / "run"
+    train(output, **{"train.log_every": 100, "train.validate_every": 2, "train.preview_every": 3})
+    found = {row["step"]: row for row in rows(output)}
+    assert {step for step, row in found.items() if "val_loss" in row} == {2, 4, 6}
+    assert {step: row["preview"] for step, row in found.items() if "preview" in row} == {
+        3: "samples/step-00000003.png",
+        6: "samples/step-00000006.png",
+    }
+    assert (output / "samples/step-00000006.png").read_bytes().startswith(b"\x89PNG")
+    assert list(found[6]["val_loss_of_average"]) == ["ema"]
+
+
+def test_average_in_the_checkpoint_follows_its_formula(tmp_path, whole):
+    train(tmp_path / "run", **{"ema.decay": 0.0})
+    for name, value in weights(tmp_path / "run", "ema").items():
+        assert torch.equal(value, weights(tmp_path / "run")[name])
+    assert any(not torch.equal(value, weights(whole)[name]) for name, value in weights(whole, "ema").items())
+
+
+def test_tensorboard_gets_the_rows(tmp_path):
+    train(tmp_path / "run", **{"train.trackers": ["tensorboard"], "train.max_steps": 2})
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"images_per_second" in events.read_bytes()
+
+
+def test_occupied_folder_is_refused(tmp_path, whole):  # K8
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file() and path.name != "lock"}
+    with pytest.raises(ConfigError, match=r"expected a new or empty folder.*--resume"):
+        train(whole)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_resume_starts_where_there_is_nothing(tmp_path, whole):
+    train(tmp_path / "run", resume=True)
+    assert_same_end(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "num_samples", "message"),
+    [
+        ({"train.batch_size": 9, "train.gradient_accumulation": 2}, 48, r"train\.batch_size.*multiple of 2.*found 9"),
+        ({}, 7, r"train\.batch_size.*number of training images, 7, found 8"),  # D7
+        ({}, 0, r"train\.batch_size.*images, 0"),  # D7
+        ({"train.mixed_precision": "fp16"}, 48, r"train\.mixed_precision: fp16 needs a GPU"),
+        ({"model.input_size": [2, 4]}, 48, r"latents are \(2, 4, 4\), the network takes \(2, 2, 4\)"),
+        ({"model.num_classes": 2}, 48, r"model\.num_classes: expected at least the data's 3, found 2"),
+        ({"optim.name": "adamww"}, 48, r"optim\.name"),
+    ],
+)
+def test_impossible_recipes_are_refused(tmp_path, overrides, num_samples, message):
+    with pytest.raises(ConfigError, match=message):
+        train(tmp_path / "run", num_samples=num_samples, **overrides)
+
+
+def test_world_size_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"WORLD_SIZE.*2 processes.*group of 1.*ACCELERATE_USE_CPU"):
+        train(tmp_path / "run")
+
+
+def test_bf16_autocast_trains(tmp_path):
+    train(tmp_path / "run", **{"train.mixed_precision": "bf16", "train.max_steps": 2, "train.preview_every": 2})
+    assert rows(tmp_path / "run")[-1]["precision"] == "bf16"
+    assert all(value.dtype == torch.float32 for value in weights(tmp_path / "run").values())
+
+
+def torchrun(output, *flags, num_processes=2, env=None, timeout=120, **overrides):
+    script = os.path.join(os.path.dirname(__file__), "train_fake.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num_processes)]
+    return subprocess.run(
+        [*launcher, "--master-port", "0", "--standalone", script, str(output), json.dumps(overrides), *flags],
+        env=os.environ
+        | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
+        | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def test_two_processes_equal_one(tmp_path):
+    cadence = {"train.validate_every": 6, "train.gradient_accumulation": 2}
+    train(tmp_path / "one", **cadence)
+    done = torchrun(tmp_path / "two", **cadence)
+    assert done.returncode == 0, done.stderr
+    assert {row["num_processes"] for row in rows(tmp_path / "two")} == {2}
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    one, two = rows(tmp_path / "one")[-1], rows(tmp_path / "two")[-1]
+    assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-5)
+    assert two["val_loss_by_time"] == pytest.approx(one["val_loss_by_time"], rel=1e-5)
+    assert load_file(checkpoint.load_newest(tmp_path / "two" / "checkpoints").path / "ema.safetensors")
