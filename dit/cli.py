@@ -14,11 +14,13 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from types import ModuleType
-from typing import Any, NoReturn
+from pathlib import Path
+from types import ModuleType, NoneType, UnionType
+from typing import Annotated, Any, NoReturn, get_args, get_origin
 
 from dit.errors import ConfigError, Preempted, UserError, did_you_mean
 
+_METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 VERBS = ("models", "info", "train", "encode", "sample", "evaluate", "export")
 
 
@@ -104,7 +106,9 @@ def _run(argv: list[str]) -> None:
     except SystemExit:  # the help was printed; the fields of the recipe belong to it
         from dit.verbs.recipe_help import recipe_help
 
-        print(recipe_help(next((argument for argument in argv if argument.endswith((".yaml", ".yml"))), None)))
+        section = getattr(_verb(verb), "OVERRIDDEN_SECTION", None)
+        recipe = next((argument for argument in argv if argument.endswith((".yaml", ".yml"))), None)
+        print(recipe_help(recipe, section=section))
         raise
     call(overrides=overrides)
 
@@ -113,13 +117,17 @@ def _parse(run: Callable[..., None], verb: str, argv: list[str]) -> functools.pa
     """Bind a verb's options to its function. `overrides` is no option: `split_overrides` reads it."""
     import tyro
 
-    @functools.wraps(run)
     def bind(**options: Any) -> functools.partial:
         return functools.partial(run, **options)
 
-    signature = inspect.signature(run)
-    options = [parameter for name, parameter in signature.parameters.items() if name != "overrides"]
-    setattr(bind, "__signature__", signature.replace(parameters=options))  # noqa: B010 - unknown to type checkers
+    options = [
+        option.replace(annotation=_with_metavar(option.annotation))
+        for name, option in inspect.signature(run).parameters.items()
+        if name != "overrides"
+    ]
+    bind.__doc__ = run.__doc__
+    bind.__annotations__ = {option.name: option.annotation for option in options}
+    setattr(bind, "__signature__", inspect.Signature(options))  # noqa: B010 - unknown to type checkers
     markers = (tyro.conf.FlagCreatePairsOff,)
     complaint = io.StringIO()
     try:
@@ -129,6 +137,16 @@ def _parse(run: Callable[..., None], verb: str, argv: list[str]) -> functools.pa
         if not stop.code:
             raise
         raise ConfigError(f"dit {verb}: {_one_line(complaint.getvalue())}") from None
+
+
+def _with_metavar(annotation: Any) -> Any:
+    """Give an option that may be left out, `X | None`, the name of X alone as its value's, without a default."""
+    from tyro.conf import arg
+
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    if get_origin(annotation) is not UnionType or len(kinds) != 1 or get_origin(kinds[0]) is not None:
+        return annotation
+    return Annotated[annotation, arg(metavar=_METAVARS[kinds[0]], help_behavior_hint="")]
 
 
 def _one_line(box: str) -> str:

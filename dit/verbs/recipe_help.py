@@ -16,17 +16,20 @@ from dit.validation import dotted_fields
 _WORDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "true|false", NoneType: "null"}
 
 
-def recipe_help(config: str | Path | None = None) -> str:
-    """Return the help text for all fields, with the values of a recipe, or the defaults.
+def recipe_help(config: str | Path | None = None, *, section: str | None = None) -> str:
+    """Return the help text for all fields or one section's, with the values of a recipe, or the defaults.
 
     Raises:
         ConfigError: the recipe can't be read.
     """
     recipe = (Recipe() if config is None else load_recipe(config)).model_dump(mode="json")
     whose = "the defaults" if config is None else str(config)
-    lines = [f"fields of the recipe, --section.field VALUE; the values shown are those of {whose}:"]
+    option = f"--{section or 'section'}.field VALUE"
+    lines = [f"fields of the {section or 'recipe'}, {option}; the values shown are those of {whose}:"]
     width = min(100, shutil.get_terminal_size().columns)
     for name, members in _by_name().items():
+        if section is not None and not name.startswith(f"{section}."):
+            continue
         types = "|".join(dict.fromkeys(type_words(field.annotation) for field in members))
         sentence = " ".join(dict.fromkeys(" ".join((field.description or "").split()) for field in members))
         lines += ["", f"  --{name} {types} ({_shown(recipe, name)})"]

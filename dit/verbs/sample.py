@@ -2,11 +2,19 @@
 
 import io
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from dit.zoo.pipeline import Pipeline
+
+OVERRIDDEN_SECTION = "sampling"
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -14,52 +22,78 @@ def run(
     source: Annotated[str, Positional, arg(metavar="SOURCE")],
     classes: str | None = None,
     num: int | None = None,
+    balanced: bool = False,
     steps: int | None = None,
     solver: str | None = None,
     guidance: float | None = None,
+    guide: str | None = None,
     seed: int = 0,
     batch_size: int = 32,
     device: str | None = None,
     out: Path = Path("samples.png"),
+    trajectory: Path | None = None,
+    inversion: Path | None = None,
+    interpolate: Literal["seeds", "classes"] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> None:
-    """Draw images and write them as one picture, a grid where there are several.
+    """Draw images and write them as one picture, a folder of pictures or one .npz file.
 
-    What is left out comes from the model's own sampling defaults; `dit info SOURCE` shows them.
+    What is left out comes from the model's own sampling defaults; `dit info SOURCE` shows them. Any other field of
+    them can be set by --sampling.FIELD VALUE, such as --sampling.guidance_interval "[0.1, 0.8]".
 
     Args:
         source: run folder, exported folder, .safetensors file of either, zoo name or Hub id.
         classes: ids or names separated by commas, used in turn; every class by default.
         num: number of images; one per class by default.
+        balanced: in a folder or .npz: all classes equally often; by default classes are drawn at random.
         steps: solver steps, at least 1.
-        solver: ddpm, ddim, euler or heun.
+        solver: ddpm, ddim, euler, heun, midpoint, dpmpp_2m, dpmpp_2m_sde, unipc, euler_maruyama or dopri5.
         guidance: scale of classifier-free guidance; 1 is off.
+        guide: source of a weaker model that guides in place of the null class (autoguidance).
         seed: seed of the noise; an image depends on it and on its own position alone.
-        batch_size: images at a time; it changes memory and speed, not the images.
+        batch_size: images at a time; it changes memory and speed, not the images but for rounding.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
-        out: picture file; .png, .jpg or .webp.
+        out: picture (.png, .jpg, .webp): a grid where there are several; .npz file (images uint8, labels); or a folder
+            of numbered .png files. Folders and .npz can be resumed by the same command, and made by several processes.
+        trajectory: also write how the samples come about, as .gif or as .png strip.
+        inversion: in place of sampling, take this image to its noise and back, and say how close it came.
+        interpolate: in place of samples, draw what lies between two seeds or between neighbouring classes.
+        overrides: dotted field of the sampling section -> value.
     """
     from dit.errors import ConfigError
-    from dit.files import write_bytes
     from dit.zoo.source import locate
 
-    settings = sampling_settings(steps=steps, solver=solver, guidance=guidance)
-    if out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"--out: expected a file ending in {', '.join(FORMATS)}, found {str(out)!r}")
+    given = {"steps": steps, "solver": solver, "guidance": guidance}
+    settings = sampling_settings(**given, **_sampling_overrides(overrides or {}))
+    single = out.suffix.lower() in FORMATS
+    if not single and out.suffix and out.suffix.lower() != ".npz":
+        known = f"{', '.join(FORMATS)} or .npz"
+        raise ConfigError(f"--out: expected a file ending in {known}, or a folder, found {str(out)!r}")
+    if trajectory is not None and trajectory.suffix.lower() not in (".gif", ".png"):
+        raise ConfigError(f"--trajectory: expected a file ending in .gif or .png, found {str(trajectory)!r}")
+    if not single and (trajectory, inversion, interpolate) != (None, None, None):
+        raise ConfigError(f"--out: expected one picture ({', '.join(FORMATS)}) here, found {str(out)!r}")
     locate(source)  # answers a wrong source before torch is imported
 
-    from dit.data.picture import image_grid
     from dit.verbs.device import choose_device
     from dit.zoo.pipeline import load_pipeline
 
     pipeline = load_pipeline(source, device=choose_device(device))
-    latents = pipeline.sample_latents(classes, num=num, seed=seed, batch_size=batch_size, **settings)
-    images = pipeline.decode(latents, batch_size=batch_size)
-    buffer = io.BytesIO()
-    image_grid(images, columns=_columns(len(images), len(pipeline.labels(classes)))).save(
-        buffer, format=FORMATS[out.suffix.lower()]
-    )
-    write_bytes(out, buffer.getvalue())
-    print(out)
+    if guide is not None:
+        pipeline.guide_by(load_pipeline(guide, device=choose_device(device)))
+    if not single:
+        _write_many(pipeline, source, out, classes, num, balanced, seed, batch_size, settings)
+    elif inversion is not None:
+        _write_inversion(pipeline, inversion, out, classes, settings)
+    elif interpolate is not None:
+        from dit.zoo.pictures import interpolate as draw_between
+
+        labels = pipeline.labels(classes, num)
+        _write(draw_between(pipeline, labels, pipeline.settings(**settings), between=interpolate, seed=seed), out)
+    elif trajectory is not None:
+        _write_trajectory(pipeline, trajectory, out, pipeline.labels(classes, num), seed, settings)
+    else:
+        _write_grid(pipeline, out, classes, num, seed, batch_size, settings)
 
 
 def sampling_settings(**given: Any) -> dict[str, Any]:
@@ -74,6 +108,110 @@ def sampling_settings(**given: Any) -> dict[str, Any]:
     settings = {name: value for name, value in given.items() if value is not None}
     validate(SamplingConfig, settings, origin="dit sample", overridden=settings)
     return settings
+
+
+def _sampling_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    from dit.errors import ConfigError
+
+    for key in overrides:
+        if not key.startswith("sampling."):
+            raise ConfigError(f"--{key}: expected --sampling.FIELD, for only sampling can be changed here")
+    return {key.removeprefix("sampling."): value for key, value in overrides.items()}
+
+
+def _write_grid(
+    pipeline: "Pipeline",
+    out: Path,
+    classes: str | None,
+    num: int | None,
+    seed: int,
+    batch_size: int,
+    settings: dict[str, Any],
+) -> None:
+    from dit.data.picture import image_grid
+
+    latents = pipeline.sample_latents(classes, num=num, seed=seed, batch_size=batch_size, **settings)
+    images = pipeline.decode(latents, batch_size=batch_size)
+    _write(image_grid(images, columns=_columns(len(images), len(pipeline.labels(classes)))), out)
+
+
+def _write_many(
+    pipeline: "Pipeline",
+    source: str,
+    out: Path,
+    classes: str | None,
+    num: int | None,
+    balanced: bool,
+    seed: int,
+    batch_size: int,
+    settings: dict[str, Any],
+) -> None:
+    from dit.files import sha256
+    from dit.zoo.many import ManyImages, process_rank, sample_to_folder, sample_to_npz
+    from dit.zoo.source import locate
+
+    labels = pipeline.labels(classes, num) if balanced or classes else pipeline.random_labels(num, seed=seed)
+    weights = {path.name: sha256(path) for path in locate(source).weights}
+    wanted = ManyImages(labels, pipeline.settings(**settings), seed, batch_size, weights)
+    rank, num_processes = process_rank()
+    write = sample_to_npz if out.suffix.lower() == ".npz" else sample_to_folder
+    made = write(pipeline, wanted, out, rank=rank, num_processes=num_processes)
+    print(f"{out}: made {made} of {len(labels)} images" + (f" in process {rank}" if num_processes > 1 else ""))
+
+
+def _write_trajectory(
+    pipeline: "Pipeline", path: Path, out: Path, labels: "Tensor", seed: int, settings: dict[str, Any]
+) -> None:
+    from dit.data.picture import image_grid
+    from dit.files import write_bytes
+    from dit.zoo.pictures import save_gif, trace, trajectory_frames, trajectory_strip
+
+    trajectory = trace(pipeline, labels, pipeline.settings(**settings), seed=seed)
+    columns = _columns(len(labels), len(labels))
+    if path.suffix.lower() == ".gif":
+        write_bytes(path, save_gif(trajectory_frames(pipeline, trajectory, columns=columns)))
+        print(path)
+    else:
+        _write(trajectory_strip(pipeline, trajectory), path)
+    _write(image_grid(pipeline.decode(trajectory.states[-1]), columns=columns), out)
+
+
+def _write_inversion(
+    pipeline: "Pipeline", image: Path, out: Path, classes: str | None, settings: dict[str, Any]
+) -> None:
+    import torch
+
+    from dit.data.config import DataConfig
+    from dit.data.decode import decode_image
+    from dit.errors import ConfigError
+    from dit.zoo.pictures import invert_image
+
+    labels = pipeline.labels(classes)
+    if classes is None and pipeline.num_classes > 1:
+        raise ConfigError("--classes: expected the class of the image, found none")
+    pixels = decode_image(
+        image.read_bytes(),
+        size=pipeline.image_size[0],
+        channels=pipeline.codec.image_channels,
+        max_pixels=DataConfig().max_pixels,
+        name=str(image),
+    )
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, C, height, width)
+    result = invert_image(pipeline, tensor, int(labels[0]), pipeline.settings(**settings))
+    _write(result.picture, out)
+    print("from left to right: the image, decoded from its latent, its noise, made from that noise")
+    print(f"reconstruction error: {result.latent_error:.4f} in latents of unit variance (root mean square)")
+    print(f"                      {result.pixel_error:.2f} of 255 in pixels, against the codec's own reconstruction")
+    print(f"deviation of the noise found: {result.noise_deviation:.3f} (1 for an image of the training distribution)")
+
+
+def _write(picture: "Image.Image", out: Path) -> None:
+    from dit.files import write_bytes
+
+    buffer = io.BytesIO()
+    picture.save(buffer, format=FORMATS[out.suffix.lower()])
+    write_bytes(out, buffer.getvalue())
+    print(out)
 
 
 def _columns(num: int, num_classes: int) -> int:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from dit.diffusion.process import Process, create_process
 from dit.errors import ConfigError, UserError
 from dit.latents.codec import Codec
+from dit.rng import Purpose, uniform
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import Sampled, sample
 from dit.validation import validate
@@ -70,6 +71,8 @@ class Pipeline:
     """Between latents and images."""
     config: FolderConfig
     """What was read: names, defaults, class names, provenance."""
+    weaker: nn.Module | None = None
+    """A second network that guides in place of the null class."""
 
     @property
     def device(self) -> torch.device:
@@ -135,6 +138,26 @@ class Pipeline:
         self._check_size(size)
         latents = self.sample_latents(classes, num=num, seed=seed, batch_size=batch_size, **sampling)
         return to_pictures(self.decode(latents, batch_size=batch_size))
+
+    def guide_by(self, other: "Pipeline") -> None:
+        """Let a weaker model guide in place of the null class (autoguidance).
+
+        Raises:
+            ConfigError: the other model has other latents, classes or another process.
+        """
+        for name in ("latent_shape", "num_classes"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours != theirs:
+                raise ConfigError(f"guide: expected a model of {name} {ours}, found {theirs}")
+        if other.process.config != self.process.config:
+            raise ConfigError("guide: expected a model of the same process, found another")
+        self.weaker = other.model
+
+    def random_labels(self, num: int | None, *, seed: int) -> Tensor:
+        """Draw the labels of `num` images from all classes alike: (N,) int64; they depend on seed and position."""
+        num = _check_count("num", max(1, self.num_classes) if num is None else num)
+        u = uniform(seed, Purpose.CLASS, range(num))
+        return (u * max(1, self.num_classes)).long()
 
     def labels(self, classes: str | int | Iterable[str | int] | None = None, num: int | None = None) -> Tensor:
         """Return the label of each of N images, the classes in turn: (N,) int64.
@@ -207,6 +230,7 @@ class Pipeline:
             sampling=settings,
             seed=seed,
             positions=positions,
+            weaker=self.weaker,
         )
 
     def _check_size(self, size: int | tuple[int, int] | None) -> None:

@@ -1,0 +1,173 @@
+"""Many images, in any number of processes, with nothing made twice.
+
+Image i has the i-th label, the seed's noise at position i, and is made in batch i // batch_size whatever the number of
+processes: so its bytes do not depend on that number, nor on an interruption. Processes take the batches in turn. What
+is there already is kept; a folder or part of other settings is refused.
+
+A folder gets `000000.png` ..., `labels.json` and `sampling.json`; an `.npz` file gets `images` (N, height, width,
+channels) uint8 and `labels` (N,) int64, gathered from parts beside it when the last one is there.
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save
+from torch import Tensor
+from tqdm import tqdm
+
+from dit.errors import ConfigError
+from dit.files import read_json, write_bytes, write_json
+from dit.sampling.config import SamplingConfig
+from dit.zoo.pipeline import Pipeline, to_pictures
+
+SETTINGS_NAME = "sampling.json"
+LABELS_NAME = "labels.json"
+
+
+@dataclass(frozen=True)
+class ManyImages:
+    """What is to be made; the same description gives the same bytes."""
+
+    labels: Tensor
+    """(N,) int64 class of each image."""
+    sampling: SamplingConfig
+    """Solver, steps, grid and guidance."""
+    seed: int
+    """Seed of the noise."""
+    batch_size: int
+    """Images in a batch; it is part of the description, for rounding may depend on it."""
+    weights: dict[str, str]
+    """File name -> sha256 of the model's weights."""
+
+    def description(self) -> dict[str, Any]:
+        """Return everything that decides the bytes, as JSON values."""
+        return {
+            "num": len(self.labels),
+            "labels": self.labels.tolist(),
+            "sampling": self.sampling.model_dump(mode="json"),
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "weights_sha256": self.weights,
+        }
+
+    def batches(self, rank: int, num_processes: int) -> list[range]:
+        """Return the positions of the batches that are this process's to make."""
+        num = len(self.labels)
+        starts = range(rank * self.batch_size, num, num_processes * self.batch_size)
+        return [range(start, min(start + self.batch_size, num)) for start in starts]
+
+
+def sample_to_folder(
+    pipeline: Pipeline, wanted: ManyImages, folder: Path, *, rank: int = 0, num_processes: int = 1
+) -> int:
+    """Write numbered PNG files, one per image, and return how many this process made.
+
+    Raises:
+        ConfigError: the folder holds something else, or images of other settings.
+        UserError: the network returned NaN or infinity; no image of that batch is written.
+    """
+    _begin(folder, wanted)
+    made = 0
+    for positions, images in _missing_batches(
+        pipeline, wanted, rank, num_processes, lambda i: (folder / png_name(i)).is_file()
+    ):
+        for position, picture in zip(positions, to_pictures(images), strict=True):
+            if not (folder / png_name(position)).is_file():
+                write_bytes(folder / png_name(position), _png(picture))
+                made += 1
+    if rank == 0:
+        write_json(folder / LABELS_NAME, {png_name(i): label for i, label in enumerate(wanted.labels.tolist())})
+    return made
+
+
+def sample_to_npz(pipeline: Pipeline, wanted: ManyImages, path: Path, *, rank: int = 0, num_processes: int = 1) -> int:
+    """Write all images into one `.npz` file, and return how many this process made.
+
+    Raises:
+        ConfigError: the file exists, or its parts are of other settings.
+        UserError: the network returned NaN or infinity; that batch is not written.
+    """
+    if path.exists():
+        raise ConfigError(f"{path}: expected a new file, found one; choose another or remove it")
+    parts = path.with_name(f"{path.name}.parts")
+    _begin(parts, wanted)
+
+    def part(position: int) -> Path:
+        return parts / f"{position // wanted.batch_size:06d}.safetensors"
+
+    made = 0
+    for positions, images in _missing_batches(pipeline, wanted, rank, num_processes, lambda i: part(i).is_file()):
+        write_bytes(part(positions[0]), save({"images": images.cpu().contiguous()}))
+        made += len(positions)
+    starts = range(0, len(wanted.labels), wanted.batch_size)
+    if all(part(start).is_file() for start in starts):
+        _gather([part(start) for start in starts], wanted.labels, path)
+        shutil.rmtree(parts, ignore_errors=True)
+    return made
+
+
+def png_name(position: int) -> str:
+    """Return the file name of the image at a position."""
+    return f"{position:06d}.png"
+
+
+def _begin(folder: Path, wanted: ManyImages) -> None:
+    """Claim a new folder for these settings, or check that it was claimed for them."""
+    settings = folder / SETTINGS_NAME
+    if not settings.is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder}: expected a new or empty folder, found files there; choose another --out")
+        write_json(settings, wanted.description())
+    found, description = read_json(settings), wanted.description()
+    for key, value in description.items():
+        if found.get(key) != value:
+            raise ConfigError(
+                f"{settings}: {key} is {_short(found.get(key))} there and {_short(value)} now; go on with the same "
+                "settings or choose another --out"
+            )
+
+
+def _missing_batches(
+    pipeline: Pipeline, wanted: ManyImages, rank: int, num_processes: int, is_there: Callable[[int], bool]
+) -> Iterator[tuple[range, Tensor]]:
+    """Make the batches of which an image is missing: (positions, (B, C, height, width) uint8)."""
+    for positions in tqdm(wanted.batches(rank, num_processes), desc="sample", unit="batch", disable=rank > 0):
+        if all(is_there(position) for position in positions):
+            continue
+        labels = wanted.labels[positions.start : positions.stop]
+        # The last batch is filled up, so that the shapes, and with them the rounding, are those of all others.
+        padding = torch.zeros(wanted.batch_size - len(labels), dtype=labels.dtype)
+        filled = range(positions.start, positions.start + wanted.batch_size)
+        latents = pipeline.draw(torch.cat([labels, padding]), filled, wanted.sampling, wanted.seed).latents
+        yield positions, pipeline.decode(latents, batch_size=wanted.batch_size)[: len(labels)]
+
+
+def _gather(parts: list[Path], labels: Tensor, path: Path) -> None:
+    images = torch.cat([load_file(part)["images"] for part in parts])
+    buffer = io.BytesIO()
+    np.savez(buffer, images=images.permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
+    write_bytes(path, buffer.getvalue())
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def process_rank() -> tuple[int, int]:
+    """Return (rank, number of processes) as torchrun or accelerate launch set them; (0, 1) without."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))

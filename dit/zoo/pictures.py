@@ -1,0 +1,158 @@
+"""Pictures that explain a model: how noise becomes an image, what an image's noise is, what lies between two samples.
+
+N samples, C x H x W latents.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dit.data.picture import image_grid
+from dit.rng import Purpose, normal
+from dit.sampling.config import SamplingConfig
+from dit.sampling.interpolation import ClassMixture, slerp
+from dit.sampling.inversion import invert
+from dit.sampling.sample import sample
+from dit.zoo.pipeline import Pipeline
+
+FRAME_MILLISECONDS = 120
+LAST_FRAME_MILLISECONDS = 2000
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The states of a sampling run and what the network took the data to be at each."""
+
+    states: list[Tensor]
+    """One (N, C, H, W) per step, and the samples at the end."""
+    predicted: list[Tensor]
+    """The predicted x_0 of each step, (N, C, H, W), and the samples at the end."""
+
+
+def trace(pipeline: Pipeline, labels: Tensor, sampling: SamplingConfig, *, seed: int = 0) -> Trajectory:
+    """Sample (N,) labels and keep every step."""
+    states, predicted = [], []
+
+    def keep(k: int, t: float, x: Tensor, x_0: Tensor) -> None:
+        states.append(x)
+        predicted.append(x_0)
+
+    labels = labels.to(pipeline.device)
+    sampled = sample(
+        pipeline.model,
+        pipeline.process,
+        labels,
+        pipeline.latent_shape,
+        sampling=sampling,
+        seed=seed,
+        weaker=pipeline.weaker,
+        callback=keep,
+    )
+    return Trajectory([*states, sampled.latents], [*predicted, sampled.latents])
+
+
+def trajectory_frames(pipeline: Pipeline, trajectory: Trajectory, *, columns: int) -> list[Image.Image]:
+    """Return one picture per step: the decoded states, and below them the decoded predictions of the data."""
+    frames = []
+    for state, predicted in zip(trajectory.states, trajectory.predicted, strict=True):
+        top, bottom = (image_grid(pipeline.decode(part), columns=columns) for part in (state, predicted))
+        frames.append(_below(top, bottom))
+    return frames
+
+
+def trajectory_strip(pipeline: Pipeline, trajectory: Trajectory, *, columns: int = 10) -> Image.Image:
+    """Return a picture with two rows per sample: its state, and the predicted data, from noise (left) to the end."""
+    num = len(trajectory.states)
+    chosen = torch.linspace(0, num - 1, min(columns, num)).round().long().tolist()
+    states = torch.stack([pipeline.decode(trajectory.states[k]) for k in chosen], dim=1)  # (N, columns, c, h, w)
+    predicted = torch.stack([pipeline.decode(trajectory.predicted[k]) for k in chosen], dim=1)
+    rows = torch.stack([states, predicted], dim=1)  # (N, 2, columns, c, h, w)
+    return image_grid(rows.flatten(0, 2), columns=len(chosen))
+
+
+def save_gif(frames: list[Image.Image]) -> bytes:
+    """Return an animated GIF of the frames that loops and rests on the last one."""
+    buffer = io.BytesIO()
+    durations = [FRAME_MILLISECONDS] * (len(frames) - 1) + [LAST_FRAME_MILLISECONDS]
+    frames[0].save(buffer, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """An image, its noise, and what the noise gives back."""
+
+    picture: Image.Image
+    """The image, the codec's reconstruction, the noise, and the image made from it, side by side."""
+    latent_error: float
+    """Root mean square difference between the latents and those that came back; latents have unit variance."""
+    pixel_error: float
+    """Root mean square difference in pixels (0..255) between the codec's reconstruction and what came back."""
+    noise_deviation: float
+    """Standard deviation of the noise that was found: 1 for an image like those of the training data."""
+
+
+def invert_image(pipeline: Pipeline, image: Tensor, label: int, sampling: SamplingConfig) -> Inversion:
+    """Take an image (1, C, height, width) uint8 to its noise and back by the ODE, given its class."""
+    y = torch.tensor([label], device=pipeline.device)
+    moments = pipeline.codec.encode(image.to(pipeline.device).float() / 127.5 - 1)
+    zero = torch.zeros(1, *pipeline.latent_shape, device=pipeline.device)
+    latents = pipeline.codec.latents_from_moments(moments, zero)  # the posterior's mean
+    model, process = pipeline.model, pipeline.process
+    noise = invert(model, process, y, latents, sampling=sampling).latents
+    back = sample(model, process, y, pipeline.latent_shape, sampling=sampling, noise=noise).latents
+    tiles = torch.cat([image.cpu(), *(pipeline.decode(part).cpu() for part in (latents, noise, back))])
+    difference = tiles[1].float() - tiles[3].float()
+    return Inversion(
+        picture=image_grid(tiles, columns=4),
+        latent_error=float((back - latents).square().mean().sqrt()),
+        pixel_error=float(difference.square().mean().sqrt()),
+        noise_deviation=float(noise.std()),
+    )
+
+
+def interpolate(
+    pipeline: Pipeline,
+    labels: Tensor,
+    sampling: SamplingConfig,
+    *,
+    between: Literal["seeds", "classes"],
+    seed: int = 0,
+    columns: int = 8,
+) -> Image.Image:
+    """Return a picture whose rows go from one sample to another.
+
+    Args:
+        pipeline: the model.
+        labels: (N,) classes. Between seeds there is a row per label, from the noise of `seed` to that of `seed` + 1;
+            between classes a row from each label to the next, the last to the first, all of one noise per row.
+        sampling: how samples are drawn.
+        between: what changes along a row.
+        seed: of the start noise.
+        columns: samples in a row, at least 2.
+    """
+    shares = torch.linspace(0, 1, columns)
+    rows, shape, device = len(labels), pipeline.latent_shape, pipeline.device
+    start = normal(seed, Purpose.START_NOISE, range(rows), shape)  # (rows, C, H, W)
+    y = labels.repeat_interleave(columns).to(device)
+    model = pipeline.model
+    if between == "seeds":
+        end = normal(seed + 1, Purpose.START_NOISE, range(rows), shape)
+        noise = torch.stack([slerp(start, end, float(share)) for share in shares], dim=1).flatten(0, 1)
+    else:
+        noise = start.repeat_interleave(columns, dim=0)
+        other = labels.roll(-1).repeat_interleave(columns).to(device)
+        model = ClassMixture(model, other, shares.repeat(rows).to(device), getattr(model, "null_class", None))
+    latents = sample(model, pipeline.process, y, shape, sampling=sampling, seed=seed, noise=noise).latents
+    return image_grid(pipeline.decode(latents), columns=columns)
+
+
+def _below(top: Image.Image, bottom: Image.Image, gap: int = 8) -> Image.Image:
+    picture = Image.new(top.mode, (top.width, top.height + gap + bottom.height), "white")
+    picture.paste(top, (0, 0))
+    picture.paste(bottom, (0, top.height + gap))
+    return picture
