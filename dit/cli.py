@@ -144,7 +144,7 @@ def _with_metavar(annotation: Any) -> Any:
     from tyro.conf import arg
 
     kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-    if get_origin(annotation) is not UnionType or len(kinds) != 1 or get_origin(kinds[0]) is not None:
+    if get_origin(annotation) is not UnionType or len(kinds) != 1 or kinds[0] not in _METAVARS:
         return annotation
     return Annotated[annotation, arg(metavar=_METAVARS[kinds[0]], help_behavior_hint="")]
 

@@ -1,0 +1,23 @@
+import re
+
+from dit.cli import main
+
+
+def test_info_of_an_architecture(capsys):
+    assert main(["info", "dit_xl_2"]) == 0
+    facts = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    assert facts["parameters"].strip() == "675,129,632"
+    assert facts["cost per call"].strip() == "118.6 GMAC"
+    assert "depth 28" in facts["architecture"]
+
+
+def test_info_of_an_export_names_process_vae_and_provenance(trained, capsys):
+    assert main(["info", str(trained / "export")]) == 0
+    text = capsys.readouterr().out
+    for words in ("name flow", "vae mnist", "solver heun", "0 0, 1 1", "provenance: images_seen  24", "hidden_size 48"):
+        assert re.search(re.sub(" +", " +", words), text), words
+
+
+def test_info_of_a_run_is_that_of_its_newest_checkpoint(trained, capsys):
+    assert main(["info", str(trained)]) == 0
+    assert "step-00000003" in capsys.readouterr().out

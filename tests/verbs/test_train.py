@@ -1,0 +1,160 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+
+from dit.cli import main
+from dit.config import load_recipe
+from tests.command import RECIPE, ROOT, TINY, fails, runs
+
+
+def test_k1_an_unknown_key_exits_2_and_names_the_nearest(capsys):
+    assert fails(capsys, "train", RECIPE, "--optim.lrr", "1") == "--optim.lrr: unknown key. Did you mean 'optim.lr'?"
+
+
+def test_k8_an_output_folder_with_files_is_refused(capsys, tmp_path):
+    (tmp_path / "notes.txt").touch()
+    line = fails(capsys, "train", RECIPE, "--output", str(tmp_path))
+    assert str(tmp_path) in line
+    assert "--resume" in line
+    assert list(tmp_path.iterdir()) == [tmp_path / "notes.txt"]
+
+
+def test_a_dry_run_prints_recipe_and_size_and_touches_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = str(ROOT / "configs" / "dit_xl_2_imagenet256.yaml")
+    assert main(["train", recipe, "--dry-run", "--train.max_steps", "10"]) == 0
+    out = capsys.readouterr().out
+    assert "max_steps: 10\n" in out
+    assert "# parameters: 675,129,632, 118.62 GMAC" in out
+    assert "# steps: 10 of 256 images, 2,560 images in all" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the whole way ----------------------------------------------------------------------------------------------------
+
+
+def rows(output):
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_what_the_others_read(trained):
+    assert {"recipe.yaml", "run.json", "metrics.jsonl", "status.json", "checkpoints", "samples", "export"} <= {
+        path.name for path in trained.iterdir()
+    }
+    assert [row["step"] for row in rows(trained)] == [1, 2, 3]
+    assert {"loss", "images_seen", "images_per_second", "num_processes"} <= set(rows(trained)[0])
+    assert json.loads((trained / "status.json").read_text())["state"] == "done"
+    recipe = load_recipe(trained / "recipe.yaml")
+    assert (recipe.model.num_classes, recipe.model.input_size, recipe.model.in_channels) == (10, [8, 8], 4)
+    assert recipe.train.max_steps == 3
+
+
+def test_a_run_ends_in_an_evaluated_export(trained):
+    export = trained / "export"
+    assert {"config.json", "model.safetensors", "recipe.yaml", "metrics.jsonl", "eval.json", "samples.png"} <= {
+        path.name for path in export.iterdir()
+    }
+    report = json.loads((export / "eval.json").read_text())
+    assert report["num"] == 20
+    assert 0 <= report["accuracy"] <= 1
+    assert report["frechet_distance"] > report["frechet_floor"] > 0
+    assert "class accuracy" in (export / "README.md").read_text()
+
+
+def test_resume_continues_and_exports_anew(trained, tmp_path, capsys):
+    output = shutil.copytree(trained, tmp_path / "run")
+    options = ["--train.max_steps", "4", "--evaluation.num", "20", "--evaluation.batch_size", "10"]
+    lines = runs(capsys, "train", RECIPE, "--output", output, "--resume", *TINY, *options)
+    assert [row["step"] for row in rows(output)] == [1, 2, 3, 4]
+    assert json.loads((output / "export" / "config.json").read_text())["provenance"]["steps"] == 4
+    assert any("Frechet distance" in line for line in lines)
+    assert any("its floor" in line for line in lines)
+    assert lines[-1].split() == ["samples", str(output / "export" / "samples.png")]
+
+
+def test_resume_starts_where_there_is_nothing(tmp_path, capsys):
+    output = tmp_path / "new"
+    options = ["--train.max_steps", "1", "--evaluation.features", "null"]
+    lines = runs(capsys, "train", RECIPE, "--output", output, "--resume", *TINY, *options)
+    assert len(rows(output)) == 1
+    assert not (output / "export" / "eval.json").exists()
+    assert lines[-2].split() == ["export", str(output / "export")]
+
+
+def test_an_unconditional_model_trains_and_is_sampled(tmp_path, capsys):
+    output = tmp_path / "run"
+    options = ["--train.max_steps", "1", "--model.num_classes", "0", "--evaluation.features", "null"]
+    runs(capsys, "train", RECIPE, "--output", output, *TINY, *options)
+    runs(capsys, "sample", output / "export", "--num", "2", "--out", tmp_path / "x.png")
+    assert (tmp_path / "x.png").is_file()
+
+
+def test_a_network_that_the_latents_do_not_fit_is_refused(tmp_path, capsys):
+    line = fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *TINY, "--model.input_size", "16")
+    assert line.startswith("model.input_size: expected [8, 8]")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_solver_that_the_process_does_not_have_is_refused_before_the_work(tmp_path, capsys):
+    options = ["--sampling.grid", "respaced"]
+    assert "sampling.grid" in fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *TINY, *options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def jpegs(tmp_path):
+    """A folder of two classes with ten JPEGs each, of different sizes."""
+    generator = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = generator.integers(0, 255, (40 + i, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.jpg")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def small_vae(tmp_path):
+    """A small autoencoder of diffusers with random weights, saved as its users save them."""
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+    vae = AutoencoderKL(block_out_channels=[8, 16], norm_num_groups=4, layers_per_block=1, **blocks)
+    vae.save_pretrained(tmp_path / "vae")
+    return tmp_path / "vae"
+
+
+def test_a_folder_of_images_trains_to_an_export_that_samples(jpegs, small_vae, tmp_path, capsys):
+    recipe = ROOT / "configs" / "dit_s_2_folder.yaml"
+    output = tmp_path / "run"
+    options = ["--data.source", jpegs, "--data.image_size", "32", "--latents.vae", small_vae, "--train.max_steps", "3"]
+    runs(capsys, "train", recipe, "--output", output, *TINY, *options)
+    assert len(rows(output)) == 3
+    config = json.loads((output / "export" / "config.json").read_text())
+    assert config["id2label"] == {"0": "cats", "1": "dogs"}
+    runs(capsys, "sample", output / "export", "--classes", "dogs,0", "--num", "4", "--out", tmp_path / "grid.png")
+    assert Image.open(tmp_path / "grid.png").mode == "RGB"
+
+
+def test_two_processes_log_the_losses_of_one(tmp_path):
+    """The command of the README, on the CPU: the same global batch, split."""
+    options = ["--train.max_steps", "5", "--train.mixed_precision", "fp32", "--evaluation.features", "null", *TINY]
+    command = [ROOT / "tools" / "train.py", RECIPE, *options]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    for name, start in {"one": [sys.executable], "two": launcher}.items():
+        argv = [*start, *command, "--output", tmp_path / name]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert {row["num_processes"] for row in one} == {1}
+    assert {row["num_processes"] for row in two} == {2}
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4)
+    assert len(two) == 5
