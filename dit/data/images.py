@@ -1,0 +1,193 @@
+"""Images of one split with their labels, each decoded to a square of 8-bit pixels when it is asked for.
+
+    images = open_images(DataConfig(source="mnist", image_size=32), "train")
+    images.read(0)      # (32, 32, 1) uint8
+    images.labels[0]    # 0, a row of images.class_names
+
+Held-out images come in a shuffled order, so that any prefix of them is a fair sample; training images come in the
+order of the source (`dit.data.order` decides which one a step uses).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dit.data.config import DataConfig
+from dit.data.decode import centre_crop, decode_image, to_mode
+from dit.data.labels import Labels, read_labels
+from dit.data.split import held_out
+from dit.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """The images of one split."""
+
+    class_names: tuple[str, ...]
+    """Name of each class; empty for a source without labels, whose labels are all 0."""
+    labels: np.ndarray
+    """(N,) int64 class of each image."""
+    channels: int
+    """1 (grey) or 3 (RGB)."""
+    fingerprint: str
+    """Hash of everything that `read` and `labels` depend on."""
+    rejected: tuple[str, ...]
+    """Messages about records that `data.on_error: skip` left out because of their label."""
+    reader: Callable[[int], np.ndarray]
+    """What `read` calls."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> np.ndarray:
+        """Decode one image: (image_size, image_size, channels) uint8. Safe to call from several threads.
+
+        Raises:
+            UserError: the image is empty, broken, too large or gone; the message names it.
+        """
+        return self.reader(index)
+
+
+def open_images(config: DataConfig, split: str = "train", *, channels: int | None = None) -> ImageSource:
+    """Open the training or the held-out images of a data set.
+
+    Args:
+        config: recipe section `data`.
+        split: "train" or "val". Where the source has no held-out split, `val_fraction` of the training split is held
+            out (a pure function of split_seed, index and label) and left out of "train".
+        channels: 1 or 3; None: as the source has them, which is 1 for mnist and 3 for everything else.
+
+    Returns:
+        The images; a held-out split may be empty (val_fraction 0), a training split is not.
+
+    Raises:
+        ConfigError: the source, split or column is not there.
+        UserError: a label is missing or out of range, or there is no image.
+    """
+    assert split in ("train", "val"), split
+    if config.source == "mnist" and not Path("mnist").exists():
+        return _open_mnist(config, split, channels or 1)
+    return _open_tables(config, split, channels or 3)
+
+
+def _open_mnist(config: DataConfig, split: str, channels: int) -> ImageSource:
+    from PIL import Image
+
+    from dit.data.mnist import CLASS_NAMES, mnist_images
+
+    images, labels = mnist_images(split)
+
+    def read(index: int) -> np.ndarray:
+        image = to_mode(Image.fromarray(images[index]), channels, name=f"mnist {split} {index}")
+        return np.asarray(centre_crop(image, config.image_size)).reshape(config.image_size, config.image_size, channels)
+
+    fingerprint = _fingerprint(config, channels, hashlib.sha256(images.tobytes()).hexdigest(), labels, CLASS_NAMES)
+    return ImageSource(CLASS_NAMES, labels, channels, fingerprint, (), read)
+
+
+def _open_tables(config: DataConfig, split: str, channels: int) -> ImageSource:
+    from dit.data.sources import open_splits
+
+    splits = open_splits(config)
+    splits.check(config.train_split, "data.train_split")
+    validation_name = splits.validation_name(config)
+    train = read_labels(splits.tables[config.train_split], config, config.train_split)
+    if validation_name is None:
+        table, labels = splits.tables[config.train_split], train
+        chosen = _hold_out(train.values, split, config)
+    elif split == "train":
+        table, labels, chosen = splits.tables[config.train_split], train, np.arange(len(train.values))
+    else:
+        table = splits.tables[validation_name]
+        labels = read_labels(table, config, validation_name, class_names=train.class_names)
+        chosen = held_out(labels.values, len(labels.values), seed=config.split_seed)
+    if len(chosen) == 0 and split == "train":
+        raise UserError(f"data.source {config.source!r}: expected training images, found none in {config.train_split}")
+    _check_skipped(labels, len(table), config)
+    rows = labels.rows[chosen]
+    fingerprint = _fingerprint(config, channels, splits.fingerprint, labels.values[chosen], labels.class_names, rows)
+    reader = _reader(table, rows, config, channels)
+    return ImageSource(labels.class_names, labels.values[chosen], channels, fingerprint, labels.rejected, reader)
+
+
+def _hold_out(labels: np.ndarray, split: str, config: DataConfig) -> np.ndarray:
+    """Return which of the images belong to the split."""
+    validation = held_out(labels, round(len(labels) * config.val_fraction), seed=config.split_seed)
+    return validation if split == "val" else np.setdiff1d(np.arange(len(labels)), validation)
+
+
+def _check_skipped(labels: Labels, num_rows: int, config: DataConfig) -> None:
+    if len(labels.rejected) > config.max_skipped * num_rows:
+        raise UserError(
+            f"data.max_skipped: expected at most {config.max_skipped:.2%} bad labels, found {len(labels.rejected)} in "
+            f"{num_rows} images; the first: {labels.rejected[0]}"
+        )
+
+
+def _reader(table: "Dataset", rows: np.ndarray, config: DataConfig, channels: int) -> Callable[[int], np.ndarray]:
+    from datasets import Image
+
+    column = _image_column(table, config)
+    files = table.select_columns([column]).cast_column(column, Image(decode=False))
+
+    def read(index: int) -> np.ndarray:
+        row = int(rows[index])
+        data, name = _read_bytes(files[row][column], f"{config.source} record {row}")
+        return decode_image(data, size=config.image_size, channels=channels, max_pixels=config.max_pixels, name=name)
+
+    return read
+
+
+def _read_bytes(value: dict[str, Any] | None, record: str) -> tuple[bytes, str]:
+    """Return the bytes of an image that a table holds or names, and what to call it in a message."""
+    if value is None or (value["bytes"] is None and value["path"] is None):
+        raise UserError(f"{record}: expected an image, found none")
+    if value["bytes"] is not None:
+        return value["bytes"], f"{record} ({value['path']})" if value["path"] else record
+    try:
+        if "://" not in value["path"]:
+            return Path(value["path"]).read_bytes(), value["path"]
+        import fsspec
+
+        return fsspec.filesystem(value["path"].split("://")[0]).cat_file(value["path"]), value["path"]
+    except OSError as error:
+        raise UserError(f"{value['path']}: expected an image, found {error.strerror or error}") from None
+
+
+def _image_column(table: "Dataset", config: DataConfig) -> str:
+    from datasets import Image
+
+    if config.image_column is not None:
+        if config.image_column in table.column_names:
+            return config.image_column
+        raise ConfigError(
+            f"data.image_column: expected one of {', '.join(table.column_names)}, found {config.image_column!r}"
+        )
+    columns = [name for name, feature in table.features.items() if isinstance(feature, Image)]
+    if len(columns) == 1:
+        return columns[0]
+    found = ", ".join(columns) or f"none among {', '.join(table.column_names)}"
+    raise ConfigError(f"data.image_column: expected one column of images, found {found}; name it")
+
+
+def _fingerprint(
+    config: DataConfig,
+    channels: int,
+    content: str,
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    rows: np.ndarray | None = None,
+) -> str:
+    facts = [config.image_size, channels, config.image_column, content, class_names]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    digest.update(labels.tobytes())
+    digest.update(b"" if rows is None else rows.tobytes())
+    return digest.hexdigest()

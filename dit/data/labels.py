@@ -1,0 +1,105 @@
+"""Labels of a data set's table: from names or numbers in a column to rows of a list of classes."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dit.data.config import DataConfig
+from dit.errors import ConfigError, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+MAX_CLASSES = 2**20
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of the usable records of a table."""
+
+    values: np.ndarray
+    """(N,) int64 class of each usable record."""
+    rows: np.ndarray
+    """(N,) int64 row of the table that each one came from."""
+    class_names: tuple[str, ...]
+    """Name of each class; empty for a table without labels."""
+    rejected: tuple[str, ...]
+    """One message per record that was left out."""
+
+
+def read_labels(
+    table: "Dataset", config: DataConfig, split: str, *, class_names: tuple[str, ...] | None = None
+) -> Labels:
+    """Read the label column.
+
+    Args:
+        table: one split of a data set.
+        config: recipe section `data`.
+        split: name of the split, for messages.
+        class_names: classes of the training split, of which these labels must be; None: this is the training split.
+
+    Raises:
+        ConfigError: the column is not there, or holds neither names nor whole numbers.
+        UserError: with `on_error: stop`, a label is missing or out of range; names the record and the valid range.
+    """
+    if config.label_column is None:
+        zeros = np.zeros(len(table), dtype=np.int64)
+        return Labels(zeros, np.arange(len(table)), (), ())
+    raw, names = _read_column(table, config)
+    if class_names is None:
+        class_names = _class_names(table, config, names)
+    number_of: dict[str | None, int] = {name: number for number, name in enumerate(class_names)}
+    numbers = np.array([number_of.get(name, -1) for name in names], dtype=np.int64)
+    rejected = tuple(
+        f"{config.source} split {split} record {row}: {config.label_column}: expected {_describe(class_names)}, "
+        f"found {raw[row]!r}"
+        for row in np.flatnonzero(numbers < 0)
+    )
+    if rejected and config.on_error == "stop":
+        raise UserError(rejected[0])
+    rows = np.flatnonzero(numbers >= 0)
+    return Labels(numbers[rows], rows, class_names, rejected)
+
+
+def _read_column(table: "Dataset", config: DataConfig) -> tuple[list[Any], list[str | None]]:
+    """Return the values of the label column, and for each the name of its class (None where it has none)."""
+    from datasets import ClassLabel
+
+    column = config.label_column
+    assert column is not None
+    if column not in table.column_names:
+        raise ConfigError(
+            f"data.label_column: expected one of the columns {', '.join(table.column_names)}, found {column!r}; name "
+            f"the column of the classes, or null for images without classes.{did_you_mean(column, table.column_names)}"
+        )
+    raw = table.select_columns([column]).with_format(None)[:][column]
+    feature = table.features[column]
+    if isinstance(feature, ClassLabel):
+        names = dict(enumerate(feature.names))
+        return raw, [names.get(value) for value in raw]
+    if feature.dtype in ("string", "large_string"):
+        return raw, raw
+    if str(feature.dtype).startswith(("int", "uint")):
+        return raw, [None if value is None or not 0 <= value < MAX_CLASSES else str(value) for value in raw]
+    raise ConfigError(f"data.label_column {column!r}: expected class names or whole numbers, found {feature.dtype}")
+
+
+def _class_names(table: "Dataset", config: DataConfig, names: list[str | None]) -> tuple[str, ...]:
+    """Return the classes that a training split defines: as declared, or those that occur, or 0 to the largest."""
+    from datasets import ClassLabel
+
+    feature = table.features[config.label_column]
+    if isinstance(feature, ClassLabel):
+        return tuple(feature.names)
+    present = {name for name in names if name is not None}
+    if feature.dtype in ("string", "large_string"):
+        return tuple(sorted(present))
+    return tuple(str(number) for number in range(1 + max(map(int, present), default=-1)))
+
+
+def _describe(class_names: tuple[str, ...]) -> str:
+    """Return the valid range in a few words."""
+    if len(class_names) <= 10:
+        return f"one of the {len(class_names)} classes {', '.join(class_names)}"
+    return f"a class in 0..{len(class_names) - 1} ({class_names[0]} .. {class_names[-1]})"

@@ -1,0 +1,221 @@
+"""Opening a data set through `datasets`: a table with one row per image, for each of its splits.
+
+What a local path is, is seen from its content: a Parquet file, a WebDataset tar, a data set saved by `datasets`, a
+folder of such shards, or a folder of images. In a folder of images the first sub-folder is the class; it may be
+divided into `train/` and `val/` (or `validation/`, `test/`) first. Anything else is an id on the Hub.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dit.data.config import DataConfig
+from dit.errors import ConfigError, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+VALIDATION_NAMES = ("validation", "val", "valid", "dev", "test")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif"),
+)
+HASHED_BYTES = 2**28  # data sets up to this size are fingerprinted by content, larger ones by file names and sizes
+_SHARD_SUFFIXES = frozenset({".parquet", ".tar", ".zip", ".arrow"})
+_METADATA_NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
+_UNSAFE_MEMBERS = frozenset({".pkl", ".pickle", ".pyd", ".pth", ".pt", ".npy", ".npz"})
+_HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The splits of a data set, and what its content is known by."""
+
+    tables: Mapping[str, "Dataset"]
+    fingerprint: str
+
+    def validation_name(self, config: DataConfig) -> str | None:
+        """Return the name of the split that is held out already, if there is one.
+
+        Raises:
+            ConfigError: `data.val_split` names a split that is not there.
+        """
+        if config.val_split is not None:
+            self.check(config.val_split, "data.val_split")
+            return config.val_split
+        others = [name for name in VALIDATION_NAMES if name in self.tables and name != config.train_split]
+        return others[0] if others else None
+
+    def check(self, split: str, field: str) -> None:
+        """Refuse a split that the data set does not have."""
+        if split not in self.tables:
+            hint = did_you_mean(split, self.tables)
+            raise ConfigError(f"{field}: expected one of the splits {', '.join(self.tables)}, found {split!r}.{hint}")
+
+
+def open_splits(config: DataConfig) -> Splits:
+    """Open the data set that `data.source` names; images are not decoded.
+
+    Raises:
+        ConfigError: there is nothing of that name, or nothing that holds images.
+        UserError: the source is there but can't be read.
+    """
+    path = Path(config.source).expanduser()
+    if path.is_dir():
+        return _open_folder(path, config)
+    if path.is_file():
+        return Splits(_load(config, _format_of(path), data_files=[_escape(path)]), _fingerprint_files([path]))
+    return _open_hub(config)
+
+
+def _open_folder(folder: Path, config: DataConfig) -> Splits:
+    files = sorted(_files_below(folder))
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        return Splits(_load_saved(folder, config), _fingerprint_files(files, folder))
+    shards = [file for file in files if file.suffix.lower() in _SHARD_SUFFIXES or file.name in _METADATA_NAMES]
+    if shards:
+        for file in shards:
+            if file.suffix.lower() == ".tar":
+                _check_tar(file)
+        return Splits(_load(config, str(folder), name=config.subset), _fingerprint_files(files, folder))
+    return Splits(_image_folder(folder, files, config), _fingerprint_files(files, folder))
+
+
+def _open_hub(config: DataConfig) -> Splits:
+    match = _HUB_ID.fullmatch(config.source)
+    if not match:
+        raise ConfigError(
+            f"data.source: expected 'mnist', an existing folder or file, or a Hub id org/name[@revision], "
+            f"found {config.source!r}"
+        )
+    tables = _load(config, match["id"], name=config.subset, revision=match["revision"])
+    # The addresses of a Hub data set's files hold the commit that the revision stood for.
+    facts = [sorted(table.info.download_checksums or {match["id"]: match["revision"]}) for table in tables.values()]
+    return Splits(tables, hashlib.sha256(json.dumps(facts).encode()).hexdigest())
+
+
+def _load(config: DataConfig, source: str, **arguments: Any) -> Mapping[str, "Dataset"]:
+    import datasets
+
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        return dict(datasets.load_dataset(source, **arguments))
+    except Exception as error:  # every builder and file system has errors of its own; all of them are about the source
+        where = "" if Path(config.source).expanduser().exists() else "no such file or folder here; on the Hub: "
+        raise UserError(f"data.source {config.source!r}: {where}{_explain(error)}") from None
+
+
+def _load_saved(folder: Path, config: DataConfig) -> Mapping[str, "Dataset"]:
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+    except Exception as error:
+        raise UserError(f"data.source {config.source!r}: {_explain(error)}") from None
+    if isinstance(loaded, datasets.Dataset):
+        return {config.train_split: loaded}
+    return {str(name): table for name, table in loaded.items()}
+
+
+def _explain(error: BaseException) -> str:
+    """Return the first line of the innermost cause: `datasets` wraps errors in ones that say nothing more."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _format_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        if file.read(4) == b"PAR1":
+            return "parquet"
+    if tarfile.is_tarfile(path):
+        _check_tar(path)
+        return "webdataset"
+    raise ConfigError(f"data.source: expected a folder, a Parquet file or a WebDataset tar, found the file {path}")
+
+
+def _check_tar(path: Path) -> None:
+    """Refuse members that would be written elsewhere or that Python could execute when it decodes them."""
+    try:
+        with tarfile.open(path) as archive:
+            names = [member.name for member in archive]
+    except tarfile.TarError as error:
+        raise UserError(f"{path}: expected a whole tar archive, found {error}") from None
+    for name in names:
+        if name.startswith("/") or ".." in Path(name).parts or Path(name).suffix.lower() in _UNSAFE_MEMBERS:
+            raise UserError(f"{path}: refused its member {name!r}: expected images, .cls, .txt and .json files")
+
+
+def _image_folder(folder: Path, files: list[Path], config: DataConfig) -> Mapping[str, "Dataset"]:
+    """Make one table of image paths and labels for each split of a folder of images."""
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    ignored = sorted({file.suffix or file.name for file in files} - {file.suffix for file in images})
+    if not images:
+        found = ", ".join(ignored) or "nothing"
+        raise ConfigError(f"data.source: expected a folder with images, found {found} in {folder}")
+    if ignored:
+        logger.warning("%s: ignored %d files (%s)", folder, len(files) - len(images), ", ".join(ignored))
+    train_folder = folder / config.train_split
+    depth = 1 if config.label_column is None else 2  # of an image below the folder of its split
+    if not any(len(file.relative_to(train_folder).parts) >= depth for file in _below(train_folder, images)):
+        return {config.train_split: _table(folder, images, config)}
+    names = (config.train_split, config.val_split) if config.val_split else (config.train_split, *VALIDATION_NAMES)
+    splits = {name: _below(folder / name, images) for name in dict.fromkeys(names)}
+    return {name: _table(folder / name, members, config) for name, members in splits.items() if members}
+
+
+def _table(root: Path, images: list[Path], config: DataConfig) -> "Dataset":
+    from datasets import ClassLabel, Dataset, Features, Image
+
+    columns: dict[str, list[Any]] = {"image": [str(file) for file in images]}
+    features: dict[str, Any] = {"image": Image(decode=False)}
+    if config.label_column is not None:
+        parts = [file.relative_to(root).parts for file in images]
+        if shallow := [file.name for file in images if file.parent == root]:
+            raise ConfigError(
+                f"data.source: expected one sub-folder per class in {root}, found the image {shallow[0]} directly in "
+                "it; sort the images into sub-folders, or set data.label_column to null for images without classes"
+            )
+        columns[config.label_column] = [part[0] for part in parts]
+        features[config.label_column] = ClassLabel(names=sorted({part[0] for part in parts}))
+    return Dataset.from_dict(columns, features=Features(features))
+
+
+def _files_below(folder: Path) -> Iterable[Path]:
+    """Yield all files but hidden ones; folders that are links are not followed."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(root, name) for name in names if not name.startswith("."))
+
+
+def _below(folder: Path, files: list[Path]) -> list[Path]:
+    return [file for file in files if folder in file.parents]
+
+
+def _escape(path: Path) -> str:
+    """Return the path as a pattern that matches nothing but itself."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path.absolute()))
+
+
+def _fingerprint_files(files: list[Path], folder: Path | None = None) -> str:
+    sizes = {file: file.stat().st_size for file in files}
+    by_content = sum(sizes.values()) <= HASHED_BYTES
+    digest = hashlib.sha256()
+    for file, size in sizes.items():
+        name = file.relative_to(folder).as_posix() if folder else file.name
+        digest.update(json.dumps([name, size]).encode())
+        if by_content:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""Cached moments as a data set: whole batches are gathered from memory-mapped files by index.
+
+N samples, B of a batch; M moments of C x h x w latents.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit.errors import ConfigError, UserError
+from dit.files import sha256
+from dit.latents.shards import Index, Part, check_size, read_index, read_part
+
+
+class LatentDataset:
+    """A finished cache of moments.
+
+    Args:
+        folder: what `encode_dataset` wrote.
+
+    Raises:
+        UserError: the index or a part is missing, cut short or damaged; the file is named.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.index: Index = read_index(self.folder)
+        self._parts = [self._open(position) for position in range(len(self.index.parts))]
+        self._ends = np.cumsum([entry.num_samples for entry in self.index.parts], dtype=np.int64)
+        labels = [part.labels for part in self._parts]
+        self.labels: np.ndarray = torch.cat(labels).numpy() if labels else np.zeros(0, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 for images without labels."""
+        return len(self.index.class_names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class."""
+        return self.index.class_names
+
+    @property
+    def latents_shape(self) -> tuple[int, int, int]:
+        """C, h, w of one latent."""
+        return self.index.latents_shape
+
+    @property
+    def moments_shape(self) -> tuple[int, int, int]:
+        """M, h, w of the moments of one image."""
+        return (self.index.num_moments, *self.index.latents_shape[1:])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that the moments and labels depend on."""
+        return self.index.fingerprint
+
+    def get(self, indices: Sequence[int] | np.ndarray, flips: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        """Gather a batch.
+
+        Args:
+            indices: (B,) samples, in 0..N-1, in any order, also repeated.
+            flips: (B,) bool, whether to take the mirrored image; None: never.
+
+        Returns:
+            moments (B, M, h, w) float32 and labels (B,) int64, on the CPU.
+
+        Raises:
+            ConfigError: mirrored images are asked for and were not encoded.
+            UserError: there is NaN or infinity in the moments; the file and the index are named.
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        views = np.zeros(len(indices), dtype=np.int64) if flips is None else np.asarray(flips).astype(np.int64)
+        if views.any() and not self.index.identity.flip:
+            raise ConfigError(f"data.flip: expected latents with mirrored images, found none in {self.folder}")
+        if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
+            raise IndexError(
+                f"{self.folder}: expected indices in 0..{len(self) - 1}, found {indices.min()}..{indices.max()}"
+            )
+        moments = torch.empty(len(indices), *self.moments_shape)
+        numbers = np.searchsorted(self._ends, indices, side="right")  # (B,) the part that each sample is in
+        for number in np.unique(numbers):
+            here = np.flatnonzero(numbers == number)
+            part = self._parts[number]
+            local = torch.from_numpy(indices[here] - self._ends[number] + len(part.labels))
+            moments[torch.from_numpy(here)] = part.moments[local, torch.from_numpy(views[here])].float()
+        if not moments.isfinite().all():
+            self._refuse(moments, indices, numbers)
+        return moments, torch.from_numpy(self.labels[indices])
+
+    def verify(self) -> None:
+        """Compare every part's hash with the index.
+
+        Raises:
+            UserError: with the file and both hashes.
+        """
+        for entry in self.index.parts:
+            found = sha256(self.folder / entry.file)
+            if found != entry.sha256:
+                raise UserError(f"{self.folder / entry.file}: expected sha256 {entry.sha256}, found {found}")
+
+    def _open(self, position: int) -> Part:
+        entry = self.index.parts[position]
+        path = self.folder / Path(entry.file).name
+        check_size(path, entry)
+        part = read_part(path, fingerprint=self.fingerprint)
+        expected = (entry.num_samples, 1 + self.index.identity.flip, *self.moments_shape)
+        if tuple(part.moments.shape) != expected or len(part.labels) != entry.num_samples:
+            raise UserError(f"{path}: expected moments of shape {expected}, found {tuple(part.moments.shape)}")
+        return part
+
+    def _refuse(self, moments: Tensor, indices: np.ndarray, numbers: np.ndarray) -> None:
+        bad = int(np.flatnonzero(~moments.isfinite().flatten(1).all(dim=1).numpy())[0])
+        raise UserError(
+            f"{self._parts[numbers[bad]].path}: expected finite latents, found NaN or infinity at index "
+            f"{indices[bad]}; remove the folder to encode anew"
+        )

@@ -1,0 +1,284 @@
+"""Encoding a data set once: images in, a folder of moments out.
+
+Moments are kept rather than one draw, so that every epoch draws anew. The cache's name is a hash of everything that
+the moments depend on. Parts are written one by one into a working folder, which is renamed when the last one and the
+index are there; the same command finishes an encoding that was cut off. Several processes that want the same cache
+wait for the one that came first.
+"""
+
+import fcntl
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dit.data.config import DataConfig
+from dit.data.images import ImageSource, open_images
+from dit.errors import ConfigError, UserError
+from dit.files import TEMPORARY_PREFIX, failpoint, fsync_folder
+from dit.latents.codec import Codec
+from dit.latents.config import LatentsConfig
+from dit.latents.dataset import LatentDataset
+from dit.latents.shards import (
+    INDEX_NAME,
+    Identity,
+    Index,
+    Part,
+    difference,
+    part_entry,
+    read_index,
+    read_part,
+    stored_dtype,
+    write_index,
+    write_part,
+)
+
+PART_BYTES = 2**27  # an interrupted encoding loses at most one part
+LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
+
+
+def encode_dataset(
+    data: DataConfig,
+    latents: LatentsConfig,
+    codec: Codec,
+    split: str = "train",
+    *,
+    folder: str | Path | None = None,
+    progress: bool = True,
+) -> LatentDataset:
+    """Return the moments of one split, encoding what is not in the cache yet.
+
+    Args:
+        data: the images.
+        latents: batch size, storage and cache folder; its autoencoder is `codec`.
+        codec: from `load_codec`.
+        split: "train" or "val"; only training images are mirrored.
+        folder: where to put the cache; None: in the cache folder, under a name made of its fingerprint.
+        progress: show progress on stderr.
+
+    Raises:
+        ConfigError: the images can't be encoded with this autoencoder, or `folder` holds something else.
+        UserError: an image is broken, or `folder` holds latents of other data, another autoencoder or scale.
+    """
+    codec.latent_size(data.image_size)
+    images = open_images(data, split, channels=codec.image_channels)
+    identity = _identity(images, codec, flip=data.flip and split == "train", storage=latents.storage)
+    fingerprint = hashlib.sha256(identity.model_dump_json().encode()).hexdigest()
+    target = Path(folder) if folder is not None else cache_folder(latents) / f"{split}-{fingerprint[:24]}"
+    with _lock(target):
+        if not (target / INDEX_NAME).is_file():
+            _refuse_other_files(target)
+            job = _Job(images, codec, data, latents, identity, fingerprint, progress)
+            _finish(job, target, split)
+    _check(target, identity)
+    return LatentDataset(target)
+
+
+def cache_folder(latents: LatentsConfig) -> Path:
+    """Return the folder of all caches: the recipe's, else $DIT_CACHE/latents, else ~/.cache/dit/latents."""
+    if latents.cache is not None:
+        return Path(latents.cache).expanduser()
+    return Path(os.environ.get("DIT_CACHE") or Path.home() / ".cache" / "dit") / "latents"
+
+
+@dataclass(frozen=True)
+class _Job:
+    images: ImageSource
+    codec: Codec
+    data: DataConfig
+    latents: LatentsConfig
+    identity: Identity
+    fingerprint: str
+    progress: bool
+
+
+def _identity(images: ImageSource, codec: Codec, *, flip: bool, storage: str) -> Identity:
+    return Identity(
+        data=images.fingerprint,
+        vae=codec.fingerprint,
+        scale=tuple(codec.scale.flatten().tolist()),
+        shift=tuple(codec.shift.flatten().tolist()),
+        flip=flip,
+        storage=storage,
+    )
+
+
+def _check(folder: Path, identity: Identity) -> None:
+    found = read_index(folder).identity
+    if found != identity:
+        raise UserError(
+            f"{folder}: fingerprint mismatch, its latents are others ({difference(identity, found)}); "
+            "choose another folder or remove this one"
+        )
+
+
+def _refuse_other_files(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{target}: expected cached latents or an empty folder, found other files; choose another")
+
+
+def _finish(job: _Job, target: Path, split: str) -> None:
+    """Encode the parts that are missing, write the index, and move the working folder to its place."""
+    # The name holds the fingerprint, so that a working folder is never continued with other images or weights.
+    working = target.parent / f"{TEMPORARY_PREFIX}{target.name}.{job.fingerprint[:16]}"
+    working.mkdir(parents=True, exist_ok=True)
+    entries, skipped = [], list(job.images.rejected)
+    with _Progress(len(job.images), enabled=job.progress, title=f"encode {split}") as progress:
+        for number, rows in enumerate(_part_rows(job)):
+            path = working / f"part-{number:05}.safetensors"
+            part = _whole_part(path, rows, job)
+            if part is None:
+                _encode_part(path, rows, job, progress)
+                part = read_part(path, fingerprint=job.fingerprint)
+                failpoint(f"encode:{path.name}")
+            else:
+                progress.advance(len(rows))
+            skipped += part.skipped
+            _check_skipped(skipped, job)
+            if len(part.labels):
+                entries.append(part_entry(path, len(part.labels)))
+    if split == "train" and not entries:
+        raise UserError(f"data.source {job.data.source!r}: expected at least one training image, found none")
+    write_index(working, _index(job, split, entries, skipped))
+    if target.exists():
+        target.rmdir()
+    os.replace(working, target)
+    fsync_folder(target.parent)
+    if skipped:
+        print(f"encode: skipped {len(skipped)} images, listed in {target / INDEX_NAME}", file=sys.stderr)
+
+
+def _index(job: _Job, split: str, entries: list, skipped: list[str]) -> Index:
+    return Index(
+        fingerprint=job.fingerprint,
+        identity=job.identity,
+        source=f"{job.data.source} ({split})",
+        vae=job.latents.vae,
+        image_size=job.data.image_size,
+        latents_shape=(job.codec.latent_channels, *job.codec.latent_size(job.data.image_size)),
+        num_moments=job.codec.num_moments,
+        class_names=job.images.class_names,
+        parts=tuple(entries),
+        skipped=tuple(skipped),
+    )
+
+
+def _part_rows(job: _Job) -> Iterator[range]:
+    """Divide the images into parts of whole batches, so that a batch holds the same images after a restart."""
+    height, width = job.codec.latent_size(job.data.image_size)
+    item_size = stored_dtype(job.latents.storage).itemsize
+    sample_bytes = (1 + job.identity.flip) * job.codec.num_moments * height * width * item_size
+    batch_size = job.latents.batch_size
+    size = max(1, PART_BYTES // (sample_bytes * batch_size)) * batch_size
+    for start in range(0, len(job.images), size):
+        yield range(start, min(start + size, len(job.images)))
+
+
+def _whole_part(path: Path, rows: range, job: _Job) -> Part | None:
+    """Return a part that an earlier, interrupted encoding finished."""
+    if not path.is_file():
+        return None
+    part = read_part(path, fingerprint=job.fingerprint)
+    assert len(part.labels) + len(part.skipped) == len(rows), path
+    return part
+
+
+def _encode_part(path: Path, rows: range, job: _Job, progress: "_Progress") -> None:
+    moments, kept, skipped = [], [], []
+    for batch, results in _read_batches(rows, job):
+        good = [(row, result) for row, result in zip(batch, results, strict=True) if isinstance(result, np.ndarray)]
+        if good:
+            moments.append(_encode_batch(np.stack([pixels for _, pixels in good]), job))
+        kept += [row for row, _ in good]
+        skipped += [result for result in results if isinstance(result, str)]
+        progress.advance(len(batch))
+    labels = torch.from_numpy(job.images.labels[kept].astype(np.int64))
+    stacked = torch.cat(moments) if moments else torch.zeros(0, 1, 1, 1, 1)
+    write_part(path, stacked, labels, torch.tensor(kept), fingerprint=job.fingerprint, skipped=skipped)
+
+
+def _read_batches(rows: range, job: _Job) -> Iterator[tuple[range, list[np.ndarray | str]]]:
+    """Yield batches of rows with what `_read` says of each; the next batch is read while one is encoded."""
+    size = job.latents.batch_size
+    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+    with ThreadPoolExecutor(job.data.num_threads) as pool:
+        pending = [pool.submit(_read, job, row) for row in batches[0]]
+        for batch, following in zip(batches, [*batches[1:], range(0)], strict=True):
+            results = [future.result() for future in pending]
+            pending = [pool.submit(_read, job, row) for row in following]
+            yield batch, results
+
+
+def _read(job: _Job, row: int) -> np.ndarray | str:
+    """Return the pixels of an image, or what is wrong with it where that is to be skipped."""
+    try:
+        return job.images.read(row)
+    except UserError as error:
+        if job.data.on_error == "skip":
+            return str(error)
+        raise
+
+
+def _encode_batch(pixels: np.ndarray, job: _Job) -> Tensor:
+    """Encode images (B, H, W, channels) uint8 and their mirror images: (B, V, M, h, w)."""
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, channels, H, W) in [-1, 1]
+    views = [job.codec.encode(images)]
+    if job.identity.flip:
+        views.append(job.codec.encode(images.flip(-1)))
+    return torch.stack(views, dim=1).to("cpu", stored_dtype(job.latents.storage))
+
+
+def _check_skipped(skipped: list[str], job: _Job) -> None:
+    total = len(job.images) + len(job.images.rejected)
+    if len(skipped) > job.data.max_skipped * total:
+        raise UserError(
+            f"data.max_skipped: expected at most {job.data.max_skipped:.2%} bad images, found {len(skipped)} of "
+            f"{total}; the last: {skipped[-1]}"
+        )
+
+
+@contextmanager
+def _lock(target: Path) -> Iterator[None]:
+    """Let one process at a time work on a cache; the others wait."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target.parent / f".{target.name}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class _Progress:
+    """A bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, total: int, *, enabled: bool, title: str) -> None:
+        self._total, self._title, self._enabled = total, title, enabled
+        self._done, self._began, self._last_line = 0, time.perf_counter(), time.perf_counter()
+        self._bar = tqdm(total=total, desc=title, unit="image") if enabled and sys.stderr.isatty() else None
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, num: int) -> None:
+        """Count images."""
+        self._done += num
+        if self._bar is not None:
+            self._bar.update(num)
+        elif self._enabled and (self._done == self._total or time.perf_counter() - self._last_line > LINE_SECONDS):
+            self._last_line = time.perf_counter()
+            speed = self._done / (self._last_line - self._began)
+            print(
+                f"{self._title}: {self._done}/{self._total} images, {speed:.0f} images/s", file=sys.stderr, flush=True
+            )
