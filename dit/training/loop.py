@@ -82,10 +82,12 @@ def run(
     folder = RunFolder(output)
     with ExitStack() as stack:
         processes.on_main(lambda: stack.enter_context(folder.locked(resume=resume)))
-        signals = stack.enter_context(StopSignals())
-        heartbeat = stack.enter_context(Heartbeat(folder.heartbeats, processes.rank))
-        stack.enter_context(_failures_explained(recipe, folder, processes))
         processes.on_main(lambda: write_facts(folder, facts, recipe, model, codec, train_set))
+        signals = stack.enter_context(StopSignals())
+        heartbeat = Heartbeat(folder.heartbeats, processes.rank)
+        if processes.count > 1:
+            stack.enter_context(heartbeat)
+        stack.enter_context(_failures_explained(recipe, folder, processes))
         trainer = assemble(recipe, model, process, codec, train_set, processes, signals)
         restore_newest(trainer, folder, processes)
         _Loop(trainer, folder, processes, heartbeat, val_set).until_done()

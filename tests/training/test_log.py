@@ -1,0 +1,114 @@
+"""Rows of metrics, what is cut when a run is resumed, and trackers that fail."""
+
+import json
+
+import pytest
+
+from dit.errors import UserError
+from dit.training.log import Stopwatch, Trackers, Window, append_row, cut_rows, read_rows
+from dit.training.measures import Measures
+
+
+def make_measures(loss, norm=1.0, mse=0.5):
+    # bad, stop, norm, loss, mse, two sums and two counts by time, for 4 samples
+    return Measures(0, 4, [0, 0, norm, 4 * loss, 4 * mse, 4 * loss, 0, 4, 0], ("mse",))
+
+
+def test_window_averages():
+    window = Window()
+    window.add(make_measures(1.0, norm=1.0))
+    window.add(make_measures(3.0, norm=5.0))
+    assert window.row(2) == {
+        "loss": 2.0,
+        "loss_mse": 0.5,
+        "loss_by_time": [2.0, None],
+        "grad_norm": 3.0,
+        "grad_norm_max": 5.0,
+    }
+    assert window.num_samples == 8
+
+
+def test_window_survives_json():
+    window = Window()
+    window.add(make_measures(0.1 + 0.2))
+    state = json.loads(json.dumps(window.state()))
+    again = Window(**{**state, "terms": tuple(state["terms"])})
+    again.add(make_measures(0.7))
+    window.add(make_measures(0.7))
+    assert again == window
+
+
+def test_rows_round_trip_and_a_torn_last_line_is_no_row(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert read_rows(path) == []
+    for step in (1, 2, 3):
+        append_row(path, {"step": step, "loss": 0.1 * step})
+    before = path.read_bytes()
+    with open(path, "a") as file:
+        file.write('{"step": 4, "lo')
+    assert [row["step"] for row in read_rows(path)] == [1, 2, 3]
+    cut_rows(path, 3)
+    assert path.read_bytes() == before
+    cut_rows(path, 1)
+    assert [row["step"] for row in read_rows(path)] == [1]
+
+
+@pytest.mark.parametrize("line", ["garbage", "[1]", '{"loss": 1}', "3"])
+def test_other_damage_is_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n' + line + "\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2"):
+        read_rows(path)
+
+
+def test_nan_is_no_row(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        append_row(tmp_path / "metrics.jsonl", {"step": 1, "loss": float("nan")})
+
+
+def test_stopwatch_keeps_pauses_apart():
+    watch = Stopwatch()
+    with watch.pause("checkpoint"):
+        pass
+    watch.lap("train")
+    assert set(watch.seconds) == {"train", "checkpoint"}
+    assert all(value >= 0 for value in watch.seconds.values())
+
+
+class FailingTracker:
+    def log(self, values, step=None):
+        raise ConnectionError("unreachable")
+
+    def finish(self):
+        raise ConnectionError("unreachable")
+
+
+def test_unreachable_tracker_is_reported_once(tmp_path, capsys, monkeypatch):  # T17
+    monkeypatch.setattr("dit.training.log._start_tracker", lambda *arguments: FailingTracker())
+    trackers = Trackers(["wandb"], tmp_path, first_step=0)
+    trackers.log({"step": 1, "loss": 1.0})
+    trackers.log({"step": 2, "loss": 1.0})
+    trackers.close()
+    assert capsys.readouterr().err.count("the tracker wandb failed (unreachable)") == 1
+
+
+def test_tracker_that_does_not_start_is_reported(tmp_path, capsys, monkeypatch):
+    def fail(*arguments):
+        raise ImportError("no wandb here")
+
+    monkeypatch.setattr("dit.training.log._start_tracker", fail)
+    Trackers(["wandb"], tmp_path, first_step=0).log({"step": 1})
+    assert "could not be started (no wandb here)" in capsys.readouterr().err
+
+
+def test_trackers_get_one_name_per_number(tmp_path, monkeypatch):
+    seen = {}
+
+    class Remembering:
+        def log(self, values, step=None):
+            seen.update(values, at=step)
+
+    monkeypatch.setattr("dit.training.log._start_tracker", lambda *arguments: Remembering())
+    row = {"step": 5, "loss": 1.0, "by_time": [0.5, None], "val": {"ema": 2.0}, "preview": "samples/x.png"}
+    Trackers(["tensorboard"], tmp_path, first_step=0).log(row)
+    assert seen == {"step": 5, "loss": 1.0, "by_time/0": 0.5, "val/ema": 2.0, "at": 5}

@@ -1,0 +1,186 @@
+"""One optimizer step: what is not finite updates nothing, at once or one step late; the fp16 scaler's rules."""
+
+import json
+
+import pytest
+import torch
+
+from dit.training.ema import Ema
+from dit.training.optim import create_optimizer
+from dit.training.processes import start_processes
+from dit.training.signals import StopSignals
+from dit.training.step import Stepper
+from tests.training.fakes import make_parts, make_recipe
+from tests.training.test_batch import make_source
+
+
+class Poisoned:
+    """A process whose loss, or only its gradient, is not finite at chosen positions."""
+
+    def __init__(self, process, source, positions, *, kind):
+        self.process, self.positions, self.kind, self.calls = process, set(positions), kind, 0
+        self.time_law = process.time_law
+        self.source = source
+
+    def losses(self, model, x_0, y, *, noise, u):
+        losses = self.process.losses(model, x_0, y, noise=noise, u=u)
+        hit = torch.tensor([position in self.positions for position in self.source.last])
+        if not hit.any():
+            return losses
+        if self.kind == "gradient":
+            scale = torch.full_like(losses.loss, 1.0)
+            loss = losses.loss + (hit * (losses.loss - losses.loss.detach()).abs().sqrt() * scale)  # slope infinite
+            return type(losses)(loss=loss, t=losses.t, unweighted=losses.unweighted)
+        bad = losses.loss.masked_fill(hit, float("nan"))
+        return type(losses)(loss=bad, t=losses.t, unweighted=losses.unweighted)
+
+
+class Remembering:
+    """A batch source that remembers the positions it drew."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def draw(self, positions):
+        self.last = list(positions)
+        return self.source.draw(positions)
+
+
+def make_stepper(*, positions=(), kind="loss", num_late=0, scaler=None, **changes):
+    recipe = make_recipe()
+    model, process, *_ = make_parts(recipe)
+    source = Remembering(make_source())
+    processes = start_processes(recipe.train)
+    processes.accelerator.scaler = scaler
+    stepper = Stepper(
+        network=model,
+        process=Poisoned(process, source, positions, kind=kind),
+        source=source,
+        optimizer=create_optimizer(model, recipe.optim),
+        processes=processes,
+        signals=StopSignals(),
+        batch_size=8,
+        num_micros=2,
+        num_buckets=4,
+        num_late=num_late,
+        **changes,
+    )
+    return model, stepper
+
+
+def copy_of(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def arrived(stepper, **options):
+    return [measures for measures, _ in stepper.arrived(**options)]
+
+
+def test_a_good_step_updates():
+    model, stepper = make_stepper()
+    before = copy_of(model)
+    assert stepper.attempt(0)
+    (measures,) = arrived(stepper)
+    assert not measures.bad
+    assert measures.grad_norm > 0
+    assert not same(copy_of(model), before)
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_a_bad_step_updates_nothing(kind):  # T7, T8
+    model, stepper = make_stepper(positions=[13], kind=kind)
+    assert stepper.attempt(0)
+    before = copy_of(model)
+    assert not stepper.attempt(1)
+    assert [measures.bad for measures in arrived(stepper)] == [False, True]
+    assert same(copy_of(model), before)
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_a_bad_step_that_is_known_late_holds_all_further_updates_back(kind):
+    model, stepper = make_stepper(positions=[13], kind=kind, num_late=1)
+    stepper.attempt(0)
+    assert arrived(stepper) == []
+    before = copy_of(model)
+    stepper.attempt(1)
+    assert [(measures.step, measures.bad) for measures in arrived(stepper)] == [(0, False)]
+    stepper.attempt(2)
+    assert [(measures.step, measures.bad) for measures in arrived(stepper)] == [(1, True)]
+    assert same(copy_of(model), before)
+
+
+def test_late_and_prompt_measures_give_the_same_weights():
+    (prompt, one), (late, other) = make_stepper(), make_stepper(num_late=1)
+    for step in range(3):
+        one.attempt(step)
+        other.attempt(step)
+    assert same(copy_of(prompt), copy_of(late))
+    found = [measures.values for measures in arrived(other, all_of_them=True)]
+    assert found == [measures.values for measures in arrived(one)]
+
+
+def test_gradients_are_clipped_to_the_norm():
+    model, stepper = make_stepper(max_grad_norm=1e-3)
+    norms = []
+    step = stepper.optimizer.step
+
+    def note_and_step():
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+        step()
+
+    stepper.optimizer.step = note_and_step
+    stepper.attempt(0)
+    assert norms == [pytest.approx(1e-3, rel=1e-3)]
+    assert arrived(stepper)[0].grad_norm > 1e-2
+
+
+def test_signals_travel_with_the_measures():
+    _, stepper = make_stepper()
+    stepper.attempt(0)
+    stepper.signals.received = 15
+    stepper.attempt(1)
+    assert [measures.stop for measures in arrived(stepper)] == [False, True]
+
+
+def test_scaler_skips_an_overflow_and_the_counters_stay_consistent():  # T9
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=100)
+    model, stepper = make_stepper(scaler=scaler, positions=[13], kind="gradient")
+    ema = Ema(model, make_recipe().ema)
+    assert stepper.attempt(0)
+    ema.update(1)
+    before, average = copy_of(model), copy_of(ema.network)
+    assert not stepper.attempt(1)  # the caller then leaves the average alone
+    assert same(copy_of(model), before)
+    assert same(copy_of(ema.network), average)
+    assert scaler.get_scale() == 2.0**9
+    assert stepper.skipped == 1
+    assert [measures.bad for measures in arrived(stepper)] == [False, False]
+    state = json.loads(json.dumps(scaler.state_dict()))
+    again = torch.amp.GradScaler("cpu")
+    again.load_state_dict(state)
+    assert again.get_scale() == 2.0**9
+    assert stepper.attempt(2)
+    assert stepper.skipped == 1
+    assert not same(copy_of(model), before)
+
+
+def test_scaler_does_not_excuse_a_loss_that_is_not_finite():
+    model, stepper = make_stepper(scaler=torch.amp.GradScaler("cpu"), positions=[3])
+    before = copy_of(model)
+    assert not stepper.attempt(0)
+    assert [measures.bad for measures in arrived(stepper)] == [True]
+    assert same(copy_of(model), before)
+
+
+def test_scaled_steps_equal_plain_ones():
+    (plain, one), (scaled, other) = make_stepper(), make_stepper(scaler=torch.amp.GradScaler("cpu"))
+    for step in range(3):
+        one.attempt(step)
+        other.attempt(step)
+    for name, value in scaled.state_dict().items():
+        torch.testing.assert_close(value, plain.state_dict()[name], rtol=1e-4, atol=1e-5)

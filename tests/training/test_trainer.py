@@ -1,0 +1,230 @@
+"""A checkpoint holds all that the rest of a run depends on: leaving out any item is noticed; bad ones are refused."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dit import checkpoint
+from dit.errors import ConfigError, UserError
+from dit.training.loop import run
+from dit.training.trainer import Trainer
+from tests.training.fakes import make_parts, make_recipe
+from tests.training.test_loop import assert_same_end, compared, stop_at, train
+
+ADAPTIVE = {"process.time_law": {"name": "adaptive", "num_buckets": 4}, "train.log_every": 2}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    output = tmp_path_factory.mktemp("whole") / "run"
+    train(output, **ADAPTIVE)
+    return output
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A run that died right after the checkpoint of step 3 of 6."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", **ADAPTIVE)
+    return tmp_path / "run"
+
+
+def differs(one, other):
+    try:
+        assert compared(one) == compared(other)
+        assert_same_end(one, other)
+    except AssertionError:
+        return True
+    return False
+
+
+def test_nothing_left_out(whole, stopped):
+    train(stopped, resume=True, **ADAPTIVE)
+    assert not differs(stopped, whole)
+
+
+def forget_average(tensors, state):
+    tensors["ema"] = {name: torch.zeros_like(value) for name, value in tensors["ema"].items()}
+
+
+def forget_first_moment(tensors, state):
+    tensors["optimizer"] = {k: v * (not k.startswith("exp_avg.")) for k, v in tensors["optimizer"].items()}
+
+
+def forget_second_moment(tensors, state):
+    tensors["optimizer"] = {k: v * (not k.startswith("exp_avg_sq.")) for k, v in tensors["optimizer"].items()}
+
+
+def forget_optimizer_step(tensors, state):
+    tensors["optimizer"] = {k: v * (not k.startswith("step.")) for k, v in tensors["optimizer"].items()}
+
+
+def forget_histogram(tensors, state):
+    tensors["time_law"] = {name: torch.zeros_like(value) for name, value in tensors["time_law"].items()}
+
+
+def forget_weights(tensors, state):
+    tensors["model"] = {name: value + 1e-7 for name, value in tensors["model"].items()}
+
+
+def forget_step(tensors, state):
+    state["step"] = 2
+
+
+def forget_window(tensors, state):
+    state["window"] = {"num_steps": 0, "num_samples": 0, "sums": [], "max_grad_norm": 0.0, "terms": [], "began": 0.0}
+
+
+FORGOTTEN = [value for name, value in list(globals().items()) if name.startswith("forget_")]
+
+
+@pytest.mark.parametrize("forget", FORGOTTEN, ids=lambda forget: forget.__name__)
+def test_negative_control(whole, stopped, forget, monkeypatch):
+    """The comparison of runs notices every single item that a checkpoint might have lost."""
+    restore = Trainer.restore
+
+    def restore_without(self, saved):
+        tensors = {path.stem: load_file(path) for path in saved.path.glob("*.safetensors")}
+        state = copy.deepcopy(saved.state)
+        forget(tensors, state)
+
+        class Forgetful(checkpoint.Checkpoint):
+            def tensors(self, name):
+                return tensors[name]
+
+        restore(self, Forgetful(saved.path, saved.step, state))
+
+    monkeypatch.setattr(Trainer, "restore", restore_without)
+    train(stopped, resume=True, **ADAPTIVE)
+    assert differs(stopped, whole)
+
+
+def test_negative_control_of_the_seed(whole, stopped, monkeypatch):
+    monkeypatch.setattr("dit.training.setup.check_same_run", lambda *arguments, **options: None)
+    train(stopped, resume=True, **ADAPTIVE, **{"train.seed": 1})
+    assert differs(stopped, whole)
+
+
+def test_changed_recipe_is_refused_and_nothing_is_touched(stopped):  # T15
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file() and path.name != "lock"}
+    with pytest.raises(ConfigError, match=r"optim\.lr: the run has 0\.01, found 0\.5"):
+        train(stopped, resume=True, **ADAPTIVE, **{"optim.lr": 0.5})
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_changed_data_are_refused(stopped):  # T15
+    with pytest.raises(ConfigError, match=r"data: fingerprint.*data: number of images: the run has 48, found 60"):
+        train(stopped, resume=True, num_samples=60, **ADAPTIVE)
+
+
+def replace_file(run_folder, name, change):
+    """Change a file of the newest checkpoint and its entry in the manifest, as a foreign writer might have."""
+    path = checkpoint.load_newest(run_folder / "checkpoints").path
+    tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
+    state = checkpoint.load_newest(run_folder / "checkpoints").state
+    change(tensors, state)
+    for file in path.iterdir():
+        file.unlink()
+    path.rmdir()
+    checkpoint.save(path.parent, 3, tensors, state)
+
+
+def reshape(tensors, state):
+    tensors["model"]["x_embedder.proj.bias"] = torch.zeros(5)
+
+
+def lose(tensors, state):
+    del tensors["model"]["x_embedder.proj.bias"]
+
+
+def add(tensors, state):
+    tensors["model"]["extra"] = torch.zeros(1)
+
+
+def lose_entry(tensors, state):
+    del state["window"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (reshape, r"model\.safetensors: x_embedder\.proj\.bias has shape \(5,\), expected \(24,\)"),
+        (lose, r"model\.safetensors: expected the tensor x_embedder\.proj\.bias, found none"),
+        (add, r"model\.safetensors: found the tensor extra"),
+        (lose_entry, r"state\.json: expected the entry 'window'"),
+    ],
+)
+def test_checkpoint_that_does_not_fit_is_refused(stopped, change, message):  # C6, C7
+    replace_file(stopped, "model", change)
+    with pytest.raises(UserError, match=message):
+        train(stopped, resume=True, **ADAPTIVE)
+
+
+def test_checkpoint_without_average_is_refused_unless_asked_for(stopped, capsys):  # C12
+    replace_file(stopped, "ema", lambda tensors, state: tensors.pop("ema"))
+    with pytest.raises(UserError, match=r"no ema\.safetensors; set ema\.restart"):
+        train(stopped, resume=True, **ADAPTIVE)
+    train(stopped, resume=True, **ADAPTIVE, **{"ema.restart": True})
+    assert "holds no average 'ema'" in capsys.readouterr().err
+    assert checkpoint.load_newest(stopped / "checkpoints").step == 6
+
+
+def test_damaged_newest_checkpoint_falls_back_to_the_older(tmp_path, whole, capsys):  # C3, T1
+    output = tmp_path / "run"
+    train(output, **ADAPTIVE)
+    newest = output / "checkpoints" / "step-00000006" / "model.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-4])
+    train(output, resume=True, **ADAPTIVE)
+    assert "a newer checkpoint was passed over" in capsys.readouterr().err
+    assert not differs(output, whole)
+
+
+def test_longer_run_continues_a_finished_one(tmp_path):
+    constant = {"optim.schedule": "constant"}
+    train(tmp_path / "long", **constant, **{"train.max_steps": 9})
+    train(tmp_path / "run", **constant)
+    train(tmp_path / "run", resume=True, **constant, **{"train.max_steps": 9})
+    assert not differs(tmp_path / "run", tmp_path / "long")
+
+
+def test_finished_run_has_nothing_to_resume(whole):
+    before = compared(whole)
+    assert train(whole, resume=True, **ADAPTIVE).step == 6
+    assert compared(whole) == before
+
+
+def test_several_averages_and_snapshots_are_saved(tmp_path):
+    several = {
+        "ema.further_decays": [0.5],
+        "ema.sigma_rels": [0.05, 0.1],
+        "ema.snapshot_every": 2,
+        "train.validate_every": 6,
+    }
+    train(tmp_path / "run", **several)
+    newest = checkpoint.load_newest(tmp_path / "run" / "checkpoints").path
+    names = {path.stem for path in newest.glob("*.safetensors")}
+    assert names == {"model", "optimizer", "ema", "ema-0.5", "power-0.05", "power-0.1"}
+    snapshots = sorted((tmp_path / "run" / "snapshots").iterdir())
+    assert [path.name for path in snapshots] == ["step-00000002", "step-00000004", "step-00000006"]
+    snapshot = load_file(snapshots[-1] / "power-0.05.safetensors")
+    kept = load_file(newest / "power-0.05.safetensors")
+    for name, value in snapshot.items():
+        assert value.dtype == torch.float16
+        torch.testing.assert_close(value.float(), kept[name], rtol=1e-3, atol=1e-5)
+
+
+def test_optimizer_of_another_kind_is_named(stopped):
+    replace_file(stopped, "optimizer", lambda tensors, state: tensors["optimizer"].update({"m.nothing": torch.ones(1)}))
+    with pytest.raises(UserError, match=r"optimizer\.safetensors: holds m\.nothing"):
+        train(stopped, resume=True, **ADAPTIVE)
+
+
+def test_run_takes_no_more_than_it_is_given(tmp_path):
+    recipe = make_recipe(**{"train.max_steps": 1})
+    model, process, codec, train_set, _ = make_parts(recipe)
+    for val_set in (None, []):
+        run(recipe, model, process, codec, train_set, val_set, tmp_path / str(val_set))
