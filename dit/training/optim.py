@@ -52,9 +52,10 @@ def create_schedule(optimizer: Optimizer, config: OptimConfig, *, max_steps: int
     from timm.scheduler.poly_lr import PolyLRScheduler
 
     warmup: dict[str, Any] = {"warmup_t": config.warmup_steps, "warmup_prefix": True, "t_in_epochs": False}
-    if config.schedule == "constant":
+    length = max_steps - config.warmup_steps
+    if config.schedule == "constant" or length < 2:
         return MultiStepLRScheduler(optimizer, decay_t=[], **warmup)
-    course = {"t_initial": max(1, max_steps - config.warmup_steps), "lr_min": config.lr * config.final_lr_ratio}
+    course = {"t_initial": length, "lr_min": config.lr * config.final_lr_ratio}
     if config.schedule == "cosine":
         return CosineLRScheduler(optimizer, **course, **warmup)
     return PolyLRScheduler(optimizer, power=1.0, **course, **warmup)
