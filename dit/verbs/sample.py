@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from dit.zoo.pipeline import Pipeline
 
-OVERRIDDEN_SECTION = "sampling"
+SECTIONS = ("sampling",)
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
@@ -47,7 +47,7 @@ def run(
         num: number of images; one per class by default.
         balanced: in a folder or .npz: all classes equally often; by default classes are drawn at random.
         steps: solver steps, at least 1.
-        solver: ddpm, ddim, euler, heun, midpoint, dpmpp_2m, dpmpp_2m_sde, unipc, euler_maruyama or dopri5.
+        solver: name of the solver; below, under --sampling.solver, is the list.
         guidance: scale of classifier-free guidance; 1 is off.
         guide: source of a weaker model that guides in place of the null class (autoguidance).
         seed: seed of the noise; an image depends on it and on its own position alone.
@@ -63,8 +63,7 @@ def run(
     from dit.errors import ConfigError
     from dit.zoo.source import locate
 
-    given = {"steps": steps, "solver": solver, "guidance": guidance}
-    settings = sampling_settings(**given, **_sampling_overrides(overrides or {}))
+    settings = sampling_settings(overrides, steps=steps, solver=solver, guidance=guidance)
     single = out.suffix.lower() in FORMATS
     if not single and out.suffix and out.suffix.lower() != ".npz":
         known = f"{', '.join(FORMATS)} or .npz"
@@ -84,7 +83,7 @@ def run(
     if not single:
         _write_many(pipeline, source, out, classes, num, balanced, seed, batch_size, settings)
     elif inversion is not None:
-        _write_inversion(pipeline, inversion, out, classes, settings)
+        _write_inversion(pipeline, inversion, out, classes, seed, settings)
     elif interpolate is not None:
         from dit.zoo.pictures import interpolate as draw_between
 
@@ -96,8 +95,12 @@ def run(
         _write_grid(pipeline, out, classes, num, seed, batch_size, settings)
 
 
-def sampling_settings(**given: Any) -> dict[str, Any]:
+def sampling_settings(overrides: Mapping[str, Any] | None, **given: Any) -> dict[str, Any]:
     """Return the sampling options that were given, after checking each of them alone.
+
+    Args:
+        overrides: `sampling.FIELD` -> value.
+        given: field -> value; None was not given.
 
     Raises:
         ConfigError: naming the option, what was expected and what was found.
@@ -106,17 +109,9 @@ def sampling_settings(**given: Any) -> dict[str, Any]:
     from dit.validation import validate
 
     settings = {name: value for name, value in given.items() if value is not None}
-    validate(SamplingConfig, settings, origin="dit sample", overridden=settings)
+    settings |= {key.removeprefix("sampling."): value for key, value in (overrides or {}).items()}
+    validate(SamplingConfig, settings, origin="sampling", overridden=settings)
     return settings
-
-
-def _sampling_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    from dit.errors import ConfigError
-
-    for key in overrides:
-        if not key.startswith("sampling."):
-            raise ConfigError(f"--{key}: expected --sampling.FIELD, for only sampling can be changed here")
-    return {key.removeprefix("sampling."): value for key, value in overrides.items()}
 
 
 def _write_grid(
@@ -177,7 +172,7 @@ def _write_trajectory(
 
 
 def _write_inversion(
-    pipeline: "Pipeline", image: Path, out: Path, classes: str | None, settings: dict[str, Any]
+    pipeline: "Pipeline", image: Path, out: Path, classes: str | None, seed: int, settings: dict[str, Any]
 ) -> None:
     import torch
 
@@ -197,7 +192,7 @@ def _write_inversion(
         name=str(image),
     )
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, C, height, width)
-    result = invert_image(pipeline, tensor, int(labels[0]), pipeline.settings(**settings))
+    result = invert_image(pipeline, tensor, int(labels[0]), pipeline.settings(**settings), seed=seed)
     _write(result.picture, out)
     print("from left to right: the image, decoded from its latent, its noise, made from that noise")
     print(f"reconstruction error: {result.latent_error:.4f} in latents of unit variance (root mean square)")

@@ -87,7 +87,7 @@ class Inversion:
     """An image, its noise, and what the noise gives back."""
 
     picture: Image.Image
-    """The image, the codec's reconstruction, the noise, and the image made from it, side by side."""
+    """The image, its latent decoded, the noise, and the image made from it, side by side."""
     latent_error: float
     """Root mean square difference between the latents and those that came back; latents have unit variance."""
     pixel_error: float
@@ -96,12 +96,18 @@ class Inversion:
     """Standard deviation of the noise that was found: 1 for an image like those of the training data."""
 
 
-def invert_image(pipeline: Pipeline, image: Tensor, label: int, sampling: SamplingConfig) -> Inversion:
-    """Take an image (1, C, height, width) uint8 to its noise and back by the ODE, given its class."""
+def invert_image(
+    pipeline: Pipeline, image: Tensor, label: int, sampling: SamplingConfig, *, seed: int = 0
+) -> Inversion:
+    """Take an image (1, C, height, width) uint8 to its noise and back by the ODE, given its class.
+
+    The latent is drawn from the autoencoder's posterior by the seed.
+    """
     y = torch.tensor([label], device=pipeline.device)
     moments = pipeline.codec.encode(image.to(pipeline.device).float() / 127.5 - 1)
-    zero = torch.zeros(1, *pipeline.latent_shape, device=pipeline.device)
-    latents = pipeline.codec.latents_from_moments(moments, zero)  # the posterior's mean
+    # A draw and not the mean: networks are trained on draws, and the mean has a smaller variance.
+    drawn = normal(seed, Purpose.LATENT_DRAW, [0], pipeline.latent_shape).to(pipeline.device)
+    latents = pipeline.codec.latents_from_moments(moments, drawn)
     model, process = pipeline.model, pipeline.process
     noise = invert(model, process, y, latents, sampling=sampling).latents
     back = sample(model, process, y, pipeline.latent_shape, sampling=sampling, noise=noise).latents
