@@ -1,5 +1,6 @@
 """`dit evaluate`: the quality of a model's samples, measured against held-out images."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
     from dit.config import Recipe
 
+SECTIONS = ("sampling",)
 REPORT = "eval.json"
 
 
@@ -25,10 +27,12 @@ def run(
     batch_size: int | None = None,
     device: str | None = None,
     out: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> None:
     """Measure a model's samples: class accuracy and Frechet distance, beside the distance that real images reach.
 
-    What is left out comes from the recipe and the sampling defaults that the model was exported with.
+    What is left out comes from the recipe and the sampling defaults that the model was exported with; any other field
+    of the latter can be set by --sampling.FIELD VALUE.
 
     Args:
         source: run folder, exported folder, .safetensors file of either, zoo name or Hub id.
@@ -36,12 +40,13 @@ def run(
         features: feature extractor: mnist, inception-v3-compat or timm/MODEL.
         data: source of the held-out images, where it is another one here than in the recipe.
         steps: solver steps, at least 1.
-        solver: ddpm, ddim, euler or heun.
+        solver: name of the solver; below, under --sampling.solver, is the list.
         guidance: scale of classifier-free guidance; 1 is off.
         seed: seed of the samples.
         batch_size: samples at a time; it changes memory and speed, not the samples.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
         out: where the figures are written; eval.json in the model's folder by default.
+        overrides: `sampling.FIELD` -> value.
     """
     from dit.config import load_recipe
     from dit.errors import ConfigError
@@ -49,7 +54,7 @@ def run(
     from dit.zoo.run import RECIPE_NAME
     from dit.zoo.source import locate
 
-    settings = sampling_settings(steps=steps, solver=solver, guidance=guidance)
+    settings = sampling_settings(overrides, steps=steps, solver=solver, guidance=guidance)
     folder = locate(source).folder
     if not (folder / RECIPE_NAME).is_file():
         raise ConfigError(f"{folder}: expected a {RECIPE_NAME}, which names the held-out images, found none")
@@ -100,7 +105,7 @@ def evaluate_source(
         training=open_images(recipe.data, "train", channels=channels),
         sampling=pipeline.settings(**sampling).model_dump(mode="json"),
         subject={
-            "source": str(source),
+            "source": Path(source).name,  # a published report says nothing of folders of the machine it was made on
             "weights_sha256": {path.name: sha256(path) for path in locate(source).weights},
             "device": str(device),
         },
