@@ -32,7 +32,7 @@ class Sampled:
     """Samples and what they cost."""
 
     latents: Tensor
-    """(B, C, H, W) float32."""
+    """(B, C, H, W) float32, or float64 where the start noise was."""
     num_calls: int
     """Network calls per sample; a guided call counts as two."""
 
@@ -79,7 +79,7 @@ def sample(
         sampling: solver, steps, grid and guidance.
         seed: with the position it decides a sample's noise.
         positions: B global sample positions, by default 0..B-1.
-        noise: (B, C, H, W) start noise in place of the seed's.
+        noise: (B, C, H, W) start noise in place of the seed's; a float64 one makes the whole state float64.
         step_noise: (N, B, C, H, W) noise of the N steps in the order of use, in place of the seed's.
         weaker: a second network of the same process for autoguidance, in place of the null class.
         callback: sees each step's state and predicted data.
@@ -93,11 +93,11 @@ def sample(
 
     def noise_of_step(k: int) -> Tensor:
         drawn = normal(seed, Purpose.STEP_NOISE, positions, shape, step=k) if step_noise is None else step_noise[k]
-        return drawn.to(y.device, torch.float32)
+        return drawn.to(x)
 
     grid = create_grid(process, sampling)
     x = normal(seed, Purpose.START_NOISE, positions, shape) if noise is None else noise
-    x = x.to(y.device, torch.float32)
+    x = x.to(y.device, torch.promote_types(x.dtype, torch.float32))
     if noise is None and grid.t[0] < 1:
         # A grid that starts below t=1 starts where data of unit variance would be.
         x = (grid.alpha[0] ** 2 + grid.sigma[0] ** 2).sqrt().to(x) * x
@@ -132,14 +132,14 @@ class Denoiser:
         self.guidance, self.process, self.y = guidance, process, y
         model = guidance.model
         parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-        self.dtype = torch.float32 if parameter is None else parameter.dtype
+        self.dtype = None if parameter is None else parameter.dtype
         self.num_calls = 0
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Denoised:
         """Return the data and noise that the network sees in x_t (B, C, H, W) at time t () float64."""
         t = t.cpu().double()
         model_time = self.process.model_time(t).to(x_t.device).expand(len(x_t))
-        output, num_calls = self.guidance(x_t.to(self.dtype), float(t), model_time, self.y)
+        output, num_calls = self.guidance(x_t.to(self.dtype or x_t.dtype), float(t), model_time, self.y)
         self.num_calls += num_calls
         return self.process.denoise(output.to(x_t.dtype), x_t, t)
 

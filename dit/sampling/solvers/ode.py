@@ -15,6 +15,7 @@ from torch import Tensor
 from dit.diffusion.process import Denoised
 from dit.diffusion.schedule import Schedule
 from dit.sampling.grid import Grid
+from dit.sampling.solvers.adaptive import integrate_adaptively
 from dit.sampling.solvers.step import Denoise, NoiseOfStep, Step
 
 
@@ -50,7 +51,7 @@ def midpoint(x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep
 
 @dataclass(frozen=True)
 class Dopri5:
-    """Adaptive Dormand-Prince of order 5 within each step of the grid, by torchdiffeq.
+    """Adaptive Dormand-Prince of order 5 within each step of the grid; see `integrate_adaptively`.
 
     Attributes:
         tolerance: relative and absolute error that a step may make.
@@ -60,8 +61,6 @@ class Dopri5:
 
     def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
         """See `dit.sampling.solvers.step.Solver`."""
-        from torchdiffeq import odeint
-
         denoised = denoise(x, grid.t[k])
         if not grid.has_velocity[k + 1]:
             return Step(_to_data_and_noise_level(denoised, grid, k), denoised)
@@ -69,9 +68,8 @@ class Dopri5:
         def slope(t: Tensor, x: Tensor) -> Tensor:
             return velocity(denoise(x, t), grid.schedule, t)
 
-        ends = odeint(slope, x, grid.t[k : k + 2], rtol=self.tolerance, atol=self.tolerance, method="dopri5")
-        assert isinstance(ends, Tensor)
-        return Step(ends[-1], denoised)
+        x = integrate_adaptively(slope, x, grid.t[k], grid.t[k + 1], tolerance=self.tolerance)
+        return Step(x, denoised)
 
 
 def _to_data_and_noise_level(denoised: Denoised, grid: Grid, k: int) -> Tensor:
