@@ -2,7 +2,8 @@
 
 Everything is written beside its target under a temporary name, flushed to the disk and renamed; a reader never meets
 half a file, and a fault leaves the older one in place. Failpoints let tests inject faults at named sites:
-`DIT_FAILPOINT=site:action[,site:action]` with the actions `kill`, `raise`, `enospc` and `sleep=SECONDS`.
+`DIT_FAILPOINT=site:action[,site:action]` with the actions `kill`, `raise`, `enospc`, `oom`, `sleep=SECONDS`,
+`signal=NAME`, and `nan` or `inf`, which the site itself puts into its numbers.
 """
 
 import errno
@@ -124,22 +125,31 @@ def make_readable(folder: str | Path) -> None:
             os.chmod(os.path.join(root, name), 0o666 & ~umask)
 
 
-def failpoint(site: str) -> None:
+def failpoint(site: str) -> float | None:
     """Inject the fault that the environment asks for at this site, and say on stderr that it fired.
+
+    Returns:
+        NaN or infinity if the site is asked to put it into its numbers, else None.
 
     Raises:
         RuntimeError: the action is `raise`.
         OSError: the action is `enospc`.
+        MemoryError: the action is `oom`.
     """
     requests = os.environ.get("DIT_FAILPOINT")
     if not requests:
-        return
+        return None
+    number = None
     for request in requests.split(","):
         name, _, action = request.rpartition(":")
         if name != site:
             continue
         print(f"failpoint fired: {request}", file=sys.stderr, flush=True)
-        _inject(action)
+        if action in ("nan", "inf"):
+            number = float(action)
+        else:
+            _inject(action)
+    return number
 
 
 def _inject(action: str) -> None:
@@ -149,7 +159,14 @@ def _inject(action: str) -> None:
         raise RuntimeError("injected by DIT_FAILPOINT")
     elif action == "enospc":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    elif action == "oom":
+        raise MemoryError("injected by DIT_FAILPOINT")
     elif action.startswith("sleep="):
         time.sleep(float(action.removeprefix("sleep=")))
+    elif action.startswith("signal="):
+        os.kill(os.getpid(), signal.Signals[f"SIG{action.removeprefix('signal=')}"])
     else:
-        raise ConfigError(f"DIT_FAILPOINT: expected kill, raise, enospc or sleep=SECONDS, found {action!r}")
+        raise ConfigError(
+            "DIT_FAILPOINT: expected kill, raise, enospc, oom, sleep=SECONDS, signal=NAME, nan or inf, "
+            f"found {action!r}"
+        )

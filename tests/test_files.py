@@ -1,4 +1,5 @@
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import sys
 import pytest
 
 from dit.errors import ConfigError, UserError, did_you_mean
-from dit.files import new_folder, read_json, sha256, write_bytes, write_json
+from dit.files import failpoint, new_folder, read_json, sha256, write_bytes, write_json
 
 
 def test_write_replaces_whole_files_and_leaves_nothing_else(tmp_path):
@@ -25,6 +26,23 @@ def test_a_fault_while_writing_keeps_the_old_file(tmp_path, monkeypatch, capfd, 
     assert "failpoint fired" in capfd.readouterr().err
     assert (tmp_path / "x").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_failpoints_inject_what_they_are_asked_for(monkeypatch, capfd):
+    assert failpoint("here") is None
+    monkeypatch.setenv("DIT_FAILPOINT", "here:inf,there:oom,everywhere:signal=USR1,wrong:explode")
+    assert failpoint("elsewhere") is None
+    assert failpoint("here") == float("inf")
+    with pytest.raises(MemoryError):
+        failpoint("there")
+    received = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
+    failpoint("everywhere")
+    signal.signal(signal.SIGUSR1, before)
+    assert received == [signal.SIGUSR1]
+    with pytest.raises(ConfigError, match="'explode'"):
+        failpoint("wrong")
+    assert capfd.readouterr().err.count("failpoint fired") == 4
 
 
 def test_kill_while_making_a_folder_leaves_no_target(tmp_path):

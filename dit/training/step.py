@@ -83,12 +83,13 @@ class Stepper:
         parts = []
         vector: Tensor | None = None
         for micro in range(self.num_micros):
-            failpoint(f"step-{step}-rank-{self.processes.rank}-micro-{micro}")
             batch, losses = self._accumulate(step, micro)
             parts.append((batch, losses))
             part = measure(losses, self.num_buckets)
             vector = part if vector is None else vector + part
         assert vector is not None
+        if (number := failpoint(f"gradient-{step}-rank-{self.processes.rank}")) is not None:
+            self.parameters[0].grad.fill_(number)
         norm = self._gradient_norm()
         vector[1] = float(self.signals.received is not None)
         vector = self.processes.sum(vector)
@@ -118,6 +119,8 @@ class Stepper:
         batch = self.source.draw(positions)
         with processes.without_sync(self.network, last=micro == self.num_micros - 1):
             losses = self.process.losses(self.network, batch.x_0, batch.y, noise=batch.noise, u=batch.u)
+            if (number := failpoint(f"step-{step}-rank-{processes.rank}-micro-{micro}")) is not None:
+                losses.loss.data[0] = number
             loss = losses.loss.mean() / self.num_micros
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         return batch, losses

@@ -1,0 +1,187 @@
+"""Faults in a run of its own process or in this one: what is written, what is said, and how the run goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from dit import checkpoint
+from dit.errors import Preempted, UserError
+from dit.training.health import SpikeMonitor
+from dit.training.loop import run
+from tests.training.fakes import make_parts, make_recipe
+from tests.training.test_loop import assert_same_end, compared, rows, torchrun, train
+
+SCRIPT = os.path.join(os.path.dirname(__file__), "train_fake.py")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    output = tmp_path_factory.mktemp("whole") / "run"
+    train(output)
+    return output
+
+
+@pytest.fixture
+def failpoint(monkeypatch, capfd):
+    """Set a failpoint for runs in this process; the test ends by checking that it fired."""
+    monkeypatch.setenv("DIT_FAILPOINT", "")
+    yield lambda request: monkeypatch.setenv("DIT_FAILPOINT", request)
+    assert "failpoint fired" in capfd.readouterr().err
+
+
+def status(output):
+    return json.loads((output / "status.json").read_text())
+
+
+def fails(output, failpoint=None, **overrides):
+    """Train in another process under a failpoint; return its exit code and stderr."""
+    done = subprocess.run(
+        [sys.executable, SCRIPT, str(output), json.dumps(overrides)],
+        env=os.environ | {"PYTHONPATH": os.getcwd(), "DIT_FAILPOINT": failpoint or ""},
+        capture_output=True,
+        text=True,
+    )
+    assert "failpoint fired" in done.stderr
+    return done.returncode, done.stderr
+
+
+def test_loss_that_is_not_finite_stops_before_the_update(tmp_path, failpoint):  # T7
+    failpoint("step-4-rank-0-micro-1:nan")
+    with pytest.raises(UserError, match=r"step 5: found a loss that is not finite in 1 samples of process 0"):
+        train(tmp_path / "run", **{"train.gradient_accumulation": 2})
+    assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2, 3, 4]
+    assert status(tmp_path / "run")["state"] == "failed"
+    dump = json.loads((tmp_path / "run" / "bad-step-5-rank-0.json").read_text())
+    assert [sample["position"] for sample in dump["samples"]] == [36]
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").step == 3
+
+
+def test_gradient_that_is_not_finite_stops_before_the_update(tmp_path, failpoint):  # T8
+    failpoint("gradient-4-rank-0:inf")
+    with pytest.raises(UserError, match=r"step 5: found a gradient norm of (inf|nan)"):
+        train(tmp_path / "run")
+    dump = json.loads((tmp_path / "run" / "bad-step-5-rank-0.json").read_text())
+    assert [sample["position"] for sample in dump["samples"]] == list(range(32, 40))
+
+
+def test_run_goes_on_after_a_fault_is_removed(tmp_path, whole, monkeypatch):
+    monkeypatch.setenv("DIT_FAILPOINT", "gradient-4-rank-0:inf")
+    with pytest.raises(UserError):
+        train(tmp_path / "run")
+    monkeypatch.delenv("DIT_FAILPOINT")
+    train(tmp_path / "run", resume=True)
+    assert compared(tmp_path / "run") == compared(whole)
+    assert_same_end(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "USR1"])
+def test_signal_saves_this_step_and_stops(tmp_path, whole, failpoint, name):  # T4
+    failpoint(f"step-3-rank-0-micro-0:signal={name}")
+    with pytest.raises(Preempted, match=r"stopped by a signal after step 4; go on with --resume"):
+        train(tmp_path / "run")
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").step == 4
+    assert status(tmp_path / "run")["state"] == "preempted"
+    train(tmp_path / "run", resume=True)
+    assert status(tmp_path / "run")["state"] == "done"
+    assert compared(tmp_path / "run") == compared(whole)
+    assert_same_end(tmp_path / "run", whole)
+
+
+def test_signal_in_the_last_step_changes_nothing(tmp_path, whole, failpoint):
+    failpoint("step-5-rank-0-micro-0:signal=TERM")
+    train(tmp_path / "run")
+    assert status(tmp_path / "run")["state"] == "done"
+    assert_same_end(tmp_path / "run", whole)
+
+
+def test_second_signal_while_saving_does_not_disturb(tmp_path, failpoint):  # T6
+    failpoint("step-3-rank-0-micro-0:signal=TERM,checkpoint-4:model:signal=TERM")
+    with pytest.raises(Preempted):
+        train(tmp_path / "run")
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").step == 4
+
+
+def test_out_of_memory_says_what_to_do(tmp_path, failpoint):  # T16
+    failpoint("step-4-rank-0-micro-0:oom")
+    with pytest.raises(UserError, match=r"out of memory with 8 images.*latent size \[4, 4\]"):
+        train(tmp_path / "run")
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").step == 3
+
+
+def test_full_disk_stops_and_keeps_the_older_checkpoint(tmp_path, failpoint):  # C2
+    failpoint("checkpoint-6:ema:enospc")
+    with pytest.raises(UserError, match=r"step-00000006: this checkpoint could not be written \(No space left"):
+        train(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
+    assert status(tmp_path / "run")["state"] == "failed"
+
+
+@pytest.mark.parametrize("site", ["step-4-rank-0-micro-1", "checkpoint-6:optimizer", "write:metrics.jsonl"])
+def test_killed_run_goes_on_bit_for_bit(tmp_path, whole, site):  # T1, T3, C1
+    split = {"train.gradient_accumulation": 2}
+    if site.startswith("write"):  # killed while the metrics of a first kill are cut
+        fails(tmp_path / "run", "step-4-rank-0-micro-1:kill", **split)
+    train(tmp_path / "whole", **split)
+    code = -9
+    if site.startswith("write"):
+        done = subprocess.run(
+            [sys.executable, SCRIPT, str(tmp_path / "run"), json.dumps(split), "--resume"],
+            env=os.environ | {"PYTHONPATH": os.getcwd(), "DIT_FAILPOINT": f"{site}:kill"},
+            capture_output=True,
+        )
+        code = done.returncode
+    else:
+        code, _ = fails(tmp_path / "run", f"{site}:kill", **split)
+    assert code == -signal.SIGKILL
+    assert status(tmp_path / "run")["state"] == "running"
+    train(tmp_path / "run", resume=True, **split)
+    assert compared(tmp_path / "run") == compared(tmp_path / "whole")
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+class Nervous(SpikeMonitor):
+    """Takes every loss for a spike once it is warm."""
+
+    def add(self, step, loss):
+        return super().add(step, loss if len(self.recent) < self.warm_up else 1e9)
+
+
+def test_spike_can_end_the_run(tmp_path, monkeypatch):  # T10
+    monkeypatch.setattr("dit.training.setup.SpikeMonitor", lambda sigma: Nervous(sigma, warm_up=2))
+    train(tmp_path / "warned")
+    assert rows(tmp_path / "warned")[-1]["spikes"] == 4
+    with pytest.raises(UserError, match=r"step 3: the loss rose.*train\.on_spike"):
+        train(tmp_path / "stopped", **{"train.on_spike": "stop"})
+
+
+def test_tracker_that_fails_does_not_end_the_run(tmp_path, monkeypatch, capsys):  # T17
+    def fail(*arguments):
+        raise ConnectionError("unreachable")
+
+    monkeypatch.setattr("dit.training.log._start_tracker", fail)
+    train(tmp_path / "run", **{"train.trackers": ["wandb"]})
+    assert "wandb could not be started (unreachable)" in capsys.readouterr().err
+
+
+def test_bad_latents_name_file_and_index(tmp_path):  # D9, as the data set reports it
+    recipe = make_recipe()
+    model, process, codec, train_set, val_set = make_parts(recipe)
+
+    def refuse(indices, flips):
+        raise UserError("part-0.safetensors: expected finite latents, found NaN or infinity at index 5")
+
+    train_set.get = refuse
+    with pytest.raises(UserError, match=r"part-0.*index 5"):
+        run(recipe, model, process, codec, train_set, val_set, tmp_path / "run")
+    assert "index 5" in status(tmp_path / "run")["message"]
+
+
+def test_ranks_with_different_recipes_are_refused(tmp_path):  # T13
+    done = torchrun(tmp_path / "run", env={"OVERRIDES_1": json.dumps({"optim.lr": 0.5})})
+    assert done.returncode != 0
+    assert "optim.lr: expected 0.01 as in process 0, found 0.5 in process 1" in done.stderr
+    assert not (tmp_path / "run").exists()
