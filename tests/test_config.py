@@ -143,8 +143,8 @@ def test_an_override_below_a_value_is_refused(recipe_file):
 
 
 def test_a_field_of_another_process_is_refused(recipe_file):
-    recipe_file.write_text("process:\n  name: gaussian\n  time_law:\n    name: uniform\n")
-    assert "process.time_law: unknown key: it belongs to another choice of process" in message(recipe_file)
+    recipe_file.write_text("process:\n  name: gaussian\n  schedule: linear\n")
+    assert "process.schedule: unknown key: it belongs to another choice of process" in message(recipe_file)
 
 
 def test_guidance_without_a_null_class_is_refused(recipe_file):

@@ -140,5 +140,19 @@ class GaussianConfig(Section):
     weighting: WeightingConfig = UniformWeighting()
     """Weight of the squared error over time; the variational bound keeps its own."""
 
+    @model_validator(mode="after")
+    def _combination_makes_sense(self) -> "GaussianConfig":
+        if self.betas == "linear" and self.num_steps <= 20:
+            raise ValueError(
+                "num_steps: expected more than 20 with linear betas, whose last is 20 / num_steps and must be below 1, "
+                f"found {self.num_steps}"
+            )
+        if isinstance(self.time_law, AdaptiveTime) and self.time_law.num_buckets > self.num_steps:
+            raise ValueError(
+                f"time_law.num_buckets: expected at most num_steps {self.num_steps}, for a bucket without a step never "
+                f"sees a loss, found {self.time_law.num_buckets}"
+            )
+        return self
+
 
 ProcessConfig = Annotated[FlowConfig | GaussianConfig, Field(discriminator="name")]

@@ -106,7 +106,7 @@ class VariancePreserving(Schedule):
 
     def sigma(self, t: Tensor) -> Tensor:
         """Return sqrt(1 - alpha^2)."""
-        return (-torch.expm1(self.log_alpha_squared(t)[0])).sqrt()
+        return torch.expm1(self.log_alpha_squared(t)[0]).abs().sqrt()  # minus would make -0 of 0
 
     def d_alpha(self, t: Tensor) -> Tensor:
         """Return alpha times half the slope of log alpha^2."""
@@ -148,6 +148,12 @@ class VpCosineSchedule(VariancePreserving):
         """Return the cosine, as a sine so that it is exactly 0 at t=1."""
         # 1 + offset, minus t + offset, over 1 + offset.
         return torch.sin((1 - t) / (1 + self.offset) * math.pi / 2) / math.cos(self._angle(0.0))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return sqrt(1 - alpha^2) as a product, which loses no digits near t=0."""
+        # cos^2 a - cos^2 b = sin(b - a) sin(b + a)
+        start, turned = self._angle(0.0), t / (1 + self.offset) * math.pi / 2
+        return (turned.sin() * (turned + 2 * start).sin()).sqrt() / math.cos(start)
 
     def d_alpha(self, t: Tensor) -> Tensor:
         """Return the derivative of the cosine, finite also where alpha is 0."""

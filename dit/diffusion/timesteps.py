@@ -114,7 +114,9 @@ class AdaptiveLaw(TimeLaw):
 
     def update(self, t: Tensor, losses: Tensor) -> None:
         """Move the second moments of the buckets that were hit, sample by sample."""
-        buckets = (t.cpu() * self.num_buckets).long().clamp(0, self.num_buckets - 1).tolist()
+        # A discrete step's time (k + 1) / N is the end of the interval from which it was drawn.
+        ends = (t.cpu().double() * self.num_buckets - 1e-9).ceil().long()
+        buckets = (ends - 1).clamp(0, self.num_buckets - 1).tolist()
         for bucket, square in zip(buckets, losses.detach().double().square().tolist(), strict=True):
             decay = self.decay if self.counts[bucket] else 0.0
             self.second_moments[bucket] = decay * self.second_moments[bucket] + (1 - decay) * square

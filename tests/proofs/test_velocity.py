@@ -13,6 +13,13 @@ from tests.proofs.reference import PATHS, derivative
 T = np.linspace(0.02, 0.98, 49)
 X = state(-1.7, 0.0, 0.4, 2.3)
 DATA = {"mean": 0.6, "std": 0.7}
+# At t = 1e-6 and 1e-3, in 40 digits by mpmath.
+EARLY_SIGMA = {
+    "linear": [1e-6, 1e-3],
+    "gvp": [1.5707963267942506e-6, 0.0015707956808308788],
+    "vp_linear": [0.00031624349005000105, 0.010485416335094896],
+    "vp_cosine": [0.00019712611125517109, 0.0064252801356655107],
+}
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -24,6 +31,10 @@ def test_proof_01_schedules_are_the_textbooks(name):
     assert_close(schedule.d_sigma(t), derivative(PATHS[name].sigma, T))
     zero = torch.zeros((), dtype=torch.float64)
     assert (schedule.alpha(zero), schedule.sigma(zero), schedule.log_snr(zero)) == (1, 0, torch.inf)
+    assert 1 / schedule.sigma(zero) == torch.inf  # and not -0
+    early = np.array([1e-6, 1e-3])  # between the first steps a table's author may interpolate otherwise
+    if not name.startswith("discrete"):
+        assert_close(schedule.sigma(torch.tensor(early)), EARLY_SIGMA[name])
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
