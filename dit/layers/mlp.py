@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from dit.layers.gelu import linear_gelu
+
 
 class Mlp(nn.Module):
     """Linear, GELU in its tanh approximation, Linear."""
@@ -9,9 +11,8 @@ class Mlp(nn.Module):
     def __init__(self, hidden_size: int, mlp_size: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(hidden_size, mlp_size)
-        self.act = nn.GELU(approximate="tanh")
         self.fc2 = nn.Linear(mlp_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, D) for x (B, T, D)."""
-        return self.fc2(self.act(self.fc1(x)))
+        return self.fc2(linear_gelu(x, self.fc1))

@@ -1,0 +1,58 @@
+"""Each form of the activation against float64, and the fused kernel against the separate ones."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import gelu as reference
+
+from dit.layers import gelu as gelu_file
+from dit.layers.gelu import gelu, linear_gelu
+
+X = torch.linspace(-12, 12, 4001)
+
+
+def compiled_form(x, monkeypatch):
+    """The form that a compiler sees, run without one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: True)
+        return gelu(x)
+
+
+def test_the_compiled_form_is_the_same_function(monkeypatch):
+    torch.testing.assert_close(compiled_form(X, monkeypatch), reference(X, approximate="tanh"), rtol=0, atol=2e-6)
+    assert not torch.equal(compiled_form(X, monkeypatch), gelu(X))  # it is another form indeed
+    error = (
+        compiled_form(X.bfloat16(), monkeypatch).double() - reference(X.bfloat16().double(), approximate="tanh")
+    ).abs()
+    plain = (gelu(X.bfloat16()).double() - reference(X.bfloat16().double(), approximate="tanh")).abs()
+    assert error.max() <= 1.01 * plain.max()
+
+
+def test_the_compiled_form_has_the_same_gradient(monkeypatch):
+    gradients = []
+    for form in (lambda x: compiled_form(x, monkeypatch), lambda x: reference(x, approximate="tanh")):
+        x = X.clone().requires_grad_()
+        form(x).sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients, rtol=0, atol=2e-6)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="a torch without oneDNN")
+def test_the_fused_kernel_is_no_less_exact_than_separate_ones():
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 256).bfloat16()
+    x = torch.randn(8, 16, 64, dtype=torch.bfloat16)
+    exact = reference(nn.functional.linear(x.double(), layer.weight.double(), layer.bias.double()), approximate="tanh")
+    with torch.no_grad():
+        assert gelu_file._can_fuse(x, layer)
+        fused, separate = linear_gelu(x, layer), gelu(layer(x))
+    assert (fused.double() - exact).norm() <= 1.01 * (separate.double() - exact).norm()
+
+
+def test_gradients_and_float32_take_the_plain_path():
+    layer = nn.Linear(8, 8)
+    x = torch.randn(2, 8)
+    with torch.no_grad():
+        assert torch.equal(linear_gelu(x, layer), gelu(layer(x)))
+    wide = layer.bfloat16()
+    assert linear_gelu(x.bfloat16(), wide).requires_grad
