@@ -8,7 +8,7 @@ B batch, C latent channels, H x W latent, p patch, T = HW/p^2 tokens, D width, K
 Source: Peebles & Xie, "Scalable Diffusion Models with Transformers", ICCV 2023.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from dit.layers.attention import Attention
 from dit.layers.embed import LabelEmbedder, PatchEmbed, TimestepEmbedder, unpatchify
 from dit.layers.mlp import Mlp
-from dit.layers.modulation import layer_norm, modulate, modulation
+from dit.layers.modulation import add_gated, layer_norm, modulate, modulation
 from dit.layers.position import sincos_2d
+from dit.layers.precision import dtype_of
+from dit.models.prepared import Prepared
 from dit.models.variants import check_arguments, label_rows
 
 
@@ -34,10 +36,13 @@ class DiTBlock(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """Return (B, T, D) for tokens x (B, T, D) and conditioning c (B, D)."""
-        chunks = self.adaLN_modulation(c).chunk(6, dim=1)  # 6 of (B, D)
-        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = chunks
-        x = x + gate_msa[:, None] * self.attn(modulate(self.norm1(x), shift_msa, scale_msa))
-        return x + gate_mlp[:, None] * self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp))
+        return self.modulated(x, self.adaLN_modulation(c))
+
+    def modulated(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Return (B, T, D) for tokens x (B, T, D) and what `adaLN_modulation` makes of the conditioning, (B, 6D)."""
+        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=1)  # each (B, D)
+        x = add_gated(x, gate_msa, self.attn(modulate(self.norm1(x), shift_msa, scale_msa)))
+        return add_gated(x, gate_mlp, self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
 
 
 class FinalLayer(nn.Module):
@@ -49,9 +54,9 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(hidden_size, num_values)
         self.adaLN_modulation = modulation(hidden_size, 2)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Return (B, T, num_values) for tokens x (B, T, D) and conditioning c (B, D)."""
-        shift, scale = self.adaLN_modulation(c).chunk(2, dim=1)
+    def modulated(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """Return (B, T, num_values) for tokens x (B, T, D) and what `adaLN_modulation` makes of c, (B, 2D)."""
+        shift, scale = modulation.chunk(2, dim=1)
         return self.linear(modulate(self.norm_final(x), shift, scale))
 
 
@@ -150,8 +155,30 @@ class DiT(nn.Module):
         Returns:
             (B, C, H, W), or (B, 2C, H, W) with `learn_sigma`.
         """
-        tokens = self.x_embedder(x) + self.pos_embed  # (B, T, D)
+        tokens = self.embed(x)  # (B, T, D)
         c = self.t_embedder(t) + self.y_embedder(y)  # (B, D)
+        inner = c.to(dtype_of(self.blocks))
         for block in self.blocks:
-            tokens = block(tokens, c)
-        return unpatchify(self.final_layer(tokens, c), self.grid_size, self.patch_size)
+            tokens = block(tokens, inner)
+        return self.leave(self.final_layer.adaLN_modulation(c.to(dtype_of(self.final_layer))), tokens)
+
+    def prepare(self, t_grid: Tensor, y: Tensor) -> Prepared:
+        """Compute beforehand what depends on times (N,) and labels (R,) alone, and return step(x_t, i) for sampling."""
+        return Prepared(self, t_grid, y)
+
+    def blocks_in(self, dtype: torch.dtype) -> Self:
+        """Hold and compute the blocks in another type and return the network; what is small stays as it is.
+
+        So the embeddings, the output layer, inputs and outputs keep their precision.
+        """
+        self.blocks.to(dtype)
+        return self
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the tokens (B, T, D) of latents x (B, C, H, W), as the first block takes them."""
+        return (self.x_embedder(x) + self.pos_embed).to(dtype_of(self.blocks))
+
+    def leave(self, modulation: Tensor, tokens: Tensor) -> Tensor:
+        """Return the image (B, C or 2C, H, W) of the last block's tokens (B, T, D) and the final modulation (B, 2D)."""
+        output = self.final_layer.modulated(tokens.to(dtype_of(self.final_layer)), modulation)
+        return unpatchify(output, self.grid_size, self.patch_size)

@@ -8,8 +8,9 @@ al., "Guiding a diffusion model with a bad version of itself", NeurIPS 2024, equ
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -41,6 +42,26 @@ def combine(
 
 
 @dataclass(frozen=True)
+class PreparedCalls:
+    """A network that computed beforehand what depends on the times and the labels of one sampling."""
+
+    step: Callable[[Tensor, int, slice], Tensor]
+    """step(x_t (B, C, H, W), i, rows) -> output for the i-th time and those rows of the labels."""
+    index: Mapping[float, int]
+    """The process's time -> i."""
+
+    def __call__(self, x_t: Tensor, i: int, scale: float, *, together: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the conditional output and, unless the scale is 1, the unconditional one."""
+        conditional, unconditional = slice(len(x_t)), slice(len(x_t), None)
+        if scale == 1:
+            return self.step(x_t, i, conditional), None
+        if together:
+            both = self.step(x_t, i, slice(None)).chunk(2)
+            return both[0], both[1]
+        return self.step(x_t, i, conditional), self.step(x_t, i, unconditional)
+
+
+@dataclass(frozen=True)
 class Guidance:
     """A network and the worse one that guides it, as one function of x_t and the time; counts are in `num_calls`.
 
@@ -50,6 +71,7 @@ class Guidance:
         null_class: its label, or None to keep the class asked for (autoguidance).
         sampling: scale, interval, schedule, rescale and how calls are batched.
         num_channels: leading output channels that are guided.
+        prepared: the network's own way to be called at known times and labels, where it has one.
     """
 
     model: Model
@@ -57,6 +79,16 @@ class Guidance:
     null_class: int | None
     sampling: SamplingConfig
     num_channels: int
+    prepared: PreparedCalls | None = None
+
+    def prepare(self, times: Tensor, model_times: Tensor, y: Tensor) -> "Guidance":
+        """Let a network that can compute beforehand what depends on times (N,) and labels y (B,) alone."""
+        if self.weaker is not self.model or not hasattr(self.model, "prepare"):
+            return self
+        guided = self.sampling.guidance != 1
+        labels = torch.cat([y, torch.full_like(y, self.null_class)]) if guided and self.null_class is not None else y
+        step = cast(Any, self.model).prepare(model_times, labels)
+        return replace(self, prepared=PreparedCalls(step, {t: i for i, t in enumerate(times.tolist())}))
 
     def scale_at(self, t: float) -> float:
         """Return w at time t in [0, 1]; 1 where guidance does not act."""
@@ -77,17 +109,27 @@ class Guidance:
             y: (B,) labels.
         """
         scale = self.scale_at(t)
-        if scale == 1:
-            return self.model(x_t, model_time, y), 1
-        other = y if self.null_class is None else torch.full_like(y, self.null_class)
-        if self.weaker is self.model and self.sampling.guidance_calls == "one":
-            output = self.model(torch.cat([x_t, x_t]), torch.cat([model_time, model_time]), torch.cat([y, other]))
-            conditional, unconditional = output.chunk(2)
-        else:
-            conditional, unconditional = self.model(x_t, model_time, y), self.weaker(x_t, model_time, other)
+        conditional, unconditional = self._branches(x_t, t, model_time, y, scale)
+        if unconditional is None:
+            return conditional, 1
         rescale = self.sampling.guidance_rescale
         guided = combine(conditional, unconditional, scale=scale, num_channels=self.num_channels, rescale=rescale)
         return guided, 2
+
+    def _branches(
+        self, x_t: Tensor, t: float, model_time: Tensor, y: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor | None]:
+        together = self.weaker is self.model and self.sampling.guidance_calls == "one"
+        if self.prepared is not None and (i := self.prepared.index.get(t)) is not None:
+            return self.prepared(x_t, i, scale, together=together)
+        if scale == 1:
+            return self.model(x_t, model_time, y), None
+        other = y if self.null_class is None else torch.full_like(y, self.null_class)
+        if together:
+            both = self.model(torch.cat([x_t, x_t]), torch.cat([model_time, model_time]), torch.cat([y, other]))
+            conditional, unconditional = both.chunk(2)
+            return conditional, unconditional
+        return self.model(x_t, model_time, y), self.weaker(x_t, model_time, other)
 
 
 # How far the scale has gone from 1 to w when a share s of the time has passed.

@@ -15,7 +15,7 @@ from dit.diffusion.process import Process
 from dit.errors import ConfigError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import create_grid, grid_of_times
-from dit.sampling.sample import Denoiser, Sampled, create_solver, guidance_of, integrate
+from dit.sampling.sample import Denoiser, Sampled, call_times, create_solver, guidance_of, integrate
 
 DETERMINISTIC_ONE_STEP = ("ddim", "euler", "heun", "midpoint", "dopri5")
 
@@ -47,6 +47,7 @@ def invert(model: Any, process: Process, y: Tensor, latents: Tensor, *, sampling
     forward = create_grid(process, sampling)
     times = forward.t if forward.has_velocity[-1] else forward.t[:-1]
     grid = grid_of_times(process.schedule, process.prediction, times.flip(0))
-    denoiser = Denoiser(guidance_of(model, sampling, forward, latents.shape[1]), process, y)
+    guidance = guidance_of(model, sampling, forward, latents.shape[1])
+    denoiser = Denoiser(guidance, process, y, call_times(sampling, grid))
     x = latents.to(y.device, torch.float32)
     return Sampled(integrate(create_solver(sampling), grid, denoiser, x, lambda _: x), denoiser.num_calls)

@@ -101,7 +101,7 @@ def sample(
     if noise is None and grid.t[0] < 1:
         # A grid that starts below t=1 starts where data of unit variance would be.
         x = (grid.alpha[0] ** 2 + grid.sigma[0] ** 2).sqrt().to(x) * x
-    denoiser = Denoiser(guidance_of(model, sampling, grid, shape[0], weaker), process, y)
+    denoiser = Denoiser(guidance_of(model, sampling, grid, shape[0], weaker), process, y, call_times(sampling, grid))
     x = integrate(create_solver(sampling), grid, denoiser, x, noise_of_step, callback)
     return Sampled(x, denoiser.num_calls)
 
@@ -126,10 +126,14 @@ def integrate(
 
 
 class Denoiser:
-    """Calls the guided network at one time for the whole batch and reads its output; counts the calls per sample."""
+    """Calls the guided network at one time for the whole batch and reads its output; counts the calls per sample.
 
-    def __init__(self, guidance: Guidance, process: Process, y: Tensor) -> None:
-        self.guidance, self.process, self.y = guidance, process, y
+    Times that are known beforehand let the network compute once what depends on them and on the labels alone.
+    """
+
+    def __init__(self, guidance: Guidance, process: Process, y: Tensor, times: Tensor) -> None:
+        self.guidance = guidance.prepare(times, process.model_time(times).to(y.device), y)
+        self.process, self.y = process, y
         model = guidance.model
         parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         self.dtype = None if parameter is None else parameter.dtype
@@ -142,6 +146,14 @@ class Denoiser:
         output, num_calls = self.guidance(x_t.to(self.dtype or x_t.dtype), float(t), model_time, self.y)
         self.num_calls += num_calls
         return self.process.denoise(output.to(x_t.dtype), x_t, t)
+
+
+def call_times(sampling: SamplingConfig, grid: Grid) -> Tensor:
+    """Return the times at which the solver calls the network, as far as they are known: (N,) float64, in order."""
+    if sampling.solver == "midpoint":
+        middles = (grid.t[:-1] + grid.t[1:]) / 2
+        return torch.stack([grid.t[:-1], middles], dim=1).flatten()
+    return grid.t
 
 
 def guidance_of(model: Any, sampling: SamplingConfig, grid: Grid, num_channels: int, weaker: Any = None) -> Guidance:

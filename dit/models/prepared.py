@@ -1,0 +1,68 @@
+"""A network with everything that depends on time and class alone computed before the loop.
+
+The modulations of all blocks are linear in SiLU(t_embed + y_embed): they are computed in one product per block for all
+steps and distinct classes, so that the loop neither computes them nor reads their weights, a third of the network's.
+
+B samples, N steps, U distinct classes, D width.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dit.layers.precision import dtype_of
+
+if TYPE_CHECKING:
+    from dit.models.dit import DiT
+
+MAX_BYTES = 2**28
+"""Largest table of modulations that is kept; a longer sampling computes it for a window of steps at a time."""
+
+
+class Prepared:
+    """step(x_t, i): the network at the i-th time of a grid, for labels that are known beforehand.
+
+    Args:
+        model: the network.
+        t_grid: (N,) times as the network embeds them.
+        y: (R,) int64 labels of the rows, for guidance those of both branches.
+    """
+
+    def __init__(self, model: "DiT", t_grid: Tensor, y: Tensor) -> None:
+        self.model, self.t_grid = model, t_grid
+        self.classes, self.class_of_row = y.unique(return_inverse=True)  # (U,), (R,)
+        weight = model.blocks[0].adaLN_modulation[1].weight
+        per_step = len(self.classes) * len(model.blocks) * weight.shape[0] * weight.element_size()
+        self.window = max(1, MAX_BYTES // per_step)
+        self.first: int | None = None  # step at which the table begins
+
+    @torch.no_grad()
+    def __call__(self, x_t: Tensor, i: int, rows: slice = slice(None)) -> Tensor:
+        """Predict at time t_grid[i].
+
+        Args:
+            x_t: (B, C, H, W) noised latents.
+            i: index of the time.
+            rows: of which labels; so many as samples, or a multiple, and then each multiple sees the same samples.
+
+        Returns:
+            (rows, C or 2C, H, W).
+        """
+        class_of_row = self.class_of_row[rows]
+        tokens = self.model.embed(x_t).repeat(len(class_of_row) // len(x_t), 1, 1)  # (rows, T, D)
+        *blocks, final = self._tables(i)
+        for block, table in zip(self.model.blocks, blocks, strict=True):
+            tokens = block.modulated(tokens, table[class_of_row])
+        return self.model.leave(final[class_of_row], tokens)
+
+    def _tables(self, i: int) -> list[Tensor]:
+        """Return the modulations of step i: per block (U, 6D), at last (U, 2D)."""
+        first = i - i % self.window
+        if self.first != first:
+            t = self.t_grid[first : first + self.window]
+            c = self.model.t_embedder(t)[:, None] + self.model.y_embedder(self.classes)  # (N, U, D)
+            layers = [*self.model.blocks, self.model.final_layer]
+            self.tables = [layer.adaLN_modulation(c.to(dtype_of(layer))) for layer in layers]  # each (N, U, 6D or 2D)
+            self.first = first
+        return [table[i - first] for table in self.tables]
