@@ -72,7 +72,7 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     overrides: dict[str, Any] = {}
     arguments = iter(argv)
     for argument in arguments:
-        match = re.fullmatch(r"--([A-Za-z_-]\w*(?:[.-]\w+)*\.[\w.-]+)(?:=(.*))?", argument, re.DOTALL)
+        match = re.fullmatch(r"--([\w-]+(?:\.[\w-]+)+)(?:=(.*))?", argument, re.DOTALL)
         if match is None:
             rest.append(argument)
             continue
@@ -101,15 +101,18 @@ def _run(argv: list[str]) -> None:
         _parse(run, verb, argv)()
         return
     argv, overrides = split_overrides(argv)
+    sections = getattr(_verb(verb), "SECTIONS", ())  # of the recipe that this verb's user may change; none named: all
     try:
         call = _parse(run, verb, argv)
     except SystemExit:  # the help was printed; the fields of the recipe belong to it
         from dit.verbs.recipe_help import recipe_help
 
-        section = getattr(_verb(verb), "OVERRIDDEN_SECTION", None)
         recipe = next((argument for argument in argv if argument.endswith((".yaml", ".yml"))), None)
-        print(recipe_help(recipe, section=section))
+        print(recipe_help(recipe, sections=sections))
         raise
+    for key in overrides:
+        if sections and key.partition(".")[0] not in sections:
+            raise ConfigError(f"--{key}: dit {verb} takes {' and '.join(f'--{section}.FIELD' for section in sections)}")
     call(overrides=overrides)
 
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,19 +16,19 @@ from dit.validation import dotted_fields
 _WORDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "true|false", NoneType: "null"}
 
 
-def recipe_help(config: str | Path | None = None, *, section: str | None = None) -> str:
-    """Return the help text for all fields or one section's, with the values of a recipe, or the defaults.
+def recipe_help(config: str | Path | None = None, *, sections: Collection[str] = ()) -> str:
+    """Return the help text for all fields or those of some sections, with the values of a recipe, or the defaults.
 
     Raises:
         ConfigError: the recipe can't be read.
     """
     recipe = (Recipe() if config is None else load_recipe(config)).model_dump(mode="json")
     whose = "the defaults" if config is None else str(config)
-    option = f"--{section or 'section'}.field VALUE"
-    lines = [f"fields of the {section or 'recipe'}, {option}; the values shown are those of {whose}:"]
+    what = f"the recipe's {' and '.join(sections)}" if sections else "the recipe"
+    lines = [f"fields of {what}, --section.field VALUE; the values shown are those of {whose}:"]
     width = min(100, shutil.get_terminal_size().columns)
     for name, members in _by_name().items():
-        if section is not None and not name.startswith(f"{section}."):
+        if sections and name.partition(".")[0] not in sections:
             continue
         types = "|".join(dict.fromkeys(type_words(field.annotation) for field in members))
         sentence = " ".join(dict.fromkeys(" ".join((field.description or "").split()) for field in members))

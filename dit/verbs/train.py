@@ -91,7 +91,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     create_grid(process, recipe.sampling)  # a solver that does not fit is refused now and not at the first preview
     processes = start_processes(recipe.train)
     codec = load_codec(recipe.latents, processes.device)
-    processes.on_main(lambda: [encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val")])
+    # Every process asks; one encodes what is not cached yet, the others wait at the cache's lock.
     train_set, val_set = (encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val"))
     recipe = resolve(recipe, latent_shape=train_set.latents_shape, num_classes=train_set.num_classes)
     torch.manual_seed(recipe.train.seed)

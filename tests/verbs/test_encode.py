@@ -1,15 +1,16 @@
 from tests.command import fails, runs
 
 
-def test_a_training_finds_what_was_encoded(tmp_path, capsys):
-    argv = ["encode", "--data", "mnist", "--vae", "mnist", "--image_size", "32", "--out", tmp_path]
+def test_images_are_encoded_once(jpegs, small_vae, tmp_path, capsys):
+    argv = ["encode", "--data", jpegs, "--vae", small_vae, "--image_size", "32", "--out", tmp_path / "cache"]
+    argv += ["--data.val_fraction", "0.2"]
     lines = runs(capsys, *argv)
     assert [line.split()[:5] for line in lines] == [
-        ["train", "4,000", "images,", "10", "classes"],
-        ["val", "1,000", "images,", "10", "classes"],
+        ["train", "16", "images,", "2", "classes"],
+        ["val", "4", "images,", "2", "classes"],
     ]
-    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    assert files
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/*/*")}
+    assert len(files) == 4
     assert runs(capsys, *argv) == lines
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
@@ -17,4 +18,5 @@ def test_a_training_finds_what_was_encoded(tmp_path, capsys):
 def test_a_wrong_option_is_named(tmp_path, capsys):
     argv = ["encode", "--data", "mnist", "--vae", "mnist", "--out", tmp_path]
     assert fails(capsys, *argv, "--image_size", "3").startswith("--image_size: expected a value greater than")
-    assert fails(capsys, *argv, "--storage", "int4").startswith("--storage: expected 'float32' or 'float16'")
+    assert fails(capsys, *argv, "--optim.lr", "1") == "--optim.lr: dit encode takes --data.FIELD and --latents.FIELD"
+    assert fails(capsys, *argv, "--latents.storage", "int4").startswith("--storage: expected 'float32' or 'float16'")

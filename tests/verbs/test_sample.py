@@ -21,9 +21,9 @@ def test_s2_a_wrong_sampling_option_is_named(option, value, words, capsys):
 def test_an_export_is_sampled_into_a_grid_with_a_column_per_class(trained, tmp_path, capsys):
     out = tmp_path / "deep" / "grid.png"
     assert runs(capsys, "sample", trained / "export", "--classes", "1,2,3", "--num", "6", "--out", out) == [str(out)]
-    image = Image.open(out)
-    assert image.mode == "L"
-    assert image.width > image.height  # three columns, two rows
+    with Image.open(out) as image:
+        assert image.mode == "L"
+        assert image.width > image.height  # three columns, two rows
 
 
 def test_the_seed_decides_the_picture_and_the_batch_size_does_not(trained, tmp_path, capsys):
