@@ -11,7 +11,6 @@ B images, 1 or 3 channels, H x W pixels; C latent channels, h x w positions; M m
 """
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,6 +57,7 @@ class Codec:
         """Take an autoencoder and find out its sizes by encoding one small image."""
         self.vae: Any = vae
         self.folder = folder
+        self.fingerprint = folder.fingerprint()
         probe = self._probe()
         self.image_channels: int = self.vae.config.in_channels
         self.num_moments = probe.shape[1]
@@ -86,11 +86,6 @@ class Codec:
     def dtype(self) -> torch.dtype:
         """Type of the autoencoder's weights."""
         return next(self.vae.parameters()).dtype
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the architecture and the weights."""
-        return self.folder.fingerprint()
 
     def to(self, device: str | torch.device) -> Self:
         """Move to a device."""

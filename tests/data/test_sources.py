@@ -1,0 +1,188 @@
+import io
+import pickle
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+
+from dit.data.config import DataConfig
+from dit.data.images import open_images
+from dit.data.sources import open_splits
+from dit.errors import ConfigError, UserError
+from tests.data.pictures import encoded, noise, write_folder
+
+
+def lengths(source, **fields) -> dict[str, int]:
+    splits = open_splits(DataConfig(source=str(source), **fields))
+    return {name: len(table) for name, table in splits.tables.items()}
+
+
+def table(num: int = 6) -> Dataset:
+    columns = {"image": [{"bytes": encoded(noise(9, 9, seed=i), "PNG"), "path": None} for i in range(num)]}
+    columns["label"] = [i % 2 for i in range(num)]
+    return Dataset.from_dict(columns, features=Features({"image": Image(), "label": ClassLabel(names=["no", "yes"])}))
+
+
+def write_tar(path, members: dict[str, bytes]):
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_sub_folders_are_classes(tmp_path):
+    write_folder(tmp_path, {"b [1]": 3, "a": 2})
+    (tmp_path / "a" / "deeper").mkdir()
+    shutil.copy(tmp_path / "a" / "000.jpg", tmp_path / "a" / "deeper" / "x.JPEG")
+    train = open_splits(DataConfig(source=str(tmp_path))).tables["train"]
+    assert train.features["label"].names == ["a", "b [1]"]
+    assert train["label"][:] == [0, 0, 0, 1, 1, 1]
+    assert [value["path"].rpartition("/")[2] for value in train["image"]][:3] == ["000.jpg", "001.jpg", "x.JPEG"]
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "test"])
+def test_split_sub_folders_are_used_as_such(tmp_path, name):
+    write_folder(tmp_path / "train", {"a": 2, "b": 3})
+    write_folder(tmp_path / name, {"a": 1})
+    assert lengths(tmp_path) == {"train": 5, name: 1}
+    assert open_splits(DataConfig(source=str(tmp_path))).validation_name(DataConfig()) == name
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    write_folder(tmp_path, {"train": 2, "test": 3, "car": 1})
+    assert lengths(tmp_path) == {"train": 6}
+
+
+def test_a_split_can_be_named(tmp_path):
+    write_folder(tmp_path / "fit", {"a": 2})
+    write_folder(tmp_path / "check", {"a": 1})
+    assert lengths(tmp_path, train_split="fit", val_split="check") == {"fit": 2, "check": 1}
+
+
+def test_images_without_classes(tmp_path):
+    write_folder(tmp_path, {".": 3})
+    assert lengths(tmp_path, label_column=None) == {"train": 3}
+    with pytest.raises(ConfigError, match=r"one sub-folder per class.*found the image 000\.jpg directly in it"):
+        lengths(tmp_path)
+    write_folder(tmp_path / "x" / "train", {".": 2})
+    write_folder(tmp_path / "x" / "val", {".": 1})
+    assert lengths(tmp_path / "x", label_column=None) == {"train": 2, "val": 1}
+
+
+def test_other_files_are_ignored_with_a_word(tmp_path, caplog):
+    write_folder(tmp_path, {"a": 2})
+    (tmp_path / "a" / "notes.txt").write_text("x")
+    (tmp_path / "a" / ".hidden").write_text("x")
+    assert lengths(tmp_path) == {"train": 2}
+    assert "ignored 1 files (.txt)" in caplog.text
+
+
+def test_nothing_there(tmp_path):
+    """D7."""
+    with pytest.raises(ConfigError, match="expected a folder with images, found nothing"):
+        lengths(tmp_path)
+    (tmp_path / "x.heic").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"expected a folder with images, found \.heic"):
+        lengths(tmp_path)
+    with pytest.raises(ConfigError, match="an existing folder or file, or a Hub id"):
+        lengths(tmp_path / "missing")
+    with pytest.raises(ConfigError, match="found the file"):
+        lengths(tmp_path / "x.heic")
+
+
+def test_hub_that_can_not_be_reached():
+    with pytest.raises(UserError, match=r"^data\.source 'org/name': no such file or folder here; on the Hub: .*$"):
+        lengths("org/name")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "saved", "saved splits"])
+def test_parquet_and_saved_sets_recognised_by_content(tmp_path, kind):
+    if kind == "file":
+        source = tmp_path / "no_suffix"
+        table().to_parquet(source)
+    elif kind == "folder":
+        source = tmp_path / "sets"
+        (source / "data").mkdir(parents=True)
+        table().to_parquet(source / "data" / "train-00000-of-00001.parquet")
+        table(2).to_parquet(source / "data" / "test-00000-of-00001.parquet")
+    elif kind == "saved":
+        source = tmp_path / "saved"
+        table().save_to_disk(source)
+    else:
+        source = tmp_path / "saved"
+        DatasetDict({"train": table(), "test": table(2)}).save_to_disk(source)
+    assert lengths(source) == ({"train": 6} if kind in ("file", "saved") else {"train": 6, "test": 2})
+    images = open_images(DataConfig(source=str(source), image_size=9, val_fraction=0))
+    assert images.class_names == ("no", "yes")
+    assert images.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    np.testing.assert_array_equal(images.read(4), np.asarray(noise(9, 9, seed=4)))
+
+
+def test_webdataset(tmp_path):
+    members = {}
+    for i in range(4):
+        members |= {f"{i:04}.png": encoded(noise(9, 9, seed=i), "PNG"), f"{i:04}.cls": str(i % 2).encode()}
+    (tmp_path / "tars").mkdir()
+    path = write_tar(tmp_path / "tars" / "a.tar", members)
+    for source in (path, path.parent):
+        images = open_images(DataConfig(source=str(source), image_size=9, val_fraction=0, label_column="cls"))
+        assert images.labels.tolist() == [0, 1, 0, 1]
+        np.testing.assert_array_equal(images.read(3), np.asarray(noise(9, 9, seed=3)))
+
+
+class Sentinel:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/x.png", "a/../../x.png", "0.pkl", "0.pth", "0.npy"])
+def test_dangerous_members_of_a_tar_are_refused(tmp_path, name):
+    """D11."""
+    path = write_tar(tmp_path / "x.tar", {name: pickle.dumps(Sentinel(tmp_path / "executed"))})
+    with pytest.raises(UserError, match="refused its member"):
+        lengths(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_tar_cut_short_is_named(tmp_path):
+    path = write_tar(tmp_path / "x.tar", {"0.png": encoded(noise(90, 90), "PNG"), "0.cls": b"1"})
+    path.write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(UserError, match=r"x\.tar"):
+        lengths(path)
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path):
+    table().to_parquet(tmp_path / "x.parquet")
+    (tmp_path / "x.parquet").write_bytes((tmp_path / "x.parquet").read_bytes()[:100])
+    with pytest.raises(UserError, match=r"x\.parquet': .*Parquet"):
+        lengths(tmp_path / "x.parquet")
+
+
+def test_splits_that_are_not_there(tmp_path):
+    write_folder(tmp_path, {"a": 4})
+    with pytest.raises(ConfigError, match=r"data\.val_split: expected one of the splits train, found 'held'"):
+        open_images(DataConfig(source=str(tmp_path), val_split="held"))
+    table().to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(
+        ConfigError, match=r"data\.train_split: expected one of the splits train, found 'trian'.*'train'"
+    ):
+        open_images(DataConfig(source=str(tmp_path / "x.parquet"), train_split="trian"))
+
+
+def test_columns_of_images(tmp_path):
+    columns = {"a": [str(write_folder(tmp_path, {"c": 1}) / "c" / "000.jpg")] * 2, "b": ["x", "y"]}
+    two = Dataset.from_dict(columns | {"c": columns["a"]}, Features({"a": Image(), "b": Value("string"), "c": Image()}))
+    two.save_to_disk(tmp_path / "two")
+    fields = {"source": str(tmp_path / "two"), "label_column": "b", "image_size": 16, "val_fraction": 0.0}
+    with pytest.raises(ConfigError, match=r"data\.image_column: expected one column of images, found a, c; name it"):
+        open_images(DataConfig(**fields))
+    assert open_images(DataConfig(**fields, image_column="c")).read(0).shape == (16, 16, 3)
+    with pytest.raises(ConfigError, match=r"data\.image_column: expected one of a, b, c, found 'd'"):
+        open_images(DataConfig(**fields, image_column="d"))

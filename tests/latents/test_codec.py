@@ -1,0 +1,207 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from dit.errors import ConfigError, UserError
+from dit.latents.codec import Codec, load_codec
+from dit.latents.config import LatentsConfig
+from tests.latents.conftest import small_dc, small_kl, small_tiny
+
+
+def images(channels: int = 3, size: int = 16, num: int = 4) -> torch.Tensor:
+    return torch.rand(num, channels, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@torch.no_grad()
+def test_gaussian_encoder_against_diffusers(saved):
+    vae = small_kl(scaling_factor=0.18215, shift_factor=0.5)
+    codec = load_codec(saved(vae))
+    assert (codec.image_channels, codec.latent_channels, codec.num_moments, codec.downscale) == (3, 3, 6, 2)
+    posterior = vae.encode(images()).latent_dist
+    moments = codec.encode(images())
+    assert_close(moments, posterior.parameters, atol=0, rtol=0)
+    noise = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    z = posterior.sample(torch.Generator().manual_seed(5))
+    assert_close(codec.draw(moments, noise), z, atol=0, rtol=0)
+    latents = (z - 0.5) * 0.18215  # as Flux and Stable Diffusion 3 scale theirs
+    assert_close(codec.latents_from_moments(moments, noise), latents)
+    pixels = vae.decode(latents / 0.18215 + 0.5).sample
+    assert_close(codec.decode(latents), (127.5 * pixels + 128).clamp(0, 255).to(torch.uint8), atol=1, rtol=0)
+
+
+@torch.no_grad()
+def test_log_variances_are_clamped(saved):
+    codec = load_codec(saved(small_kl()))
+    moments = torch.cat([torch.zeros(1, 3, 1, 1), torch.tensor([-1e6, 0.0, 1e6]).view(1, 3, 1, 1)], dim=1)
+    expected = torch.tensor([-15.0, 0.0, 10.0]).exp().view(1, 3, 1, 1)
+    assert_close(codec.draw(moments, torch.ones(1, 3, 1, 1)), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("make", "output", "channels", "scale"), [(small_tiny, "latents", 4, 1.0), (small_dc, "latent", 8, 0.41407)]
+)
+def test_deterministic_encoders_against_diffusers(saved, make, output, channels, scale):
+    vae = make()
+    codec = load_codec(saved(vae))
+    assert (codec.latent_channels, codec.num_moments, codec.downscale) == (channels, channels, 4)
+    z = getattr(vae.encode(images()), output)
+    moments = codec.encode(images())
+    assert_close(moments, z)
+    assert_close(codec.latents_from_moments(moments, torch.randn(4, channels, 4, 4)), z * scale)
+    expected = (127.5 * vae.decode(z).sample + 128).clamp(0, 255).to(torch.uint8)
+    assert_close(codec.decode(z * scale), expected, atol=1, rtol=0)
+
+
+def test_pixels_are_truncated_and_clamped(saved, monkeypatch):
+    codec = load_codec(saved(small_kl()))
+    values = torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.9999, 1.0, 3.0])
+    pixels = values.view(1, 1, 1, 7).expand(1, 3, 2, 7)
+    monkeypatch.setattr(codec.vae, "decode", lambda _: SimpleNamespace(sample=pixels))
+    assert codec.decode(torch.zeros(1, 3, 1, 1))[0, 0, 0].tolist() == [0, 0, 64, 128, 255, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "scale", "shift"),
+    [
+        ({"scaling_factor": 0.5}, {}, [0.5] * 3, [0.0] * 3),
+        ({"scaling_factor": 0.5, "shift_factor": 0.1}, {}, [0.5] * 3, [0.1] * 3),
+        (
+            {"scaling_factor": 1.0, "latents_mean": (1.0, 2.0, 3.0), "latents_std": (2.0, 4.0, 5.0)},
+            {},
+            [0.5, 0.25, 0.2],
+            [1, 2, 3],
+        ),
+        (
+            {"scaling_factor": 0.5, "latents_mean": (1.0, 2.0, 3.0), "latents_std": (2.0, 4.0, 5.0)},
+            {},
+            [0.25, 0.125, 0.1],
+            [1, 2, 3],
+        ),
+        ({"scaling_factor": 0.5, "shift_factor": 0.1}, {"scale": 3.0}, [3.0] * 3, [0.1] * 3),
+        ({"scaling_factor": 0.5, "shift_factor": 0.1}, {"scale": 3.0, "shift": 0.0}, [3.0] * 3, [0.0] * 3),
+        ({"scaling_factor": 0.5}, {"mean": (1.0, 0.0, -1.0), "std": (2.0, 1.0, 0.5)}, [0.5, 1, 2], [1, 0, -1]),
+    ],
+)
+def test_normalisation_comes_from_the_recipe_or_the_autoencoder(saved, own, given, scale, shift):
+    codec = load_codec(LatentsConfig(vae=saved(small_kl(**own)), **given))
+    z = torch.randn(2, 3, 4, 5)
+    expected = (z - torch.tensor(shift).view(3, 1, 1)) * torch.tensor(scale).view(3, 1, 1)
+    assert_close(codec.normalise(z), expected)
+    assert_close(codec.denormalise(codec.normalise(z)), z)
+
+
+def test_normalisation_has_to_fit(saved):
+    folder = saved(small_kl())
+    with pytest.raises(ConfigError, match=r"latents\.scale: expected 3 numbers, one per channel .*, found 2"):
+        load_codec(LatentsConfig(vae=folder, std=(1.0, 2.0)))
+    path = Path(folder, "config.json")
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in config.items() if key != "scaling_factor"}))
+    with pytest.raises(ConfigError, match=r"latents\.scale: .* has neither scaling_factor nor latents_std"):
+        load_codec(folder)
+    assert load_codec(LatentsConfig(vae=folder, scale=2.0)).scale.flatten().tolist() == [2.0] * 3
+
+
+@pytest.mark.parametrize("fields", [{"mean": (0.0,), "shift": 1.0}, {"std": (1.0,), "scale": 1.0}, {"std": (0.0,)}])
+def test_contradictory_normalisations_are_refused(fields):
+    with pytest.raises(ValueError, match="found"):
+        LatentsConfig(**fields)
+
+
+def test_an_image_has_the_same_bytes_in_any_batch():
+    codec = load_codec("mnist")
+    latents = torch.randn(35, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = codec.decode(latents)
+    assert expected.shape == (35, 1, 32, 32)
+    order = torch.randperm(35, generator=torch.Generator().manual_seed(1))
+    for size in (1, 3, 16, 35):
+        found = torch.cat([codec.decode(part) for part in latents[order].split(size)])
+        assert torch.equal(found, expected[order])
+
+
+def test_memory_is_bounded_by_slices(saved, monkeypatch):
+    codec = load_codec(saved(small_kl()))
+    sizes = []
+    decode = codec.vae.decode
+    monkeypatch.setattr(codec.vae, "decode", lambda z: (sizes.append(len(z)), decode(z))[1])
+    assert len(codec.decode(torch.randn(5, 3, 64, 64))) == 5  # images of 128 x 128
+    assert len(codec.decode(torch.randn(5, 3, 32, 32))) == 5
+    assert sizes == [1] * 5 + [4, 4]
+
+
+def test_decoding_what_is_not_finite_is_refused(saved):
+    codec = load_codec(saved(small_kl()))
+    with pytest.raises(UserError, match="NaN or infinity"):
+        codec.decode(torch.full((1, 3, 8, 8), torch.nan))
+
+
+def test_sizes_that_the_autoencoder_can_not_make(saved):
+    codec = load_codec(saved(small_tiny()))
+    assert codec.latent_size(64) == (16, 16)
+    assert codec.latent_size((64, 32)) == (16, 8)
+    with pytest.raises(ConfigError, match=r"data\.image_size: expected a multiple of 4, .* found 30"):
+        codec.latent_size(30)
+
+
+def test_description_round_trip_through_json(saved):
+    codec = load_codec(LatentsConfig(vae=saved(small_kl()), scale=1 / 3, mean=(0.1, 0.2, 0.3)))
+    described = Codec.from_description(json.loads(json.dumps(codec.describe())))
+    latents = torch.randn(2, 3, 4, 4)
+    assert torch.equal(described.scale, codec.scale)
+    assert torch.equal(described.decode(latents), codec.decode(latents))
+    assert described.describe() == codec.describe()
+
+
+def test_a_copy_of_the_users_autoencoder_is_found_in_the_exported_folder(saved, tmp_path):
+    vae = small_kl()
+    codec = load_codec(saved(vae, "original"))
+    codec.save(tmp_path / "exported")
+    (tmp_path / "original").rename(tmp_path / "gone")
+    with pytest.raises(ConfigError, match=r"latents\.vae: expected an embedded autoencoder"):
+        Codec.from_description(codec.describe())
+    found = Codec.from_description(codec.describe(), folder=tmp_path / "exported")
+    assert torch.equal(found.decode(torch.ones(1, 3, 4, 4)), codec.decode(torch.ones(1, 3, 4, 4)))
+    found.save(tmp_path / "again")
+    assert (tmp_path / "again" / "vae" / "config.json").is_file()
+
+
+def test_embedded_autoencoders_need_no_copy(tmp_path):
+    load_codec("mnist").save(tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
+def test_another_autoencoder_than_described_is_refused(saved):
+    described = load_codec(saved(small_kl())).describe()
+    other = small_kl()
+    with torch.no_grad():
+        other.decoder.conv_out.bias += 1
+    saved(other)
+    with pytest.raises(UserError, match=f"expected the autoencoder with fingerprint {described['fingerprint']}, found"):
+        Codec.from_description(described)
+    with pytest.raises(UserError, match=r"description, found one without fingerprint, scale"):
+        Codec.from_description({key: value for key, value in described.items() if key not in ("scale", "fingerprint")})
+
+
+@torch.no_grad()
+def test_embedded_mnist_autoencoder_reconstructs_held_out_digits():
+    """Its card states 30.4 dB from the mean; channels have mean 0 and variance 1 over the training set."""
+    from dit.data.mnist import mnist_images
+
+    codec = load_codec("mnist")
+
+    def pixels(split, step):
+        return torch.from_numpy(mnist_images(split)[0][::step])[:, None]
+
+    held_out = pixels("val", 5)
+    moments = codec.encode(held_out.float() / 127.5 - 1)
+    error = codec.decode(codec.normalise(moments[:, :4])).float() - held_out.float()
+    assert -10 * torch.log10((error / 255).square().mean()) > 29
+    moments = codec.encode(pixels("train", 8).float() / 127.5 - 1)
+    latents = codec.latents_from_moments(moments, torch.randn(500, 4, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert latents.mean((0, 2, 3)).abs().max() < 0.05
+    assert (latents.std((0, 2, 3)) - 1).abs().max() < 0.05

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+import torch
+
+from dit.errors import UserError
+from dit.latents.dataset import LatentDataset
+from dit.latents.shards import Identity, Index, part_entry, write_index, write_part
+
+SIZES = (5, 1, 4)
+FINGERPRINT = "f" * 64
+
+
+def all_moments() -> torch.Tensor:
+    return torch.randn(sum(SIZES), 2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+
+
+def write(folder, moments=None, fingerprint=FINGERPRINT):
+    """Write a cache by hand: three parts, both views, labels 0, 1, 2, ... modulo 3."""
+    folder.mkdir()
+    moments = all_moments() if moments is None else moments
+    entries, start = [], 0
+    for number, size in enumerate(SIZES):
+        rows = torch.arange(start, start + size)
+        path = folder / f"part-{number:05}.safetensors"
+        write_part(path, moments[rows], rows % 3, rows, fingerprint=fingerprint, skipped=[])
+        entries.append(part_entry(path, size))
+        start += size
+    identity = Identity(data="d", vae="v", scale=(1.0, 1.0), shift=(0.0, 0.0), flip=True, storage="float32")
+    write_index(
+        folder,
+        Index(
+            fingerprint=FINGERPRINT,
+            identity=identity,
+            source="photos (train)",
+            vae="mnist",
+            image_size=12,
+            latents_shape=(2, 3, 3),
+            num_moments=4,
+            class_names=("a", "b", "c"),
+            parts=tuple(entries),
+            skipped=(),
+        ),
+    )
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "cache")
+
+
+def test_batches_are_gathered_by_index_and_view(folder):
+    dataset = LatentDataset(folder)
+    indices = np.array([9, 0, 5, 4, 5, 9, 6, 3])
+    flips = np.array([True, False, True, True, False, False, False, True])
+    moments, labels = dataset.get(indices, flips)
+    expected = all_moments()[torch.from_numpy(indices), torch.from_numpy(flips.astype(int))]
+    assert torch.equal(moments, expected)
+    assert labels.tolist() == (indices % 3).tolist()
+    assert labels.dtype == torch.int64
+    assert torch.equal(dataset.get([3])[0], all_moments()[[3], 0])
+
+
+@pytest.mark.parametrize("index", [-1, 10])
+def test_indices_out_of_range(folder, index):
+    with pytest.raises(IndexError, match=r"0\.\.9"):
+        LatentDataset(folder).get([0, index])
+
+
+def test_a_batch_can_be_changed_without_changing_the_cache(folder):
+    dataset = LatentDataset(folder)
+    dataset.get([0])[0].zero_()
+    assert torch.equal(dataset.get([0])[0], all_moments()[[0], 0])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_latents_that_are_not_finite_name_file_and_index(tmp_path, value):
+    """D9."""
+    moments = all_moments()
+    moments[8, 1, 3, 2, 2] = value
+    dataset = LatentDataset(write(tmp_path / "cache", moments))
+    assert len(dataset.get([8, 2], np.array([False, True]))[0]) == 2
+    with pytest.raises(UserError, match=r"part-00002\.safetensors: expected finite latents, .* at index 8;"):
+        dataset.get([2, 8, 1], np.array([True, True, True]))
+
+
+@pytest.mark.parametrize("length", [0, 7, 100, -1])
+def test_a_part_cut_short_is_named_with_both_sizes(folder, length):
+    """D5."""
+    path = folder / "part-00001.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:length])
+    with pytest.raises(
+        UserError, match=rf"part-00001\.safetensors: expected {len(whole)} bytes, found {len(whole[:length])}"
+    ):
+        LatentDataset(folder)
+    path.unlink()
+    with pytest.raises(UserError, match=r"part-00001\.safetensors: .* found 0"):
+        LatentDataset(folder)
+
+
+def test_a_changed_part_is_found_by_its_hash(folder):
+    """D6."""
+    dataset = LatentDataset(folder)
+    dataset.verify()
+    path = folder / "part-00001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(UserError, match=r"part-00001\.safetensors: expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}"):
+        LatentDataset(folder).verify()
+
+
+def test_a_damaged_header_is_refused(folder):
+    path = folder / "part-00000.safetensors"
+    path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
+    with pytest.raises(UserError, match=r"part-00000\.safetensors: expected a part of cached latents"):
+        LatentDataset(folder)
+
+
+def test_parts_of_other_latents_are_refused(tmp_path):
+    """D8."""
+    write(tmp_path / "cache", fingerprint="0" * 64)
+    with pytest.raises(UserError, match=r"fingerprint ffff.*, found 0000"):
+        LatentDataset(tmp_path / "cache")
+
+
+def test_a_part_of_another_shape_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"expected moments of shape \(5, 2, 4, 3, 3\), found \(5, 1, 4, 3, 3\)"):
+        LatentDataset(write(tmp_path / "cache", all_moments()[:, :1]))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "found nothing there"),
+        ("{", "expected JSON"),
+        ("{}", "expected cached latents of format_version 1, found None"),
+        ('{"format_version": 1, "parts": 3}', "index.json: .*remove the folder"),
+    ],
+)
+def test_a_damaged_index_is_refused(folder, content, problem):
+    (folder / "index.json").unlink()
+    if content is not None:
+        (folder / "index.json").write_text(content)
+    with pytest.raises(UserError, match=problem):
+        LatentDataset(folder)

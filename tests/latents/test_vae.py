@@ -1,0 +1,186 @@
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dit.errors import ConfigError, UserError
+from dit.latents.vae import find_vae, load_vae
+from tests.latents.conftest import small_kl
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+def edit_weights(folder: str, edit) -> None:
+    tensors = load_file(Path(folder, WEIGHTS))
+    edit(tensors)
+    save_file(tensors, Path(folder, WEIGHTS))
+
+
+def test_embedded():
+    folder = find_vae("mnist")
+    assert (folder.path / "README.md").is_file()
+    assert not folder.is_local
+    assert sum(parameter.numel() for parameter in load_vae(folder).parameters()) == 409_285
+
+
+def test_weights_are_loaded_and_frozen(saved):
+    vae = small_kl()
+    loaded = load_vae(find_vae(saved(vae)))
+    for name, tensor in vae.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_the_autoencoder_of_a_pipeline_is_found(saved, tmp_path):
+    saved(small_kl(), "pipeline/vae")
+    (tmp_path / "pipeline" / "model_index.json").write_text("{}")
+    assert find_vae(str(tmp_path / "pipeline")).path == tmp_path / "pipeline" / "vae"
+
+
+def test_fingerprint_follows_weights_and_architecture_alone(saved, tmp_path):
+    folder = saved(small_kl(scaling_factor=0.5))
+    first = find_vae(folder).fingerprint()
+    shutil.copytree(folder, tmp_path / "copy")
+    config = json.loads((tmp_path / "copy" / "config.json").read_text())
+    (tmp_path / "copy" / "config.json").write_text(
+        json.dumps(config | {"scaling_factor": 2.0, "_diffusers_version": "x"})
+    )
+    assert find_vae(str(tmp_path / "copy")).fingerprint() == first
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config | {"act_fn": "gelu"}))
+    assert find_vae(str(tmp_path / "copy")).fingerprint() != first
+    edit_weights(folder, lambda tensors: tensors["encoder.conv_in.bias"].add_(1))
+    assert find_vae(folder).fingerprint() != first
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (lambda tensors: tensors.pop("encoder.conv_in.weight"), "1 missing keys, the first encoder.conv_in.weight"),
+        (lambda tensors: tensors.update(extra=torch.ones(1)), "1 unexpected keys, the first extra"),
+        (lambda tensors: tensors.update({"encoder.conv_in.bias": torch.ones(7)}), "conv_in.bias"),
+        (lambda tensors: tensors["encoder.conv_in.bias"].fill_(torch.nan), "NaN or infinity in encoder.conv_in.bias"),
+    ],
+)
+def test_wrong_weights_are_refused(saved, edit, problem):
+    """diffusers itself logs the first two and goes on with random numbers."""
+    folder = saved(small_kl())
+    edit_weights(folder, edit)
+    with pytest.raises(UserError, match=re.escape(problem)) as caught:
+        load_vae(find_vae(folder))
+    assert folder in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_and_missing_weights_are_refused(saved):
+    folder = saved(small_kl())
+    path = Path(folder, WEIGHTS)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="can't be loaded"):
+        load_vae(find_vae(folder))
+    path.unlink()
+    with pytest.raises(UserError, match="can't be loaded"):
+        load_vae(find_vae(folder))
+
+
+class Sentinel:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_pickled_weights_are_not_opened(saved, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(saved(small_kl()))
+    (folder / WEIGHTS).unlink()
+    torch.save(Sentinel(), folder / "diffusion_pytorch_model.bin")
+    with pytest.raises(UserError, match="can't be loaded"):
+        load_vae(find_vae(str(folder)))
+    torch.save(Sentinel(), folder / WEIGHTS)
+    with pytest.raises(UserError, match="can't be loaded"):
+        load_vae(find_vae(str(folder)))
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"_class_name": "AutoencoderLK"}, "found _class_name 'AutoencoderLK'. Did you mean 'AutoencoderKL'"),
+        ({"_class_name": "UNet2DModel"}, "found _class_name 'UNet2DModel'"),
+        ({}, "expected a diffusers autoencoder with _class_name, found none"),
+    ],
+)
+def test_other_classes_are_refused(tmp_path, config, problem):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises((ConfigError, UserError), match=re.escape(problem)):
+        load_vae(find_vae(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("mnits", "found 'mnits'. Did you mean 'mnist'?"),
+        ("../vae/mnist", "found '../vae/mnist'"),
+        ("/no/such/folder", "found '/no/such/folder'"),
+    ],
+)
+def test_unknown_sources(source, problem):
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        find_vae(source)
+
+
+def test_a_folder_without_autoencoder(tmp_path):
+    with pytest.raises(ConfigError, match=re.escape(f"found no config.json in {tmp_path}")):
+        find_vae(str(tmp_path))
+
+
+def test_hub_out_of_reach():
+    with pytest.raises(
+        UserError, match=r"^latents\.vae 'org/name@v1': there is no folder org/name@v1 here, and the Hub"
+    ):
+        find_vae("org/name@v1")
+
+
+def hub_error(name: str) -> Exception:
+    import huggingface_hub.errors
+
+    error = getattr(huggingface_hub.errors, name)
+    return error.__new__(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        ("GatedRepoError", "access to org/name is gated"),
+        ("RepositoryNotFoundError", "no model org/name on the Hub that you may read"),
+        ("RevisionNotFoundError", "org/name has no revision 'v1'"),
+        ("OfflineModeIsEnabled", "the Hub can't be reached"),
+    ],
+)
+def test_refusals_of_the_hub_have_their_own_messages(monkeypatch, error, problem):
+    def refuse(*_, **__):
+        raise hub_error(error)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(UserError, match=re.escape(problem)):
+        find_vae("org/name@v1")
+
+
+def test_a_download_is_pinned_to_its_commit(saved, tmp_path, monkeypatch):
+    saved(small_kl(), "snapshots/0123abc/vae")
+    asked = {}
+
+    def download(repository, **arguments):
+        asked.update(arguments, repository=repository)
+        return str(tmp_path / "snapshots" / "0123abc")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    folder = find_vae("org/name@v1")
+    assert (asked["repository"], asked["revision"]) == ("org/name", "v1")
+    assert not any(pattern.endswith(".bin") for pattern in asked["allow_patterns"])
+    assert (folder.source, folder.revision, folder.is_local) == ("org/name", "0123abc", False)
+    assert folder.path.name == "vae"
