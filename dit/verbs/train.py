@@ -96,7 +96,21 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     recipe = resolve(recipe, latent_shape=train_set.latents_shape, num_classes=train_set.num_classes)
     torch.manual_seed(recipe.train.seed)
     model = create_model(recipe.model.name, **recipe.model.overrides())
+    if recipe.model.pretrained is not None:
+        _load_weights(model, recipe.model.pretrained)
     train(recipe, model, process, codec, train_set, val_set, output, resume=resume)
+
+
+def _load_weights(model: Any, source: str) -> None:
+    """Copy the weights of a source with the same network."""
+    from dit.errors import ConfigError
+    from dit.zoo.weights import load_model
+
+    loaded: Any = load_model(source)
+    for key, value in loaded.config.items():
+        if model.config[key] != value:
+            raise ConfigError(f"model.pretrained {source}: expected {key} {model.config[key]}, found {value}")
+    model.load_state_dict(loaded.state_dict())
 
 
 def _finish(recipe: "Recipe", output: Path) -> None:

@@ -94,6 +94,16 @@ def test_an_unconditional_model_trains_and_is_sampled(tmp_path, capsys):
     assert (tmp_path / "x.png").is_file()
 
 
+def test_pretrained_weights_are_where_a_run_starts(trained, tmp_path, capsys):
+    options = ["--train.max_steps", "1", "--evaluation.features", "null", "--optim.lr", "1e-30", *TINY]
+    start = ["--model.pretrained", trained / "export"]
+    runs(capsys, "train", RECIPE, "--output", tmp_path / "run", *options, *start)
+    files = [folder / "export" / "model.safetensors" for folder in (tmp_path / "run", trained)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    other = fails(capsys, "train", RECIPE, "--output", tmp_path / "other", *options, *start, "--model.depth", "3")
+    assert other == f"model.pretrained {trained / 'export'}: expected depth 3, found 2"
+
+
 def test_a_network_that_the_latents_do_not_fit_is_refused(tmp_path, capsys):
     line = fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *TINY, "--model.input_size", "16")
     assert line.startswith("model.input_size: expected [8, 8]")
