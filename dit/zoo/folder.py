@@ -21,6 +21,8 @@ from dit.validation import validate
 
 FORMAT_VERSION = 1
 CONFIG_NAME = "config.json"
+FOREIGN_CONFIG_NAME = "dit_config.json"
+"""The same in a folder of another layout, for its card and for the way back."""
 
 
 class ModelDescription(Section):
@@ -70,13 +72,13 @@ def is_exported(folder: str | Path) -> bool:
     return isinstance(content, dict) and "format_version" in content
 
 
-def read_config(folder: str | Path) -> FolderConfig:
-    """Read and check an exported folder's `config.json`.
+def read_config(folder: str | Path, name: str = CONFIG_NAME) -> FolderConfig:
+    """Read and check an exported folder's `config.json`, or a description under another name.
 
     Raises:
         UserError: naming the file and the field.
     """
-    path = Path(folder) / CONFIG_NAME
+    path = Path(folder) / name
     content = read_json(path)
     version = content.get("format_version") if isinstance(content, dict) else None
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
@@ -87,6 +89,6 @@ def read_config(folder: str | Path) -> FolderConfig:
     return validate(FolderConfig, content, origin=str(path))
 
 
-def write_config(folder: str | Path, config: FolderConfig) -> None:
-    """Write `config.json` into a folder."""
-    write_json(Path(folder) / CONFIG_NAME, config.model_dump(mode="json"))
+def write_config(folder: str | Path, config: FolderConfig, name: str = CONFIG_NAME) -> None:
+    """Write `config.json`, or a description under another name, into a folder."""
+    write_json(Path(folder) / name, config.model_dump(mode="json"))

@@ -46,6 +46,16 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
     raise ConfigError(f"{source}: expected a zoo name, a folder, a .safetensors file or a Hub id, found nothing")
 
 
+def has_description(path: Path) -> bool:
+    """Tell whether a weight file lies in an exported folder or in a run."""
+    return _described_by(path) is not None
+
+
+def _described_by(path: Path) -> Path | None:
+    """Return the exported folder or run that a weight file lies in: its folder, or up to two above."""
+    return next((folder for folder in list(path.absolute().parents)[:3] if is_exported(folder) or is_run(folder)), None)
+
+
 def _locate_folder(folder: Path) -> Located:
     if is_exported(folder):
         return Located(folder, read_config(folder), weight_files(folder))
@@ -65,11 +75,8 @@ def _locate_folder(folder: Path) -> Located:
 def _locate_file(path: Path) -> Located:
     if path.suffix != ".safetensors":
         raise UserError(f"{path}: expected a .safetensors file; other formats are read by `dit convert`")
-    for folder in list(path.absolute().parents)[:3]:
-        if is_exported(folder):
-            return Located(folder, read_config(folder), [path])
-        if is_run(folder):
-            return Located(folder, describe_run(folder), [path])
+    if folder := _described_by(path):
+        return Located(folder, read_config(folder) if is_exported(folder) else describe_run(folder), [path])
     raise UserError(
         f"{path}: expected a file of an exported folder or of a run, found no config.json or run.json near it; "
         "`dit convert` makes an exported folder of it"

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dit.errors import UserError
+from dit.errors import ConfigError, UserError
+from dit.files import write_json
 from dit.models.registry import create_model
 from dit.zoo.safetensors_file import TensorInfo, listed, read_header
 from dit.zoo.source import locate
@@ -130,3 +131,33 @@ def check_finite(where: str | Path, tensors: Mapping[str, Tensor]) -> None:
         if tensor.is_floating_point() and not tensor.sum(dtype=torch.float32).isfinite() and not tensor.isfinite().all()
     ]:
         raise UserError(f"{where}: {len(bad)} tensors hold NaN or infinity: {listed(bad)}")
+
+
+def save_weights(tensors: Mapping[str, Tensor], folder: Path, stem: str, max_shard_size: str | None = None) -> None:
+    """Write tensors to `<stem>.safetensors`, or to shards with an index where that would be too large.
+
+    Args:
+        tensors: by name; no two share memory.
+        folder: existing folder.
+        stem: name without suffix.
+        max_shard_size: largest file, such as "5GB"; no limit by default.
+
+    Raises:
+        ConfigError: `max_shard_size` is not a size.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    if max_shard_size is None:
+        save_file(tensors, folder / f"{stem}.safetensors", metadata={"format": "pt"})
+        return
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    pattern = f"{stem}{{suffix}}.safetensors"
+    try:
+        split = split_torch_state_dict_into_shards(tensors, filename_pattern=pattern, max_shard_size=max_shard_size)
+    except ValueError:
+        raise ConfigError(f"--max_shard_size: expected a size such as 5GB, found {max_shard_size!r}") from None
+    for name, names in split.filename_to_tensors.items():
+        save_file({key: tensors[key] for key in names}, folder / name, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        write_json(folder / f"{stem}.safetensors.index.json", index)
