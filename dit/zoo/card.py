@@ -17,8 +17,7 @@ import jinja2
 from dit.diffusion.config import FlowConfig
 from dit.files import read_json, sha256, write_text
 from dit.models.variants import count_macs, count_parameters, resolve_arguments
-from dit.zoo.folder import FolderConfig, read_config
-from dit.zoo.safetensors_file import weight_files
+from dit.zoo.folder import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
 
 CARD_NAME = "README.md"
 HUB_IDS = {"mnist": "ylecun/mnist", "imagenet-1k": "ILSVRC/imagenet-1k"}
@@ -48,24 +47,27 @@ def render_card(folder: str | Path, *, title: str | None = None, source: str | N
         UserError: the folder is not an exported folder, or is damaged.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    in_diffusers = (folder / FOREIGN_CONFIG_NAME).is_file()
+    config = read_config(folder, FOREIGN_CONFIG_NAME if in_diffusers else CONFIG_NAME)
+    source = source or folder.name
     evaluation = read_json(folder / "eval.json") if (folder / "eval.json").is_file() else {}
     title = " ".join((title or f"{config.model.name} trained on {dataset_name(config)}").split())
     return (
         _environment()
         .from_string(card_template())
         .render(
-            metadata=metadata(config, evaluation, title=title),
+            metadata=metadata(config, evaluation, title=title, library="diffusers" if in_diffusers else "dit"),
             title=title,
             description=describe(config),
             facts=model_facts(config),
-            snippet=snippet(config, source or folder.name),
-            diffusers_snippet="",
+            snippet=snippet(config, source),
+            diffusers_snippet=diffusers_snippet(source) if in_diffusers else "",
+            diffusers_note=diffusers_note(config),
             classes=class_list(config.class_names),
             limits=limits(config),
             training=training_facts(config, (folder / "recipe.yaml").is_file()),
             evaluation=evaluation_rows(evaluation, config),
-            files=[(path.name, path.stat().st_size, sha256(path)) for path in weight_files(folder)],
+            files=weight_table(folder),
             licence=licence_text(config),
             has_samples=(folder / "samples.png").is_file(),
             has_loss_curve=(folder / "loss.png").is_file(),
@@ -98,14 +100,14 @@ def as_code(value: Any) -> str:
     return f"{fence}{padding}{text}{padding}{fence}"
 
 
-def metadata(config: FolderConfig, evaluation: Mapping[str, Any], *, title: str) -> str:
+def metadata(config: FolderConfig, evaluation: Mapping[str, Any], *, title: str, library: str) -> str:
     """Return the card's YAML block for the Hub, without its fences."""
     from huggingface_hub import ModelCardData
 
     facts = config.provenance
     data = dataset_id(config)
     card = ModelCardData(
-        library_name="dit",
+        library_name=library,
         pipeline_tag="unconditional-image-generation",
         tags=[
             "dit",
@@ -270,6 +272,33 @@ def snippet(config: FolderConfig, source: str) -> str:
         f"images = pipe({classes}{num}seed=0)  # PIL images\n"
         'images[0].save("sample.png")'
     )
+
+
+def diffusers_snippet(source: str) -> str:
+    """Return code that makes images with diffusers alone."""
+    return (
+        "from diffusers import DiTPipeline\n\n"
+        f"pipe = DiTPipeline.from_pretrained({json.dumps(source)})\n"
+        "images = pipe(class_labels=[0, 1], guidance_scale=4.0, num_inference_steps=50).images"
+    )
+
+
+def diffusers_note(config: FolderConfig) -> str:
+    """Return what sets the images of diffusers apart from ours."""
+    note = "DiTPipeline guides all channels, and its time embedding has the frequencies 10000^(-i/127) instead of /128."
+    found = config.provenance.get("difference_in_diffusers")
+    if found is None:
+        return note
+    return (
+        f"{note} Over {found['num_times']} times the network's output differs from the original's by "
+        f"{100 * found['median']:.2g}% in the median and {100 * found['maximum']:.2g}% at most."
+    )
+
+
+def weight_table(folder: Path) -> list[tuple[str, int, str]]:
+    """Return (name, bytes, SHA-256) of every weight file, those of the autoencoder included."""
+    paths = sorted(folder.rglob("*.safetensors"))
+    return [(path.relative_to(folder).as_posix(), path.stat().st_size, sha256(path)) for path in paths]
 
 
 def limits(config: FolderConfig) -> str:
