@@ -50,7 +50,7 @@ def _network_facts(name: str, overrides: dict[str, Any]) -> list[tuple[str, str]
         ("model", name),
         ("architecture", _values({key: arguments[key] for key in keys})),
         ("parameters", f"{count_parameters(arguments):,}"),
-        ("cost per call", f"{count_macs(arguments) / 1e9:.1f} GMAC"),
+        ("cost per call", f"{count_macs(arguments) / 1e9:.4g} GMAC"),
         ("latent", f"{height}x{width}, {arguments['in_channels']} channels, {num_tokens(arguments)} tokens"),
         ("num_classes", str(arguments["num_classes"])),
     ]
