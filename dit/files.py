@@ -3,7 +3,7 @@
 Everything is written beside its target under a temporary name, flushed to the disk and renamed; a reader never meets
 half a file, and a fault leaves the older one in place. Failpoints let tests inject faults at named sites:
 `DIT_FAILPOINT=site:action[,site:action]` with the actions `kill`, `raise`, `enospc`, `oom`, `sleep=SECONDS`,
-`signal=NAME`, and `nan` or `inf`, which the site itself puts into its numbers.
+`signal=NAME`, or a number such as `nan`, which the site puts among its own.
 """
 
 import errno
@@ -129,7 +129,7 @@ def failpoint(site: str) -> float | None:
     """Inject the fault that the environment asks for at this site, and say on stderr that it fired.
 
     Returns:
-        NaN or infinity if the site is asked to put it into its numbers, else None.
+        A number, often NaN, if the site is asked to put one among its own, else None.
 
     Raises:
         RuntimeError: the action is `raise`.
@@ -145,11 +145,17 @@ def failpoint(site: str) -> float | None:
         if name != site:
             continue
         print(f"failpoint fired: {request}", file=sys.stderr, flush=True)
-        if action in ("nan", "inf"):
-            number = float(action)
-        else:
+        number = _number(action)
+        if number is None:
             _inject(action)
     return number
+
+
+def _number(action: str) -> float | None:
+    try:
+        return float(action)
+    except ValueError:
+        return None
 
 
 def _inject(action: str) -> None:
@@ -167,6 +173,6 @@ def _inject(action: str) -> None:
         os.kill(os.getpid(), signal.Signals[f"SIG{action.removeprefix('signal=')}"])
     else:
         raise ConfigError(
-            "DIT_FAILPOINT: expected kill, raise, enospc, oom, sleep=SECONDS, signal=NAME, nan or inf, "
+            "DIT_FAILPOINT: expected kill, raise, enospc, oom, sleep=SECONDS, signal=NAME or a number, "
             f"found {action!r}"
         )
