@@ -112,7 +112,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=24, help="passes over the 4,000 training digits")
     parser.add_argument("--batch-size", type=int, default=64, help="images per step")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate of Adam (cosine decay to 0)")
-    parser.add_argument("--kl-weight", type=float, default=2e-3, help="weight of the KL divergence per latent number")
+    parser.add_argument("--kl-weight", type=float, default=3e-4, help="weight of the KL divergence per latent number")
     parser.add_argument("--max-shift", type=int, default=2, help="digits are moved at random by up to so many pixels")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order, shifts and latent noise")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; the weights depend on it slightly")
