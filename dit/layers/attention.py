@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from dit.layers.linear import linear
+
 MAX_EXPLICIT_TOKENS = 512
 """Longest sequence whose attention matrix is written out in training: beyond, its memory grows out of proportion."""
 
@@ -19,10 +21,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, D) for x (B, T, D)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, heads, d)
+        qkv = linear(x, self.qkv).unflatten(-1, (3, self.num_heads, -1))  # (B, T, 3, heads, d)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, T, d)
         attended = attend(q, k, v)  # (B, heads, T, d)
-        return self.proj(attended.transpose(1, 2).flatten(2))
+        return linear(attended.transpose(1, 2).flatten(2), self.proj)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

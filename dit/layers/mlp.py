@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from dit.layers.gelu import linear_gelu
+from dit.layers.linear import linear, linear_gelu
 
 
 class Mlp(nn.Module):
@@ -15,4 +15,4 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, D) for x (B, T, D)."""
-        return self.fc2(linear_gelu(x, self.fc1))
+        return linear(linear_gelu(x, self.fc1), self.fc2)

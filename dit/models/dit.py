@@ -34,12 +34,16 @@ class DiTBlock(nn.Module):
         self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio))
         self.adaLN_modulation = modulation(hidden_size, 6)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Return (B, T, D) for tokens x (B, T, D) and conditioning c (B, D)."""
-        return self.modulated(x, self.adaLN_modulation(c))
+    def forward(self, x: Tensor, c: Tensor | None, modulation: Tensor | None = None) -> Tensor:
+        """Return (B, T, D) for tokens x (B, T, D).
 
-    def modulated(self, x: Tensor, modulation: Tensor) -> Tensor:
-        """Return (B, T, D) for tokens x (B, T, D) and what `adaLN_modulation` makes of the conditioning, (B, 6D)."""
+        Args:
+            x: tokens.
+            c: (B, D) conditioning.
+            modulation: (B, 6D) what `adaLN_modulation` makes of c, where that is known already.
+        """
+        if modulation is None:
+            modulation = self.adaLN_modulation(c)
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=1)  # each (B, D)
         x = add_gated(x, gate_msa, self.attn(modulate(self.norm1(x), shift_msa, scale_msa)))
         return add_gated(x, gate_mlp, self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))

@@ -53,7 +53,7 @@ class Prepared:
         tokens = self.model.embed(x_t).repeat(len(class_of_row) // len(x_t), 1, 1)  # (rows, T, D)
         *blocks, final = self._tables(i)
         for block, table in zip(self.model.blocks, blocks, strict=True):
-            tokens = block.modulated(tokens, table[class_of_row])
+            tokens = block(tokens, None, table[class_of_row])
         return self.model.leave(final[class_of_row], tokens)
 
     def _tables(self, i: int) -> list[Tensor]:

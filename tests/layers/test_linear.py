@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu as reference
 
-from dit.layers import gelu as gelu_file
-from dit.layers.gelu import gelu, linear_gelu
+from dit.layers import linear as linear_file
+from dit.layers.linear import gelu, linear, linear_gelu
 
 X = torch.linspace(-12, 12, 4001)
 
@@ -42,10 +42,12 @@ def test_the_fused_kernel_is_no_less_exact_than_separate_ones():
     torch.manual_seed(0)
     layer = nn.Linear(64, 256).bfloat16()
     x = torch.randn(8, 16, 64, dtype=torch.bfloat16)
-    exact = reference(nn.functional.linear(x.double(), layer.weight.double(), layer.bias.double()), approximate="tanh")
+    product = nn.functional.linear(x.double(), layer.weight.double(), layer.bias.double())
+    exact = reference(product, approximate="tanh")
     with torch.no_grad():
-        assert gelu_file._can_fuse(x, layer)
+        assert linear_file._can_fuse(x, layer)
         fused, separate = linear_gelu(x, layer), gelu(layer(x))
+        torch.testing.assert_close(linear(x, layer), layer(x), rtol=2**-7, atol=2**-7)
     assert (fused.double() - exact).norm() <= 1.01 * (separate.double() - exact).norm()
 
 
