@@ -168,6 +168,18 @@ def load_newest(root: str | Path) -> Checkpoint | None:
     return None
 
 
+def load_all(root: str | Path) -> list[Checkpoint]:
+    """Return every checkpoint below a folder, the oldest first, for callers that need all of them.
+
+    Raises:
+        UserError: one of them does not verify.
+    """
+    found = sorted(_newest_first(root), key=lambda item: item[1])
+    for path, _ in found:
+        verify(path)
+    return [Checkpoint(path, step, read_json(path / STATE)) for path, step in found]
+
+
 def prune(root: str | Path, keep: int) -> None:
     """Delete all but the `keep` newest checkpoints; symbolic links and other names are left alone."""
     for path, step in list(_newest_first(root))[keep:]:

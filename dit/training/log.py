@@ -1,10 +1,9 @@
-"""What a run reports: rows of metrics.jsonl, trackers, and what the rows are averaged from.
+"""What rows of metrics are averaged from, and the trackers that receive them besides metrics.jsonl.
 
 A row covers the steps since the row before. The window of sums is part of a checkpoint, so that a resumed run writes
 the rows that the uninterrupted one would have written; only times differ.
 """
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,8 +11,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dit.errors import UserError
-from dit.files import write_text
 from dit.training.health import warn
 from dit.training.measures import FIXED, Measures
 
@@ -90,37 +87,6 @@ class Stopwatch:
         now = time.perf_counter()
         self.seconds[kind] = self.seconds.get(kind, 0.0) + now - self._started
         self._started = now
-
-
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append one line to metrics.jsonl."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read metrics.jsonl; a last line that a killed process left half written is not a row.
-
-    Raises:
-        UserError: another line is not a row.
-    """
-    if not path.is_file():
-        return []
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            rows.append({"step": int(row["step"])} | row)
-        except (ValueError, TypeError, KeyError):
-            raise UserError(f"{path}:{number}: expected a JSON object with a step, found {line[:60]!r}") from None
-    return rows
-
-
-def cut_rows(path: Path, step: int) -> None:
-    """Remove the rows after `step`, which a resumed run will write again."""
-    kept = [row for row in read_rows(path) if row["step"] <= step]
-    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in kept))
 
 
 class Trackers:

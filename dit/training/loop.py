@@ -17,8 +17,9 @@ from dit.diffusion.process import Process
 from dit.errors import Preempted, UserError
 from dit.training.health import bad_step_error, dump_bad_step, explain_out_of_memory, warn
 from dit.training.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
-from dit.training.log import Trackers, Window, append_row
+from dit.training.log import Trackers, Window
 from dit.training.measures import Measures
+from dit.training.metrics import append_row
 from dit.training.optim import create_schedule, set_learning_rate
 from dit.training.preview import Preview
 from dit.training.processes import Processes, start_processes

@@ -11,7 +11,7 @@ from dit.files import read_json, write_json, write_text
 from dit.training.batch import BatchSource
 from dit.training.ema import Ema
 from dit.training.health import SpikeMonitor, warn
-from dit.training.log import cut_rows
+from dit.training.metrics import cut_rows
 from dit.training.optim import create_optimizer
 from dit.training.processes import Processes
 from dit.training.resume import check_same_run, flat_fields

@@ -1,8 +1,9 @@
 """From a run to an exported folder: the EMA weights of its newest checkpoint and all that is needed to use them."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 
@@ -24,13 +25,22 @@ GRID_CLASSES = 10
 GRID_COLUMNS = 8
 
 
-def export(run_folder: str | Path, out: str | Path, *, samples: bool = True) -> Path:
+def export(
+    run_folder: str | Path,
+    out: str | Path,
+    *,
+    samples: bool = True,
+    weights: Path | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the exported folder of a run; it is there whole or not at all.
 
     Args:
         run_folder: the run; its newest checkpoint that verifies is taken.
         out: new or empty folder.
         samples: whether to draw `samples.png` with the exported weights.
+        weights: safetensors file of other weights of the same network, in place of the average.
+        provenance: what else is to be known of where the weights come from.
 
     Returns:
         `out`.
@@ -43,10 +53,12 @@ def export(run_folder: str | Path, out: str | Path, *, samples: bool = True) -> 
     if not is_run(run_folder):
         raise UserError(f"{run_folder}: expected a run folder, found no run.json in it")
     located = locate(run_folder)
-    model = fill(empty_model(located.config.model.name, located.config.model.arguments), located.weights)
+    config = located.config.model_copy(update={"provenance": located.config.provenance | dict(provenance or {})})
+    files = located.weights if weights is None else [weights]
+    model = fill(empty_model(config.model.name, config.model.arguments), files)
     with new_folder(out) as folder:
         save_file(model.state_dict(), folder / WEIGHTS_NAME, metadata={"format": "pt"})
-        write_config(folder, located.config)
+        write_config(folder, config)
         for name in CARRIED_OVER:
             if (run_folder / name).is_file():
                 shutil.copyfile(run_folder / name, folder / name)

@@ -8,7 +8,15 @@ from torch import nn
 from dit.errors import ConfigError
 from dit.training.config import EmaConfig
 from dit.training.ema import Ema
-from dit.training.posthoc import combine, gamma_to_sigma_rel, sigma_rel_to_gamma, solve_coefficients
+from dit.training.posthoc import (
+    combine,
+    gamma_to_sigma_rel,
+    profile_error,
+    reconstruct,
+    sigma_rel_to_gamma,
+    solve_coefficients,
+)
+from tests.training.test_loop import train, weights
 
 
 @pytest.mark.parametrize(("sigma_rel", "gamma"), [(0.05, 16.97), (0.10, 6.94)])
@@ -60,7 +68,7 @@ def test_reconstruction_equals_the_tracked_average(sigma_rel):
                 steps.append(step)
                 gammas.append(sigma_rel_to_gamma(width))
     coefficients = solve_coefficients(steps, gammas, step=1000, gamma=sigma_rel_to_gamma(sigma_rel))
-    assert coefficients.sum() == pytest.approx(1, abs=2e-3)
+    assert coefficients.sum() == pytest.approx(1, abs=1e-9)
     found = combine(snapshots, coefficients)["weight"]
     tracked = ema.tensors(f"power-{sigma_rel}")["weight"]
     nearest = min((s["weight"] - tracked).norm() for s in snapshots)
@@ -74,3 +82,45 @@ def test_combination_is_the_weighted_sum():
     (total,) = combine(iter(snapshots), [0.5, -1.0]).values()
     assert total.dtype == torch.float32
     assert total.tolist() == [-2.5, -2.5]
+
+
+SNAPSHOTS = {
+    "ema.sigma_rels": [0.05, 0.1],
+    "ema.snapshot_every": 5,
+    "ema.snapshot_precision": "fp32",
+    "train.max_steps": 60,
+    "train.checkpoint_every": 60,
+}
+
+
+def test_a_runs_snapshots_give_the_average_that_another_run_tracked(tmp_path):
+    train(tmp_path / "run", **SNAPSHOTS)
+    train(tmp_path / "tracked", **{**SNAPSHOTS, "ema.sigma_rels": [0.15]})
+    found = reconstruct(tmp_path / "run" / "snapshots", 0.15)
+    assert (found.step, found.num_snapshots) == (60, 24)
+    assert found.profile_error < 0.02
+    tracked, final = weights(tmp_path / "tracked", "power-0.15"), weights(tmp_path / "run")
+    for name, value in tracked.items():
+        if torch.equal(value, final[name]):  # not trained
+            continue
+        assert (found.tensors[name] - value).norm() < 0.05 * (final[name] - value).norm(), name
+
+
+def test_an_average_can_end_earlier(tmp_path):
+    train(tmp_path / "run", **{**SNAPSHOTS, "train.max_steps": 20})
+    found = reconstruct(tmp_path / "run" / "snapshots", 0.1, step=10)
+    assert (found.step, found.num_snapshots) == (10, 4)
+    with pytest.raises(ConfigError, match=r"snapshot of step 7, found \[5, 10, 15, 20\]"):
+        reconstruct(tmp_path / "run" / "snapshots", 0.1, step=7)
+
+
+def test_a_run_without_snapshots_is_told_how_to_get_them(tmp_path):
+    with pytest.raises(ConfigError, match=r"expected snapshots, found none; train with ema\.sigma_rels"):
+        reconstruct(tmp_path / "snapshots", 0.1)
+
+
+def test_profile_error_tells_what_the_snapshots_can_not_reach():
+    steps, gammas = [500, 1000], [16.97, 16.97]
+    for gamma, low, high in ((16.97, 0, 1e-6), (12.0, 0.01, 0.5), (500.0, 0.5, 1.0)):
+        coefficients = solve_coefficients(steps, gammas, step=1000, gamma=gamma)
+        assert low <= profile_error(steps, gammas, coefficients, step=1000, gamma=gamma) <= high

@@ -1,0 +1,149 @@
+"""Line charts as SVG text, for pages that must stand alone.
+
+A chart is a title, a frame with round ticks, and lines; a point that is None breaks its line.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 560, 300
+LEFT, RIGHT, TOP, BOTTOM = 62, 12, 34, 40
+COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
+MAX_POINTS = 1000
+"""A line with more points is thinned out: no screen shows more."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart."""
+
+    name: str
+    """What the legend calls it; empty: not in the legend."""
+    x: Sequence[float]
+    """(N,) positions."""
+    y: Sequence[float | None]
+    """(N,) values; None where there is none."""
+    colour: str
+    """As in CSS."""
+    dashed: bool = False
+    """Whether it is drawn with dashes."""
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """A linear or logarithmic map from values to pixels."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool
+
+    def __call__(self, value: float) -> float:
+        low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+
+def line_chart(title: str, lines: Sequence[Line], *, x_label: str = "step", log: bool = False) -> str:
+    """Return a chart as an SVG element.
+
+    Args:
+        title: what stands above it.
+        lines: what is drawn, the first at the bottom.
+        x_label: what the horizontal axis counts.
+        log: whether the vertical axis is logarithmic; values that are not positive are left out then.
+    """
+    lines = [_thinned(_without(line, log)) for line in lines]
+    xs = [x for line in lines for x, y in zip(line.x, line.y, strict=True) if y is not None]
+    ys = [y for line in lines for y in line.y if y is not None]
+    if not ys:
+        return ""
+    x_axis = _axis(xs, LEFT, WIDTH - RIGHT, log=False)
+    y_axis = _axis(ys, HEIGHT - BOTTOM, TOP, log=log, margin=0.05)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
+    parts += [f'<text x="{LEFT}" y="16" class="title">{escape(title)}</text>', *_grid(x_axis, y_axis, x_label)]
+    parts += [_path(line, x_axis, y_axis) for line in lines]
+    return "\n".join([*parts, *_legend(lines), "</svg>"])
+
+
+def _without(line: Line, log: bool) -> Line:
+    kept = [y if y is not None and math.isfinite(y) and (y > 0 or not log) else None for y in line.y]
+    return Line(line.name, line.x, kept, line.colour, line.dashed)
+
+
+def _thinned(line: Line) -> Line:
+    stride = -(-len(line.x) // MAX_POINTS) or 1
+    return Line(line.name, line.x[::stride], line.y[::stride], line.colour, line.dashed)
+
+
+def _axis(values: Sequence[float], start: float, end: float, *, log: bool, margin: float = 0.0) -> _Axis:
+    low, high = min(values), max(values)
+    if low == high:
+        low, high = (low / 2, high * 2) if log else (low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1))
+    elif log:
+        factor = (high / low) ** margin
+        low, high = low / factor, high * factor
+    else:
+        low, high = low - margin * (high - low), high + margin * (high - low)
+    return _Axis(low, high, start, end, log)
+
+
+def ticks(low: float, high: float, *, log: bool = False, count: int = 5) -> list[float]:
+    """Return round numbers between two others: multiples of 1, 2 or 5 times a power of ten; 1, 2, 5 each where log."""
+    if log:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        digits = (1, 2, 5) if high / low < 300 else (1,)
+        return [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    stride = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= raw)
+    return [stride * k for k in range(math.ceil(low / stride), math.floor(high / stride) + 1)]
+
+
+def _grid(x_axis: _Axis, y_axis: _Axis, x_label: str) -> list[str]:
+    parts = []
+    for value in ticks(y_axis.low, y_axis.high, log=y_axis.log):
+        y = f"{y_axis(value):.1f}"
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" class="grid"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{value:.4g}</text>')
+    for value in ticks(x_axis.low, x_axis.high):
+        x = f"{x_axis(value):.1f}"
+        parts.append(f'<line y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}" x1="{x}" x2="{x}" class="axis"/>')
+        parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{value:,.7g}</text>')
+    parts.append(f'<path d="M{LEFT},{TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" class="axis"/>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end" class="label">{escape(x_label)}</text>')
+    return parts
+
+
+def _path(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
+    commands, pen = [], "M"
+    for x, y in zip(line.x, line.y, strict=True):
+        if y is None:
+            pen = "M"
+            continue
+        commands.append(f"{pen}{x_axis(x):.1f},{y_axis(y):.1f}")
+        pen = "L"
+    dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
+    marker = "" if len(commands) > 40 else _markers(commands, line.colour)
+    return f'<path d="{"".join(commands)}" fill="none" stroke="{line.colour}" stroke-width="1.6"{dashes}/>{marker}'
+
+
+def _markers(commands: Sequence[str], colour: str) -> str:
+    points = [command[1:].split(",") for command in commands]
+    return "".join(f'<circle cx="{x}" cy="{y}" r="2.2" fill="{colour}"/>' for x, y in points)
+
+
+def _legend(lines: Sequence[Line]) -> list[str]:
+    parts, x = [], float(LEFT)
+    for line in lines:
+        if not line.name:
+            continue
+        width = 26 + 6.1 * len(line.name)
+        if x + width > WIDTH:
+            break
+        parts.append(f'<line x1="{x}" x2="{x + 14}" y1="26" y2="26" stroke="{line.colour}" stroke-width="2.5"/>')
+        parts.append(f'<text x="{x + 18}" y="30">{escape(line.name)}</text>')
+        x += width
+    return parts

@@ -1,0 +1,42 @@
+"""`dit ema`: an average of another width, after the run."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+LARGE_ERROR = 0.05
+
+
+def run(
+    run: Annotated[Path, Positional, arg(metavar="RUN")], sigma_rel: float, out: Path, step: int | None = None
+) -> None:
+    """Combine a run's snapshots into a weight average of any width, and export it.
+
+    The run must have been trained with ema.sigma_rels, such as [0.05, 0.1].
+
+    Args:
+        run: run folder of `dit train`.
+        sigma_rel: width of the average relative to the length of the run, such as 0.05.
+        out: new or empty folder for the export.
+        step: step at which the average ends, one of the snapshots'; the last by default.
+    """
+    import tempfile
+
+    from safetensors.torch import save_file
+
+    from dit.training.posthoc import reconstruct
+    from dit.zoo.export import export
+
+    found = reconstruct(run / "snapshots", sigma_rel, step=step)
+    print(
+        f"sigma_rel {sigma_rel} at step {found.step}, from {found.num_snapshots} averages; "
+        f"its profile is met within {found.profile_error:.2%}"
+    )
+    if found.profile_error > LARGE_ERROR:
+        print("warning: the snapshots do not reach this width well; choose one nearer to ema.sigma_rels")
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "model.safetensors"
+        save_file(found.tensors, weights)
+        provenance = {"ema": {"sigma_rel": sigma_rel, "profile_error": found.profile_error}, "steps": found.step}
+        print(export(run, out, weights=weights, provenance=provenance))
