@@ -91,8 +91,11 @@ def _axis(values: Sequence[float], start: float, end: float, *, log: bool, margi
 
 
 def ticks(low: float, high: float, *, log: bool = False, count: int = 5) -> list[float]:
-    """Return round numbers between two others: multiples of 1, 2 or 5 times a power of ten; 1, 2, 5 each where log."""
-    if log:
+    """Return round numbers between two others: multiples of 1, 2 or 5 times a power of ten.
+
+    On a logarithmic axis that spans enough, 1, 2 and 5 times each power instead, or the powers alone.
+    """
+    if log and high / low > 6:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         digits = (1, 2, 5) if high / low < 300 else (1,)
         return [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
@@ -102,16 +105,27 @@ def ticks(low: float, high: float, *, log: bool = False, count: int = 5) -> list
     return [stride * k for k in range(math.ceil(low / stride), math.floor(high / stride) + 1)]
 
 
+def tick_texts(values: Sequence[float]) -> list[str]:
+    """Return the shortest texts that tell neighbouring ticks apart."""
+    for digits in range(1, 12):
+        texts = [f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}" for value in values]
+        if all(math.isclose(float(t.replace(",", "")), v, rel_tol=1e-6) for t, v in zip(texts, values, strict=True)):
+            break
+    return [f"{value:,.0f}" if 1000 <= abs(value) < 10**12 else text for text, value in zip(texts, values, strict=True)]
+
+
 def _grid(x_axis: _Axis, y_axis: _Axis, x_label: str) -> list[str]:
     parts = []
-    for value in ticks(y_axis.low, y_axis.high, log=y_axis.log):
+    values = ticks(y_axis.low, y_axis.high, log=y_axis.log)
+    for value, text in zip(values, tick_texts(values), strict=True):
         y = f"{y_axis(value):.1f}"
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" class="grid"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{value:.4g}</text>')
-    for value in ticks(x_axis.low, x_axis.high):
+        parts.append(f'<text x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{text}</text>')
+    values = ticks(x_axis.low, x_axis.high)
+    for value, text in zip(values, tick_texts(values), strict=True):
         x = f"{x_axis(value):.1f}"
         parts.append(f'<line y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}" x1="{x}" x2="{x}" class="axis"/>')
-        parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{value:,.7g}</text>')
+        parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{text}</text>')
     parts.append(f'<path d="M{LEFT},{TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" class="axis"/>')
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end" class="label">{escape(x_label)}</text>')
     return parts
@@ -140,10 +154,11 @@ def _legend(lines: Sequence[Line]) -> list[str]:
     for line in lines:
         if not line.name:
             continue
-        width = 26 + 6.1 * len(line.name)
+        width = 34 + 6.4 * len(line.name)
         if x + width > WIDTH:
             break
-        parts.append(f'<line x1="{x}" x2="{x + 14}" y1="26" y2="26" stroke="{line.colour}" stroke-width="2.5"/>')
+        dashes = ' stroke-dasharray="4 3"' if line.dashed else ""
+        parts.append(f'<line x1="{x}" x2="{x + 14}" y1="26" y2="26" stroke="{line.colour}" stroke-width="2"{dashes}/>')
         parts.append(f'<text x="{x + 18}" y="30">{escape(line.name)}</text>')
         x += width
     return parts

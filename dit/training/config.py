@@ -3,9 +3,9 @@
 Steps are optimizer steps. The batch size is global: over all processes and all accumulated micro-batches.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dit.schema import Section
 
@@ -34,7 +34,7 @@ class TrainConfig(Section):
     validation_samples: int = Field(default=1_000, ge=1)
     """Held-out images of one validation loss; fewer are used if the split holds fewer."""
     validation_buckets: int = Field(default=10, ge=1, le=1_000)
-    """Time buckets of the validation loss: sample i gets a fixed time in bucket i modulo this."""
+    """Time buckets by which training and validation losses are reported; validation covers them evenly."""
     preview_every: int = Field(default=5_000, ge=0)
     """Steps between two grids of preview samples (0: never)."""
     preview_samples: int = Field(default=64, ge=1)
@@ -89,3 +89,10 @@ class EmaConfig(Section):
     """Precision of the snapshots; the averages themselves are kept in float32."""
     restart: bool = False
     """Whether --resume may begin the averages anew from the loaded weights where the checkpoint lacks them."""
+
+    @model_validator(mode="after")
+    def _averages_differ(self) -> Self:
+        for field, values in (("further_decays", (self.decay, *self.further_decays)), ("sigma_rels", self.sigma_rels)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{field}: expected averages that differ from each other, found {list(values)}")
+        return self

@@ -104,9 +104,9 @@ def _silent(folder: Path, num_processes: int) -> list[str]:
         age = time.time() - facts["time"]
         where = f"process {rank} (pid {facts['pid']} on {facts['host']})"
         if facts["host"] == socket.gethostname() and _is_gone(facts["pid"]):
-            lines.append(f"{where} is gone since step {facts['step']}")
+            lines.append(f"{where} is gone, last seen at step {facts['step']}")
         elif age > STALE_SECONDS:
-            lines.append(f"{where} is silent for {age:.0f} s since step {facts['step']}")
+            lines.append(f"{where} is silent for {age:.0f} s, last seen at step {facts['step']}")
     return lines
 
 

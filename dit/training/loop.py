@@ -229,7 +229,8 @@ class _Loop:
     def write_status(self, state: Any) -> None:
         """Write `status.json`."""
         if self.processes.is_main:
-            self.folder.write_status(state, step=self.trainer.step, max_steps=self.config.max_steps)
+            seconds = {kind: round(value, 3) for kind, value in self.trainer.stopwatch.seconds.items()}
+            self.folder.write_status(state, step=self.trainer.step, max_steps=self.config.max_steps, seconds=seconds)
 
     def pausing(self, kind: str, action: Any) -> None:
         """Let the main process do something while the others wait, and count the time as this kind."""

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dit.training.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, line_chart, ticks
+from dit.training.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, line_chart, tick_texts, ticks
 
 
 def parsed(chart):
@@ -73,3 +73,21 @@ def test_long_lines_are_thinned():
 )
 def test_ticks_are_round(low, high, log, expected):
     assert ticks(low, high, log=log) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([2.004, 2.005], ["2.004", "2.005"]),
+        ([0, 500, 1000, 12_000], ["0", "500", "1,000", "12,000"]),
+        ([1e-5, 2e-5], ["1e-05", "2e-05"]),
+        ([0.5, 1, 1.5], ["0.5", "1", "1.5"]),
+        ([-20, 0, 20], ["-20", "0", "20"]),
+    ],
+)
+def test_tick_texts_tell_ticks_apart(values, texts):
+    assert tick_texts(values) == texts
+
+
+def test_a_short_logarithmic_axis_has_ticks_too():
+    assert ticks(1.95, 2.35, log=True) == pytest.approx([2.0, 2.1, 2.2, 2.3])

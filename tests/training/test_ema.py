@@ -78,3 +78,9 @@ def test_power_average_weights_step_k_by_the_integral_of_its_profile(sigma_rel):
         weights[step - 1] = 1 - decay(step)
     edges = (torch.arange(num_steps + 1, dtype=torch.float64) / num_steps) ** (gamma + 1)
     torch.testing.assert_close(weights, edges.diff(), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("changes", [{"further_decays": (0.9,)}, {"sigma_rels": (0.1, 0.1)}])
+def test_the_same_average_twice_is_refused(changes):
+    with pytest.raises(ValueError, match="differ from each other"):
+        EmaConfig(decay=0.9, **changes)

@@ -54,7 +54,7 @@ def test_those_who_only_missed_another_are_not_blamed(tmp_path):
     write(tmp_path, 2, time=time.time() - 60)
     message = str(explain(tmp_path, 3, 0, RuntimeError("Connection closed by peer")))
     assert "process 2 (pid" in message
-    assert "silent for 60 s since step 7" in message
+    assert "silent for 60 s, last seen at step 7" in message
     assert "process 1" not in message
 
 
@@ -65,7 +65,7 @@ def test_process_that_was_killed_a_moment_ago_is_found(tmp_path):  # T11
     child.kill()  # not waited for: a zombie, as under a launcher
     message = str(explain(tmp_path, 2, 0, RuntimeError("Connection closed by peer")))
     child.wait()
-    assert f"process 1 (pid {child.pid} on {socket.gethostname()}) is gone since step 7" in message
+    assert f"process 1 (pid {child.pid} on {socket.gethostname()}) is gone, last seen at step 7" in message
 
 
 def test_stale_heartbeat_is_waited_for(tmp_path):  # T12
