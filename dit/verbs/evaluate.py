@@ -105,7 +105,8 @@ def evaluate_source(
         training=open_images(recipe.data, "train", channels=channels),
         sampling=pipeline.settings(**sampling).model_dump(mode="json"),
         subject={
-            "source": Path(source).name,  # a published report says nothing of folders of the machine it was made on
+            # A published report says nothing of the folders of the machine that it was made on.
+            "source": Path(source).name if Path(source).exists() else str(source),
             "weights_sha256": {path.name: sha256(path) for path in locate(source).weights},
             "device": str(device),
         },
