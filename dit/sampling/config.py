@@ -76,3 +76,24 @@ class SamplingConfig(Section):
         if self.guidance_interval is not None and self.guidance_interval[0] >= self.guidance_interval[1]:
             raise ValueError(f"guidance_interval: expected [low, high], found {self.guidance_interval}")
         return self
+
+
+class LikelihoodConfig(Section):
+    """How the likelihood of held-out latents is computed."""
+
+    solver: Literal["heun", "dopri5"] = "heun"
+    """Solver of the probability flow: heun on a fixed grid, or dopri5 with adaptive steps."""
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 128
+    """Steps of heun, two network calls each."""
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """Relative and absolute tolerance of dopri5."""
+    probes: Literal["rademacher", "gaussian"] = "rademacher"
+    """Probes of the divergence: signs have less variance, normal numbers are FFJORD's."""
+    num_probes: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Probes per latent, one backward pass each; two or more show how much of the error is theirs."""
+    t_end: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Time of the data; left out: 0 where the flow has a velocity there, else the first step or 0.001."""
+    t_start: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Time of the noise; left out: 1."""
+    variance: Literal["auto", "learned", "lower", "upper"] = "auto"
+    """Reverse variance of a Gaussian process's variational bound; auto: learned if the network has it, else upper."""

@@ -84,15 +84,12 @@ class GaussianData:
 def coefficients(path: Path, prediction: str, t):
     """Return (a, b) of the output a x_0 + b eps."""
     alpha, sigma = path.alpha(t), path.sigma(t)
-    d_alpha, d_sigma = derivative(path.alpha, t), derivative(path.sigma, t)
     ones, zeros = np.ones_like(alpha), np.zeros_like(alpha)
-    return {
-        "x0": (ones, zeros),
-        "eps": (zeros, ones),
-        "v": (-sigma, alpha),
-        "velocity": (d_alpha, d_sigma),
-        "score": (zeros, -1 / sigma),
-    }[prediction]
+    if prediction == "velocity":
+        return derivative(path.alpha, t), derivative(path.sigma, t)
+    if prediction == "score":
+        return zeros, -1 / sigma
+    return {"x0": (ones, zeros), "eps": (zeros, ones), "v": (-sigma, alpha)}[prediction]
 
 
 def like(values, x):

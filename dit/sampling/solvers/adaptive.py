@@ -31,8 +31,11 @@ def integrate_adaptively(
     """
     from torchdiffeq import odeint
 
+    low, high = torch.minimum(start, end), torch.maximum(start, end)
+
     def checked(t: Tensor, state: State) -> State:
-        value = slope(t.cpu().double(), state)
+        # torchdiffeq's guess of the first step may look beyond the end.
+        value = slope(t.cpu().double().clamp(low, high), state)
         if not all(part.isfinite().all() for part in (value if isinstance(value, tuple) else (value,))):
             raise UserError(f"dopri5: the network returned values that are not finite, at t={float(t):g}")
         return value

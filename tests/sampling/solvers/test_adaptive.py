@@ -32,6 +32,17 @@ def test_no_time_outside_the_interval_is_asked_for(start, end, dtype):
     assert {t.dtype for t in seen} == {torch.float64}
 
 
+def test_the_first_guess_stays_in_the_interval_where_nothing_happens_at_the_start():
+    seen = []
+
+    def slope(t, x):
+        seen.append(float(t))
+        return 1e-6 * x
+
+    integrate_adaptively(slope, torch.ones(1), ZERO, 0.1 * ONE, tolerance=1e-3)
+    assert max(seen) <= 0.1
+
+
 def test_several_states_are_solved_together():
     x, total = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     found = integrate_adaptively(lambda t, s: (-s[0], s[0]), (x, total), ZERO, ONE, tolerance=1e-9)
