@@ -1,0 +1,154 @@
+"""The zoo: names with weights, and all that is known of them. Free of torch.
+
+The data is `entries.yaml`; a name is an architecture, a dot and a tag, as in `dit_xl_2.in256`.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dit.models.variants import VARIANTS, count_parameters, resolve_arguments
+from dit.sampling.config import SamplingConfig
+from dit.schema import Section
+from dit.validation import validate
+from dit.yaml12 import parse_yaml
+
+EMBEDDED = Path(__file__).resolve().parents[1] / "assets"
+"""Folder of the exported folders that ship with the package."""
+
+
+class SourceEntry(Section):
+    """Where the weights are: in the package, on the Hub, or at an address."""
+
+    layout: Literal["native", "original", "diffusers"]
+    """Their layout."""
+    embedded: bool = False
+    """Whether they are part of this package."""
+    repository: str | None = None
+    """Id on the Hub."""
+    file: str | None = None
+    """File in the repository, where it is one file."""
+    revision: str | None = None
+    """Branch, tag or commit."""
+    address: str | None = Field(None, pattern="https://.+")
+    """Address outside of the Hub."""
+    sha256: str | None = Field(None, pattern="[0-9a-f]{64}")
+    """Hash of the file at the address."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        places = [self.embedded, self.repository is not None, self.address is not None]
+        if sum(places) != 1:
+            raise ValueError("expected one of embedded, repository and address")
+        return self
+
+    def describe(self) -> str:
+        """Return where it is, for a reader."""
+        if self.embedded:
+            return "part of this package"
+        if self.address:
+            return self.address
+        parts = [f"https://huggingface.co/{self.repository}"]
+        if self.revision:
+            parts.append(f"at {self.revision}")
+        return " ".join([*parts, *([f"file {self.file}"] if self.file else [])])
+
+
+class Report(Section):
+    """A figure that somebody reported."""
+
+    metric: str
+    """What was measured."""
+    value: float
+    """The figure."""
+    setting: str
+    """How."""
+
+
+class Entry(Section):
+    """One name of the zoo."""
+
+    title: str
+    """Name in prose."""
+    data: str
+    """Training data, as recipes name it."""
+    image_size: int
+    """Height and width of the images."""
+    arguments: dict[str, Any]
+    """Arguments of the network that differ from the variant's."""
+    license: str
+    """Licence of the weights, by its identifier on the Hub."""
+    process: Literal["gaussian", "flow"]
+    """What it was trained for."""
+    vae: str
+    """Its autoencoder."""
+    labels: Literal["imagenet"] | None = None
+    """Where the class names come from; left out: from the weights' own description."""
+    sampling: SamplingConfig
+    """Sampling defaults."""
+    paper: str | None = None
+    """Where it was published."""
+    sources: list[SourceEntry] = Field(min_length=1)
+    """Where the weights are, the preferred place first."""
+    reported: list[Report] = Field(default_factory=list)
+    """Figures, the best known first."""
+
+    def source(self, layout: str | None = None) -> SourceEntry | None:
+        """Return the source of a layout, the preferred one by default; None where there is none."""
+        return next((source for source in self.sources if layout in (None, source.layout)), None)
+
+
+@cache
+def entries() -> Mapping[str, Entry]:
+    """Return all entries by name, in the order of the file."""
+    text = (files("dit.zoo") / "entries.yaml").read_text(encoding="utf-8")
+    content = parse_yaml(text, origin="entries.yaml")
+    return {name: validate(Entry, fields, origin=f"entries.yaml: {name}") for name, fields in content.items()}
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Return the names that match a shell pattern: of architectures, or of the zoo's weights."""
+    return [name for name in (entries() if pretrained else VARIANTS) if fnmatchcase(name, pattern)]
+
+
+def architecture_of(name: str) -> str:
+    """Return the variant that an entry's name begins with."""
+    return name.partition(".")[0]
+
+
+def num_parameters(name: str) -> int:
+    """Return the number of parameters of an entry's network."""
+    return count_parameters(resolve_arguments(architecture_of(name), **entries()[name].arguments))
+
+
+def zoo_rows() -> list[dict[str, str]]:
+    """Return a row of every entry for tables: name, parameters, data, resolution, licence, published FID."""
+    return [
+        {
+            "name": name,
+            "parameters": f"{num_parameters(name):,}",
+            "data": entry.data,
+            "resolution": str(entry.image_size),
+            "licence": entry.license,
+            "FID as published": _fid(entry),
+        }
+        for name, entry in entries().items()
+    ]
+
+
+def zoo_table() -> str:
+    """Return the zoo as a Markdown table, which the README holds between its markers."""
+    rows = zoo_rows()
+    columns = list(rows[0])
+    lines = [columns, ["---"] * len(columns), *([f"`{row['name']}`", *list(row.values())[1:]] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _fid(entry: Entry) -> str:
+    found = [report for report in entry.reported if report.metric.startswith("FID")]
+    return f"{found[0].value:g} ({found[0].setting.split(',')[0]})" if found else "none"
