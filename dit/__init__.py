@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dit.models.registry import create_model
-    from dit.models.variants import list_models
+    from dit.zoo.create import create_model
+    from dit.zoo.entries import list_models
     from dit.zoo.pipeline import Pipeline, load_pipeline
     from dit.zoo.weights import load_model
 
@@ -17,8 +17,8 @@ __all__ = ["Pipeline", "create_model", "list_models", "load_model", "load_pipeli
 
 _HOMES = {
     "Pipeline": "dit.zoo.pipeline",
-    "create_model": "dit.models.registry",
-    "list_models": "dit.models.variants",
+    "create_model": "dit.zoo.create",
+    "list_models": "dit.zoo.entries",
     "load_model": "dit.zoo.weights",
     "load_pipeline": "dit.zoo.pipeline",
 }

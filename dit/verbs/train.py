@@ -81,11 +81,12 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     from dit.diffusion.process import create_process
     from dit.latents.codec import load_codec
     from dit.latents.encode import encode_dataset
-    from dit.models.registry import create_model
     from dit.sampling.grid import create_grid
     from dit.training.loop import run as train
     from dit.training.processes import start_processes
     from dit.verbs.resolve import resolve
+    from dit.zoo.create import create_model, warn_of_another_process
+    from dit.zoo.source import locate
 
     process = create_process(recipe.process)
     create_grid(process, recipe.sampling)  # a solver that does not fit is refused now and not at the first preview
@@ -95,22 +96,15 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     train_set, val_set = (encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val"))
     recipe = resolve(recipe, latent_shape=train_set.latents_shape, num_classes=train_set.num_classes)
     torch.manual_seed(recipe.train.seed)
-    model = create_model(recipe.model.name, **recipe.model.overrides())
+    model = create_model(
+        recipe.model.name,
+        pretrained=recipe.model.pretrained or False,
+        id2label=dict(enumerate(train_set.class_names)),
+        **recipe.model.overrides(),
+    )
     if recipe.model.pretrained is not None:
-        _load_weights(model, recipe.model.pretrained)
+        warn_of_another_process(locate(recipe.model.pretrained), recipe.process)
     train(recipe, model, process, codec, train_set, val_set, output, resume=resume)
-
-
-def _load_weights(model: Any, source: str) -> None:
-    """Copy the weights of a source with the same network."""
-    from dit.errors import ConfigError
-    from dit.zoo.weights import load_model
-
-    loaded: Any = load_model(source)
-    for key, value in loaded.config.items():
-        if model.config[key] != value:
-            raise ConfigError(f"model.pretrained {source}: expected {key} {model.config[key]}, found {value}")
-    model.load_state_dict(loaded.state_dict())
 
 
 def _finish(recipe: "Recipe", output: Path) -> None:

@@ -16,7 +16,8 @@ from dit.checkpoint import Checkpoint
 from dit.config import load_recipe
 from dit.files import read_json
 from dit.validation import validate
-from dit.zoo.folder import FolderConfig, ModelDescription
+from dit.zoo.entries import entries
+from dit.zoo.folder import FolderConfig, ModelDescription, is_exported, read_config
 
 RUN_NAME = "run.json"
 RECIPE_NAME = "recipe.yaml"
@@ -38,6 +39,27 @@ class RunFacts(BaseModel):
 def is_run(folder: str | Path) -> bool:
     """Tell whether a folder is a run's."""
     return (Path(folder) / RUN_NAME).is_file()
+
+
+def base_facts(source: str) -> dict[str, Any]:
+    """Return what a card says of the model that another was trained from, whose licence it inherits.
+
+    Args:
+        source: zoo name, folder, file or Hub id, as a recipe's `model.pretrained` has it.
+
+    Returns:
+        `base_model`, and, where it is known, `license` and `base_license`.
+    """
+    if source in entries():
+        entry = entries()[source]
+        repository = next((place.repository for place in entry.sources if place.repository), None)
+        return {"base_model": repository or source, "license": entry.license, "base_license": entry.license}
+    folder = next((path for path in (Path(source), Path(source).parent) if is_exported(path)), None)
+    facts = read_config(folder).provenance if folder else {}
+    licence = facts.get("license")
+    # A path of this machine says nothing elsewhere.
+    known = {"base_model": facts.get("repository") or (Path(source).name if Path(source).exists() else source)}
+    return known | ({"license": licence, "base_license": licence} if licence else {})
 
 
 def describe_run(run: str | Path, checkpoint: Checkpoint | None = None) -> FolderConfig:
@@ -62,7 +84,7 @@ def describe_run(run: str | Path, checkpoint: Checkpoint | None = None) -> Folde
     if checkpoint is not None:
         provenance |= {"steps": checkpoint.step, "images_seen": checkpoint.step * recipe.train.batch_size}
     if recipe.model.pretrained:
-        provenance["base_model"] = recipe.model.pretrained
+        provenance |= base_facts(recipe.model.pretrained)
     return FolderConfig(
         model=ModelDescription(name=recipe.model.name, arguments=facts.model_arguments),
         process=recipe.process,

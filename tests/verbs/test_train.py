@@ -101,7 +101,7 @@ def test_pretrained_weights_are_where_a_run_starts(trained, tmp_path, capsys):
     files = [folder / "export" / "model.safetensors" for folder in (tmp_path / "run", trained)]
     assert files[0].read_bytes() == files[1].read_bytes()
     other = fails(capsys, "train", RECIPE, "--output", tmp_path / "other", *options, *start, "--model.depth", "3")
-    assert other == f"model.pretrained {trained / 'export'}: expected depth 3, found 2"
+    assert other == "model.depth: the weights of export have 2, asked for 3"
 
 
 def test_a_network_that_the_latents_do_not_fit_is_refused(tmp_path, capsys):

@@ -135,3 +135,27 @@ def test_damaged_facts_are_named(tiny_run, tmp_path):
 @pytest.mark.parametrize(("num_classes", "expected"), [(0, []), (3, [0, 1, 2]), (1000, list(range(0, 1000, 100)))])
 def test_classes_of_the_picture_are_spread_over_all(num_classes, expected):
     assert spread(num_classes, 10) == expected
+
+
+def pretrained_run(tiny_run, source):
+    run, _ = tiny_run
+    recipe = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(recipe.replace("pretrained: null", f"pretrained: {source}"))
+    return run
+
+
+def test_a_fine_tune_inherits_the_licence_of_a_zoo_entry(tiny_run, tmp_path):
+    run = pretrained_run(tiny_run, "dit_xl_2.in256")
+    facts = read_config(export(run, tmp_path / "out", samples=False)).provenance
+    assert facts["base_model"] == "facebook/DiT-XL-2-256"
+    assert (facts["license"], facts["base_license"]) == ("cc-by-nc-4.0", "cc-by-nc-4.0")
+
+
+def test_a_fine_tune_inherits_the_licence_of_a_folder_and_hides_its_path(tiny_run, tmp_path):
+    run, _ = tiny_run
+    base = export(run, tmp_path / "base", samples=False)
+    config = json.loads((base / "config.json").read_text())
+    config["provenance"]["license"] = "mit"
+    (base / "config.json").write_text(json.dumps(config))
+    facts = read_config(export(pretrained_run(tiny_run, base), tmp_path / "out", samples=False)).provenance
+    assert (facts["base_model"], facts["license"]) == ("base", "mit")
