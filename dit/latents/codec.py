@@ -11,6 +11,7 @@ B images, 1 or 3 channels, H x W pixels; C latent channels, h x w positions; M m
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -157,9 +158,12 @@ class Codec:
         return torch.cat([self._decode_slice(part) for part in filled.split(slice_size)])[: len(latents)]
 
     def describe(self) -> dict[str, Any]:
-        """Return what `from_description` needs, as plain values for an exported folder's config.json."""
+        """Return what `from_description` needs, as plain values for an exported folder's config.json.
+
+        An autoencoder of the user's is called by the place of its copy: a path of this machine means nothing elsewhere.
+        """
         return {
-            "vae": self.folder.source,
+            "vae": COPY_NAME if self.folder.is_local else self.folder.source,
             "revision": self.folder.revision,
             "fingerprint": self.fingerprint,
             "class": type(self.vae).__name__,
@@ -193,7 +197,8 @@ class Codec:
         """
         found = _described_folder(description, folder)
         codec = cls(load_vae(found, dtype or torch.float32), found)
-        if found.revision is None and codec.fingerprint != description["fingerprint"]:
+        # The published weights of others come without a fingerprint.
+        if description["fingerprint"] not in (None, codec.fingerprint):
             raise UserError(
                 f"{found.path}: expected the autoencoder with fingerprint {description['fingerprint']}, found "
                 f"{codec.fingerprint}; restore the one that the model was trained with"
@@ -201,9 +206,17 @@ class Codec:
         return codec.with_normalisation(description["scale"], description["shift"]).to(device or "cpu")
 
     def save(self, folder: str | Path) -> None:
-        """Copy an autoencoder of the user's into `folder`/vae; embedded ones and those on the Hub need no copy."""
-        if self.folder.is_local:
-            self.folder.copy(Path(folder) / COPY_NAME)
+        """Copy an autoencoder of the user's into `folder`/vae; embedded ones and those on the Hub need no copy.
+
+        Raises:
+            ConfigError: there is another one already.
+        """
+        target = Path(folder) / COPY_NAME
+        if not self.folder.is_local:
+            return
+        if (target / CONFIG_NAME).is_file() and replace(self.folder, path=target).fingerprint() == self.fingerprint:
+            return
+        self.folder.copy(target)
 
     @torch.no_grad()
     def _probe(self) -> Tensor:
@@ -234,8 +247,11 @@ def _described_folder(description: Mapping[str, Any], folder: str | Path | None)
     if missing:
         raise UserError(f"latents: expected a codec's description, found one without {', '.join(sorted(missing))}")
     source, revision = description["vae"], description["revision"]
-    if folder is not None and (Path(folder) / COPY_NAME / CONFIG_NAME).is_file():
-        return VaeFolder(Path(folder) / COPY_NAME, source, revision=None, is_local=True)
+    if source == COPY_NAME:
+        copy = Path(folder or ".") / COPY_NAME
+        if not (copy / CONFIG_NAME).is_file():
+            raise UserError(f"{copy}: expected a copy of the autoencoder that the model was trained with, found none")
+        return VaeFolder(copy, source, revision=None, is_local=True)
     return find_vae(source if revision is None else f"{source}@{revision}")
 
 

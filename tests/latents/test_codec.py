@@ -148,9 +148,9 @@ def test_sizes_that_the_autoencoder_can_not_make(saved):
         codec.latent_size(30)
 
 
-def test_description_round_trip_through_json(saved):
+def test_description_round_trip_through_json(saved, tmp_path):
     codec = load_codec(LatentsConfig(vae=saved(small_kl()), scale=1 / 3, mean=(0.1, 0.2, 0.3)))
-    described = Codec.from_description(json.loads(json.dumps(codec.describe())))
+    described = Codec.from_description(json.loads(json.dumps(codec.describe())), folder=tmp_path)
     latents = torch.randn(2, 3, 4, 4)
     assert torch.equal(described.scale, codec.scale)
     assert torch.equal(described.decode(latents), codec.decode(latents))
@@ -158,16 +158,20 @@ def test_description_round_trip_through_json(saved):
 
 
 def test_a_copy_of_the_users_autoencoder_is_found_in_the_exported_folder(saved, tmp_path):
-    vae = small_kl()
-    codec = load_codec(saved(vae, "original"))
+    codec = load_codec(saved(small_kl(), "original"))
     codec.save(tmp_path / "exported")
+    codec.save(tmp_path / "exported")  # a run that is continued
     (tmp_path / "original").rename(tmp_path / "gone")
-    with pytest.raises(ConfigError, match=r"latents\.vae: expected an embedded autoencoder"):
-        Codec.from_description(codec.describe())
-    found = Codec.from_description(codec.describe(), folder=tmp_path / "exported")
+    description = codec.describe()
+    assert str(tmp_path) not in json.dumps(description)
+    found = Codec.from_description(description, folder=tmp_path / "exported")
     assert torch.equal(found.decode(torch.ones(1, 3, 4, 4)), codec.decode(torch.ones(1, 3, 4, 4)))
     found.save(tmp_path / "again")
     assert (tmp_path / "again" / "vae" / "config.json").is_file()
+    with pytest.raises(UserError, match="gone/vae: expected a copy of the autoencoder"):
+        Codec.from_description(description, folder=tmp_path / "gone")
+    with pytest.raises(ConfigError, match="expected a new or empty folder"):
+        load_codec(saved(small_kl(act_fn="gelu"), "other")).save(tmp_path / "exported")
 
 
 def test_embedded_autoencoders_need_no_copy(tmp_path):
@@ -175,14 +179,15 @@ def test_embedded_autoencoders_need_no_copy(tmp_path):
     assert not (tmp_path / "exported").exists()
 
 
-def test_another_autoencoder_than_described_is_refused(saved):
+def test_another_autoencoder_than_described_is_refused(saved, tmp_path):
     described = load_codec(saved(small_kl())).describe()
     other = small_kl()
     with torch.no_grad():
         other.decoder.conv_out.bias += 1
     saved(other)
     with pytest.raises(UserError, match=f"expected the autoencoder with fingerprint {described['fingerprint']}, found"):
-        Codec.from_description(described)
+        Codec.from_description(described, folder=tmp_path)
+    Codec.from_description(described | {"fingerprint": None}, folder=tmp_path)
     with pytest.raises(UserError, match=r"description, found one without fingerprint, scale"):
         Codec.from_description({key: value for key, value in described.items() if key not in ("scale", "fingerprint")})
 

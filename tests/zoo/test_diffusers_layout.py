@@ -179,7 +179,8 @@ def test_a_shift_without_a_place_for_it_is_refused(tmp_path, mnist_codec):
     AutoencoderKL.from_config(config).save_pretrained(tmp_path / "vae")
     from dit.latents.codec import load_codec
 
-    native = exported_model(tmp_path, None, load_codec(str(tmp_path / "vae")).describe())
+    description = load_codec(str(tmp_path / "vae")).describe() | {"vae": str(tmp_path / "vae")}
+    native = exported_model(tmp_path, None, description)
     with pytest.raises(ConfigError, match="no post_quant_conv and quant_conv to fold"):
         convert(native, tmp_path / "diffusers", to="diffusers")
     assert not (tmp_path / "diffusers").exists()
