@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import gelu as reference
 
 from dit.layers import linear as linear_file
-from dit.layers.linear import gelu, linear, linear_gelu
+from dit.layers.linear import _Linear, gelu, linear, linear_gelu
 
 X = torch.linspace(-12, 12, 4001)
 
@@ -58,3 +58,30 @@ def test_gradients_and_float32_take_the_plain_path():
         assert torch.equal(linear_gelu(x, layer), gelu(layer(x)))
     wide = layer.bfloat16()
     assert linear_gelu(x.bfloat16(), wide).requires_grad
+
+
+@pytest.mark.parametrize("shape", [(6, 10), (10, 6)])
+def test_the_gradients_of_a_linear_are_exact(shape):
+    torch.manual_seed(0)
+    tensors = (torch.randn(2, 5, shape[0]), torch.randn(shape[1], shape[0]), torch.randn(shape[1]))
+    tensors = [tensor.double().requires_grad_() for tensor in tensors]
+    assert torch.autograd.gradcheck(_Linear.apply, tensors)
+
+
+@pytest.mark.parametrize("shape", [(48, 192), (192, 48)])
+def test_in_training_its_gradients_are_no_less_exact_than_autocasts(shape):
+    torch.manual_seed(0)
+    layer = nn.Linear(*shape)
+    x = torch.randn(64, shape[0]).bfloat16().float()
+    weight = layer.weight.detach().bfloat16().double().requires_grad_()
+    nn.functional.linear(x.double(), weight).square().sum().backward()
+    errors = []
+    for call in (linear, lambda x, layer: layer(x)):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = call(x, layer)
+        assert out.dtype == torch.bfloat16
+        (out.float() - layer.bias).square().sum().backward()
+        assert layer.weight.grad.dtype == torch.float32
+        errors.append((layer.weight.grad.double() - weight.grad).norm() / weight.grad.norm())
+    assert errors[0] <= 1.05 * errors[1]
