@@ -42,9 +42,8 @@ class DiTBlock(nn.Module):
             c: (B, D) conditioning.
             modulation: (B, 6D) what `adaLN_modulation` makes of c, where that is known already.
         """
-        if modulation is None:
-            modulation = self.adaLN_modulation(c)
-        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = modulation.chunk(6, dim=1)  # each (B, D)
+        chunks: Tensor = self.adaLN_modulation(c) if modulation is None else modulation
+        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = chunks.chunk(6, dim=1)  # each (B, D)
         x = add_gated(x, gate_msa, self.attn(modulate(self.norm1(x), shift_msa, scale_msa)))
         return add_gated(x, gate_mlp, self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
 
@@ -176,6 +175,12 @@ class DiT(nn.Module):
         So the embeddings, the output layer, inputs and outputs keep their precision.
         """
         self.blocks.to(dtype)
+        return self
+
+    def compile_blocks(self) -> Self:
+        """Compile one block for all of them, in place, and return the network; names of parameters stay as they are."""
+        for block in self.blocks:
+            block.compile()
         return self
 
     def embed(self, x: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ class Prepared:
     def __init__(self, model: "DiT", t_grid: Tensor, y: Tensor) -> None:
         self.model, self.t_grid = model, t_grid
         self.classes, self.class_of_row = y.unique(return_inverse=True)  # (U,), (R,)
-        weight = model.blocks[0].adaLN_modulation[1].weight
-        per_step = len(self.classes) * len(model.blocks) * weight.shape[0] * weight.element_size()
+        per_block = 6 * model.config["hidden_size"] * dtype_of(model.blocks).itemsize
+        per_step = len(self.classes) * len(model.blocks) * per_block
         self.window = max(1, MAX_BYTES // per_step)
         self.first: int | None = None  # step at which the table begins
 
