@@ -1,0 +1,186 @@
+"""Proof 12: guidance. Two Gaussians as the branches give an affine guided velocity, which is probed as in proof 2."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from dit.sampling.config import SamplingConfig
+from dit.sampling.grid import create_grid
+from dit.sampling.sample import sample
+from tests.proofs.gaussian_data import GaussianData, process_of
+from tests.proofs.reference import PATHS, derivative
+
+N, W = 16, 2.5
+SHAPE = (2, 1, 1)
+X = torch.tensor([[1.0, -2.0], [0.3, 0.7], [-1.0, 0.1]], dtype=torch.float64).reshape(3, 2, 1, 1)
+Y = torch.tensor([0, 0, 0])
+NULL = 5
+CASES = [
+    *(("linear", prediction) for prediction in ("velocity", "v", "x0")),
+    *(("gvp", prediction) for prediction in ("velocity", "v", "x0")),
+    *(("vp_linear", prediction) for prediction in ("eps", "v", "x0")),
+    *(("vp_cosine", prediction) for prediction in ("v", "x0")),
+    ("discrete_linear", "eps"),
+    ("discrete_cosine", "eps"),
+]
+
+
+class TwoGaussians:
+    """A network that knows N(0.5, 0.6^2) for every class and N(-0.2, 1.1^2) for the null class; it counts its rows."""
+
+    num_classes, null_class = NULL, NULL
+
+    def __init__(self, name: str, prediction: str, **options):
+        options |= {} if name.startswith("discrete") else {"prediction": prediction}
+        self.process = process_of(name, **options)
+        self.conditional, self.unconditional = (
+            GaussianData(PATHS[name], mean=mean, std=std) for mean, std in ((0.5, 0.6), (-0.2, 1.1))
+        )
+        self.outputs = [data.network(self.process, prediction) for data in (self.conditional, self.unconditional)]
+        self.rows, self.null_rows = [], []
+
+    def __call__(self, x, t, y):
+        self.rows.append(len(x))
+        self.null_rows.append(int((y == NULL).sum()))
+        of_class, of_null = (output(x, t, y) for output in self.outputs)
+        return torch.where((y == NULL).reshape(-1, 1, 1, 1), of_null, of_class)
+
+    def euler(self, x, scale, times):
+        """Return Euler's result of the guided velocity u + w (c - u), with w = scale(k, t), in numpy."""
+        x = x.numpy()
+        path = self.conditional.path
+        for k, (t, after) in enumerate(pairwise(times)):
+            c, u = (
+                derivative(path.alpha, t) * data.mean + path.rate(t, data.std) * (x - path.alpha(t) * data.mean)
+                for data in (self.conditional, self.unconditional)
+            )
+            x = x + (after - t) * (u + scale(k, t) * (c - u))
+        return torch.tensor(x)
+
+
+def run(model, *, steps=N, **options):
+    # The times k / 16 are exact in the network's float32 time; steps of a discrete process are integers.
+    sampling = SamplingConfig(solver="euler", steps=steps, grid="auto", guidance=W, **options)
+    sampled = sample(model, model.process, Y, SHAPE, sampling=sampling, noise=X)
+    assert sampled.latents.dtype == torch.float64
+    return sampled, create_grid(model.process, sampling).t.numpy()
+
+
+@pytest.mark.parametrize("calls", ["one", "two"])
+@pytest.mark.parametrize(("name", "prediction"), CASES)
+def test_proof_12_two_gaussians_give_a_linear_guided_velocity(name, prediction, calls):
+    """Guiding any output guides the velocity alike, for at one x_t each is an affine function of the other."""
+    model = TwoGaussians(name, prediction)
+    sampled, times = run(model, guidance_calls=calls)
+    assert_close(sampled.latents, model.euler(X, lambda k, t: W, times))
+    assert sampled.num_calls == 2 * N
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_proof_12_scale_one_is_the_conditional_output_bit_for_bit(name):
+    prediction = "eps" if name.startswith("discrete") else "v"
+    model = TwoGaussians(name, prediction)
+    sampling = SamplingConfig(solver="euler", steps=N, grid="auto")
+    guided = sample(model, model.process, Y, SHAPE, sampling=sampling, noise=X)
+    assert sum(model.null_rows) == 0
+    plain = sample(model.outputs[0], model.process, Y, SHAPE, sampling=sampling, noise=X)
+    assert torch.equal(guided.latents, plain.latents)
+    assert guided.num_calls == N
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_proof_12_channels_that_are_not_guided_stay_conditional(name):
+    model = TwoGaussians(name, "eps" if name.startswith("discrete") else "v")
+    sampled, times = run(model, guidance_channels=1)
+    assert_close(sampled.latents[:, :1], model.euler(X, lambda k, t: W, times)[:, :1])
+    assert_close(sampled.latents[:, 1:], model.euler(X, lambda k, t: 1.0, times)[:, 1:])
+
+
+@pytest.mark.parametrize("calls", ["one", "two"])
+@pytest.mark.parametrize("name", PATHS)
+def test_proof_12_an_interval_skips_the_unconditional_call_outside(name, calls):
+    """Between t = 0.3 and 0.7 the velocity is guided; elsewhere no row of the null class goes through the network."""
+    model = TwoGaussians(name, "eps" if name.startswith("discrete") else "v")
+    sampled, times = run(model, guidance_interval=[0.3, 0.7], guidance_calls=calls)
+    inside = (times[:-1] >= 0.3) & (times[:-1] <= 0.7)
+    assert 0 < inside.sum() < N
+    assert_close(sampled.latents, model.euler(X, lambda k, t: W if inside[k] else 1.0, times))
+    assert sum(model.null_rows) == 3 * inside.sum()
+    assert sum(model.rows) == 3 * (N + inside.sum())
+    assert sampled.num_calls == N + inside.sum()
+
+
+def test_proof_12_an_interval_of_steps():
+    model = TwoGaussians("linear", "velocity")
+    sampled, times = run(model, guidance_steps=[3, 8])
+    assert_close(sampled.latents, model.euler(X, lambda k, t: W if 3 <= k <= 8 else 1.0, times))
+    assert (sampled.num_calls, sum(model.null_rows)) == (N + 6, 18)
+
+
+@pytest.mark.parametrize("name", ["linear", "discrete_linear"])
+@pytest.mark.parametrize("schedule", ["linear", "power_cosine"])
+def test_proof_12_schedules_of_the_scale(name, schedule):
+    """From 1 at the noise to w at the data: 1 + (w - 1) s, or 1 + (w - 1) (1 - cos(pi s^p)) / 2, with s = 1 - t."""
+    model = TwoGaussians(name, "eps" if name.startswith("discrete") else "velocity")
+    sampled, times = run(model, guidance_schedule=schedule, guidance_power=3.0)
+
+    def scale(k, t):
+        s = 1 - t
+        return 1 + (W - 1) * (s if schedule == "linear" else (1 - math.cos(math.pi * s**3)) / 2)
+
+    assert_close(sampled.latents, model.euler(X, scale, times))
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_proof_12_autoguidance_is_guided_by_the_weaker_network(name):
+    """The weaker network is asked for the same class: labels are kept."""
+    model = TwoGaussians(name, "eps" if name.startswith("discrete") else "v")
+    asked = []
+
+    def weaker(x, t, y):
+        asked.append(y)
+        return model.outputs[1](x, t, y)
+
+    sampling = SamplingConfig(solver="euler", steps=N, guidance=W)
+    sampled = sample(model, model.process, Y, SHAPE, sampling=sampling, noise=X, weaker=weaker)
+    times = create_grid(model.process, sampling).t.numpy()
+    assert_close(sampled.latents, model.euler(X, lambda k, t: W, times))
+    assert sum(model.null_rows) == 0
+    assert all(torch.equal(y, Y) for y in asked)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_proof_12_rescale_brings_back_the_conditional_deviation(share):
+    from dit.sampling.guidance import combine
+
+    generator = torch.Generator().manual_seed(0)
+    c, u = torch.randn(2, 3, 5, 4, 4, dtype=torch.float64, generator=generator)
+    found = combine(c, u, scale=3.0, num_channels=4, rescale=share)
+    plain = u[:, :4] + 3.0 * (c[:, :4] - u[:, :4])
+    for sample_, guided, conditional in zip(found, plain, c, strict=True):
+        ratio = float(np.std(conditional[:4].numpy(), ddof=1) / np.std(guided.numpy(), ddof=1))
+        assert_close(sample_[:4], guided * (share * ratio + 1 - share))
+        assert torch.equal(sample_[4:], conditional[4:])
+
+
+@pytest.mark.parametrize(
+    ("solver", "calls"), [("euler", 16), ("heun", 32), ("midpoint", 32), ("dpmpp_2m", 16), ("unipc", 16), ("ddim", 16)]
+)
+def test_proof_12_calls_are_counted(solver, calls):
+    """A guided call counts as two; heun's and midpoint's second call of a step are guided by their own time."""
+    model = TwoGaussians("linear", "velocity")
+    sampling = SamplingConfig(solver=solver, steps=N, guidance=W)
+    sampled = sample(model, model.process, Y, SHAPE, sampling=sampling, noise=X)
+    assert sampled.num_calls == 2 * calls == sum(model.rows) / 3
+    interval = sampling.model_copy(update={"guidance_interval": [0.3, 0.7]})
+    model = TwoGaussians("linear", "velocity")
+    sampled = sample(model, model.process, Y, SHAPE, sampling=interval, noise=X)
+    assert sampled.num_calls == calls + sum(model.null_rows) / 3
+    assert 0 < sum(model.null_rows) < 3 * calls
+
+
+def assert_close(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-12)
