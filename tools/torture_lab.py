@@ -26,7 +26,7 @@ ema: {decay: 0.9, further_decays: [0.5], sigma_rels: [0.05, 0.1], snapshot_every
 sampling: {solver: euler, steps: 1}
 """
 COMPARED = ("step", "loss", "loss_by_time", "grad_norm", "lr", "images_seen")
-LIMIT = 300.0
+LIMIT = 900.0
 """Seconds after which a process counts as hung."""
 
 
