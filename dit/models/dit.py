@@ -8,7 +8,7 @@ B batch, C latent channels, H x W latent, p patch, T = HW/p^2 tokens, D width, K
 Source: Peebles & Xie, "Scalable Diffusion Models with Transformers", ICCV 2023.
 """
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from dit.layers.mlp import Mlp
 from dit.layers.modulation import add_gated, layer_norm, modulate, modulation
 from dit.layers.position import sincos_2d
 from dit.layers.precision import dtype_of
+from dit.models.cache import StepCache
 from dit.models.prepared import Prepared
 from dit.models.variants import check_arguments, label_rows
 
@@ -165,9 +166,18 @@ class DiT(nn.Module):
             tokens = block(tokens, inner)
         return self.leave(self.final_layer.adaLN_modulation(c.to(dtype_of(self.final_layer))), tokens)
 
-    def prepare(self, t_grid: Tensor, y: Tensor) -> Prepared:
-        """Compute beforehand what depends on times (N,) and labels (R,) alone, and return step(x_t, i) for sampling."""
-        return Prepared(self, t_grid, y)
+    def prepare(
+        self, t_grid: Tensor, y: Tensor, *, cache: Literal["static", "taylor"] | None = None, cache_interval: int = 2
+    ) -> Prepared:
+        """Compute beforehand what depends on times and labels alone, and return step(x_t, i) for sampling.
+
+        Args:
+            t_grid: (N,) times as the network embeds them.
+            y: (R,) int64 labels of the rows.
+            cache: kind of step caching; None computes every call.
+            cache_interval: with a cache, every how many calls the blocks are computed.
+        """
+        return Prepared(self, t_grid, y, None if cache is None else StepCache(cache, cache_interval))
 
     def blocks_in(self, dtype: torch.dtype) -> Self:
         """Hold and compute the blocks in another type and return the network; what is small stays as it is.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dit.layers.precision import dtype_of
+from dit.models.cache import StepCache
 
 if TYPE_CHECKING:
     from dit.models.dit import DiT
@@ -27,10 +28,12 @@ class Prepared:
         model: the network.
         t_grid: (N,) times as the network embeds them.
         y: (R,) int64 labels of the rows, for guidance those of both branches.
+        cache: reuses the blocks' work between calls; None computes every call.
     """
 
-    def __init__(self, model: "DiT", t_grid: Tensor, y: Tensor) -> None:
-        self.model, self.t_grid = model, t_grid
+    def __init__(self, model: "DiT", t_grid: Tensor, y: Tensor, cache: StepCache | None = None) -> None:
+        self.model, self.t_grid, self.cache = model, t_grid, cache
+        self.times = t_grid.tolist()
         self.classes, self.class_of_row = y.unique(return_inverse=True)  # (U,), (R,)
         per_block = 6 * model.config["hidden_size"] * dtype_of(model.blocks).itemsize
         per_step = len(self.classes) * len(model.blocks) * per_block
@@ -52,8 +55,16 @@ class Prepared:
         class_of_row = self.class_of_row[rows]
         tokens = self.model.embed(x_t).repeat(len(class_of_row) // len(x_t), 1, 1)  # (rows, T, D)
         *blocks, final = self._tables(i)
-        for block, table in zip(self.model.blocks, blocks, strict=True):
-            tokens = block(tokens, None, table[class_of_row])
+
+        def run_blocks(tokens: Tensor) -> Tensor:
+            for block, table in zip(self.model.blocks, blocks, strict=True):
+                tokens = block(tokens, None, table[class_of_row])
+            return tokens
+
+        if self.cache is None:
+            tokens = run_blocks(tokens)
+        else:
+            tokens = self.cache((rows.start, rows.stop), self.times[i], tokens, run_blocks)
         return self.model.leave(final[class_of_row], tokens)
 
     def _tables(self, i: int) -> list[Tensor]:

@@ -60,6 +60,10 @@ class SamplingConfig(Section):
     """Squared diffusion coefficient of euler_maruyama: sigma_t, the forward process's, or 1."""
     diffusion_scale: Annotated[float, Field(ge=0)] = 1.0
     """Factor of the squared diffusion coefficient; 0 makes euler_maruyama Euler's method."""
+    cache: Literal["off", "static", "taylor"] = "off"
+    """Step caching: calls between computed ones reuse (static) or extrapolate (taylor) the blocks' work."""
+    cache_interval: Annotated[int, Field(ge=2)] = 2
+    """With a cache, every how many calls the blocks are computed."""
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     """Relative and absolute tolerance of dopri5."""
 

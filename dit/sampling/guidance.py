@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dit.diffusion.process import Model
+from dit.errors import ConfigError
 from dit.sampling.config import SamplingConfig
 
 
@@ -84,10 +85,14 @@ class Guidance:
     def prepare(self, times: Tensor, model_times: Tensor, y: Tensor) -> "Guidance":
         """Let a network that can compute beforehand what depends on times (N,) and labels y (B,) alone."""
         if self.weaker is not self.model or not hasattr(self.model, "prepare"):
+            if self.sampling.cache != "off":
+                raise ConfigError("sampling.cache: expected off, for this network or this guidance can't be cached")
             return self
         guided = self.sampling.guidance != 1
         labels = torch.cat([y, torch.full_like(y, self.null_class)]) if guided and self.null_class is not None else y
-        step = cast(Any, self.model).prepare(model_times, labels)
+        cache = self.sampling.cache
+        options = {} if cache == "off" else {"cache": cache, "cache_interval": self.sampling.cache_interval}
+        step = cast(Any, self.model).prepare(model_times, labels, **options)
         return replace(self, prepared=PreparedCalls(step, {t: i for i, t in enumerate(times.tolist())}))
 
     def scale_at(self, t: float) -> float:

@@ -1,0 +1,73 @@
+"""What step caching may and may not change."""
+
+import pytest
+import torch
+
+from dit.diffusion.config import FlowConfig
+from dit.diffusion.process import create_process
+from dit.errors import ConfigError
+from dit.models.cache import StepCache, extrapolate
+from dit.sampling.config import SamplingConfig
+from dit.sampling.sample import sample
+from tests.goldens import load_network
+
+FLOW = create_process(FlowConfig(learn_sigma=True))
+
+
+def test_the_extrapolation_is_exact_for_a_parabola():
+    def parabola(t):
+        return torch.tensor([3 * t * t - t + 2, t, 1.0], dtype=torch.float64)
+
+    known = [(t, parabola(t)) for t in (1.0, 0.8, 0.5)]
+    torch.testing.assert_close(extrapolate(known, 0.3), parabola(0.3), rtol=0, atol=1e-12)
+    assert torch.equal(extrapolate(known[:1], 0.3), known[0][1])
+
+
+@pytest.mark.parametrize(("kind", "computed"), [("static", [0, 3, 6]), ("taylor", [0, 1, 2, 3, 6])])
+def test_the_blocks_run_in_every_nth_call(kind, computed):
+    ran = []
+
+    def blocks(call):
+        return lambda tokens: ran.append(call) or tokens + 1
+
+    cache = StepCache(kind, 3)
+    for call in range(8):
+        after = cache("rows", 1 - call / 8, torch.full((1, 2, 3), float(call)), blocks(call))
+        assert torch.equal(after, torch.full((1, 2, 3), call + 1.0))  # a constant update is reused exactly
+    assert ran == computed
+
+
+def test_groups_of_rows_have_their_own_history():
+    cache = StepCache("static", 2)
+    for rows, update in (("a", 1.0), ("b", 5.0)):
+        cache(rows, 1.0, torch.zeros(1), lambda tokens, update=update: tokens + update)
+    assert cache("a", 0.9, torch.zeros(1), lambda tokens: tokens + 100) == 1.0
+    assert cache("b", 0.9, torch.zeros(1), lambda tokens: tokens + 100) == 5.0
+
+
+def test_a_second_call_at_the_same_time_replaces_the_first():
+    cache = StepCache("taylor", 2)
+    for t in (1.0, 0.9, 0.9, 0.8):
+        cache("rows", t, torch.zeros(1), lambda tokens, t=t: tokens + t)
+    assert [t for t, _ in cache.known["rows"]] == [1.0, 0.9]
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun", "midpoint"])
+def test_cached_samples_are_near_the_sample_and_not_it(solver):
+    model, _ = load_network("dit_p2_sigma")
+    y = torch.tensor([0, 3])
+
+    def draw(cache):
+        sampling = SamplingConfig(solver=solver, steps=40, guidance=2.0, cache=cache, cache_interval=3)
+        return sample(model, FLOW, y, (4, 8, 8), sampling=sampling).latents
+
+    exact, static, taylor = (draw(cache) for cache in ("off", "static", "taylor"))
+    errors = [(other - exact).norm() / exact.norm() for other in (static, taylor)]
+    assert min(errors) > 1e-6
+    assert max(errors) < 0.1
+
+
+def test_a_network_that_cannot_be_cached_is_refused():
+    sampling = SamplingConfig(solver="euler", steps=2, cache="static")
+    with pytest.raises(ConfigError, match=r"sampling\.cache: expected off"):
+        sample(lambda x, t, y: x, FLOW, torch.tensor([0]), (4, 8, 8), sampling=sampling)
