@@ -6,17 +6,17 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 
-def run(runs: Annotated[list[Path], Positional, arg(metavar="RUN")], out: Path = Path("report.html")) -> None:
+def run(run: Annotated[list[Path], Positional, arg(metavar="RUN")], out: Path = Path("report.html")) -> None:
     """Write a page with losses, gradient norm, speed and samples of one run, or of several beside each other.
 
     It reads nothing of a run but metrics.jsonl and the pictures that this names.
 
     Args:
-        runs: run folders of `dit train`, finished or not.
+        run: run folders of `dit train`, finished or not.
         out: HTML file to write; it holds everything it shows.
     """
     from dit.files import write_text
     from dit.training.report import load_runs, report_page
 
-    write_text(out, report_page(load_runs(runs)))
+    write_text(out, report_page(load_runs(run)))
     print(out)
