@@ -101,6 +101,11 @@ def explain_out_of_memory(error: BaseException, recipe: Recipe, num_processes: i
     )
 
 
+def say(message: str) -> None:
+    """Tell the user what was decided for them."""
+    print(f"dit: {message}", file=sys.stderr, flush=True)
+
+
 def warn(message: str) -> None:
     """Print a warning for the user."""
     print(f"dit: warning: {message}", file=sys.stderr, flush=True)

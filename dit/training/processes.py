@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dit.errors import ConfigError, UserError
+from dit.layers.precision import bf16_pays
 from dit.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -124,8 +125,12 @@ class Processes:
                     raise ConfigError(f"{field}: expected {ours!r} as in process 0, found {theirs!r} in process {rank}")
 
 
-def start_processes(config: TrainConfig) -> Processes:
+def start_processes(config: TrainConfig, hidden_size: int = 0) -> Processes:
     """Find the device, start the process group if there are several processes, and resolve the precision.
+
+    Args:
+        config: what the recipe says.
+        hidden_size: width of the network, which decides whether bfloat16 pays on a CPU.
 
     Raises:
         ConfigError: fewer processes were started than the launcher says, or fp16 is asked for without a GPU.
@@ -142,7 +147,7 @@ def start_processes(config: TrainConfig) -> Processes:
             f"WORLD_SIZE: the launcher started {launched} processes, found a group of {state.num_processes}; "
             "on a machine without a GPU set ACCELERATE_USE_CPU=true"
         )
-    precision = resolve_precision(config.mixed_precision, state.device or torch.device("cpu"))
+    precision = resolve_precision(config.mixed_precision, state.device or torch.device("cpu"), hidden_size)
     # Accelerate keeps the precision of the first run of a program for all later ones unless it is told to forget it.
     AcceleratorState._reset_state()
     accelerator = Accelerator(
@@ -151,8 +156,8 @@ def start_processes(config: TrainConfig) -> Processes:
     return Processes(accelerator, precision)
 
 
-def resolve_precision(name: str, device: torch.device) -> str:
-    """Return fp32, bf16 or fp16 for a recipe's `train.mixed_precision` on this device.
+def resolve_precision(name: str, device: torch.device, hidden_size: int = 0) -> str:
+    """Return fp32, bf16 or fp16 for a recipe's `train.mixed_precision` on this device, for a network of this width.
 
     Raises:
         ConfigError: fp16 without a GPU.
@@ -161,5 +166,5 @@ def resolve_precision(name: str, device: torch.device) -> str:
         # Accelerate would take it and train in float32.
         raise ConfigError("train.mixed_precision: fp16 needs a GPU, found none; use bf16, fp32 or auto")
     if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if bf16_pays(device, hidden_size) else "fp32"
     return name

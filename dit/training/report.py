@@ -52,9 +52,11 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
     """Read the metrics of some runs.
 
     Raises:
-        ConfigError: a folder has no metrics, or no row of them.
+        ConfigError: there is no folder, or one has no row of metrics.
         UserError: a line of them is damaged.
     """
+    if not folders:
+        raise ConfigError("dit report: expected at least one run folder, found none")
     runs = []
     for number, folder in enumerate(folders):
         rows = read_rows(folder / METRICS_NAME)

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from dit import __version__, checkpoint
 from dit.config import Recipe, dump_recipe
 from dit.data.order import check_batch_size
@@ -9,8 +11,9 @@ from dit.diffusion.process import Process
 from dit.errors import ConfigError
 from dit.files import read_json, write_json, write_text
 from dit.training.batch import BatchSource
+from dit.training.compilation import compiles
 from dit.training.ema import Ema
-from dit.training.health import SpikeMonitor, warn
+from dit.training.health import SpikeMonitor, say, warn
 from dit.training.metrics import cut_rows
 from dit.training.optim import create_optimizer
 from dit.training.processes import Processes
@@ -103,6 +106,15 @@ def assemble(
     model = model.to(processes.device).train()
     # The averages copy the network before Accelerate wraps its forward, and take the weights that process 0 sent out.
     ema = Ema(model, recipe.ema)
+    if compiles(train, model.config, processes.device, processes.precision, processes.count):
+        processes.on_main(lambda: say("the block is compiled (train.compile); the first step takes a minute or two"))
+        model.compile_blocks()
+    if train.mixed_precision == "auto" and processes.precision != "fp32":
+        processes.on_main(
+            lambda: say(f"training in {processes.precision} with float32 weights (train.mixed_precision)")
+        )
+    if processes.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 where float32 is asked for
     network = processes.prepare(model)
     ema.restart(model)
     source = BatchSource(

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dit.errors import ConfigError, UserError
+from dit.layers import precision
 from dit.training.config import TrainConfig
 from dit.training.processes import resolve_precision, start_processes
 
@@ -34,12 +35,16 @@ def test_a_program_can_train_in_one_precision_after_another():
 
 
 def test_precision_by_device(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    assert resolve_precision("auto", CPU) == "fp32"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: True)
+    monkeypatch.setattr(precision, "has_bf16_matrix_unit", lambda: True)
+    assert resolve_precision("auto", CPU, hidden_size=192) == "fp32"
+    assert resolve_precision("auto", CPU, hidden_size=384) == "bf16"
+    monkeypatch.setattr(precision, "has_bf16_matrix_unit", lambda: False)
+    assert resolve_precision("auto", CPU, hidden_size=384) == "fp32"
     assert resolve_precision("auto", GPU) == "bf16"
     assert resolve_precision("fp16", GPU) == "fp16"
     assert resolve_precision("bf16", CPU) == "bf16"
     with pytest.raises(ConfigError, match=r"train\.mixed_precision: fp16 needs a GPU"):
         resolve_precision("fp16", CPU)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: False)
     assert resolve_precision("auto", GPU) == "fp32"

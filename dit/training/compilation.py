@@ -1,0 +1,47 @@
+"""Whether compiling the network's block pays within a run: a table of rates, applied before the first step.
+
+One block is compiled and reused by all of them, which takes up to two minutes on a CPU and one on a GPU. It saves about
+a quarter of a step, so that it pays in runs of more than ten minutes.
+"""
+
+import os
+import shutil
+
+import torch
+
+from dit.models.variants import count_macs
+from dit.training.config import TrainConfig
+
+MIN_SECONDS = 600.0
+"""Estimated duration of a run from which on compiling pays."""
+FLOPS_PER_SECOND = {("cpu", "fp32"): 1.5e11, ("cpu", "bf16"): 4e11, ("cuda", "fp32"): 2e13, ("cuda", "bf16"): 1.5e14}
+"""Operations per second that a training step reaches, by device and precision."""
+
+
+def compiles(config: TrainConfig, arguments: dict, device: torch.device, precision: str, num_processes: int) -> bool:
+    """Tell whether a run compiles its blocks.
+
+    Args:
+        config: length and batch of the run, and what the recipe says.
+        arguments: of the network.
+        device: where it trains.
+        precision: fp32, bf16 or fp16.
+        num_processes: that share a batch.
+    """
+    if config.compile != "auto":
+        return config.compile == "on"
+    rate = FLOPS_PER_SECOND.get((device.type, "fp32" if precision == "fp32" else "bf16"))
+    if rate is None or not has_compiler(device):
+        return False
+    # A multiply-accumulate is two operations, and the backward pass takes twice the forward pass.
+    operations = 6.0 * count_macs(arguments) * config.batch_size * config.max_steps / num_processes
+    return operations / rate > MIN_SECONDS
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Tell whether what torch.compile needs for this device is installed."""
+    if device.type == "cuda":
+        import importlib.util
+
+        return importlib.util.find_spec("triton") is not None
+    return shutil.which(os.environ.get("CXX", "g++")) is not None

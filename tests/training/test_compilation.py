@@ -1,0 +1,70 @@
+"""When a run compiles its blocks, and that a compiled block is the block."""
+
+import pytest
+import torch
+
+from dit.models import create_model
+from dit.models.variants import resolve_arguments
+from dit.training import compilation
+from dit.training.compilation import compiles
+from dit.training.config import TrainConfig
+
+CPU = torch.device("cpu")
+SMALL, LARGE = resolve_arguments("dit_ti_2", input_size=8), resolve_arguments("dit_s_2")
+
+
+@pytest.fixture(autouse=True)
+def _compiler(monkeypatch):
+    monkeypatch.setattr(compilation, "has_compiler", lambda device: True)
+
+
+def test_long_runs_compile_and_short_ones_do_not():
+    assert not compiles(TrainConfig(max_steps=2500, batch_size=64), SMALL, CPU, "fp32", 1)
+    assert compiles(TrainConfig(max_steps=2500, batch_size=64), LARGE, CPU, "bf16", 1)
+    assert not compiles(TrainConfig(max_steps=50, batch_size=64), LARGE, CPU, "bf16", 1)
+
+
+def test_the_recipe_decides_where_it_says_so():
+    assert compiles(TrainConfig(max_steps=1, compile="on"), SMALL, CPU, "fp32", 1)
+    assert not compiles(TrainConfig(compile="off"), LARGE, CPU, "bf16", 1)
+
+
+def test_without_a_compiler_auto_does_not(monkeypatch):
+    monkeypatch.setattr(compilation, "has_compiler", lambda device: False)
+    assert not compiles(TrainConfig(), LARGE, CPU, "bf16", 1)
+
+
+def test_compiling_keeps_the_names_of_parameters():
+    model = create_model("dit_ti_2", depth=2, hidden_size=48, num_heads=4, input_size=8)
+    names = list(model.state_dict())
+    assert list(model.compile_blocks().state_dict()) == names
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch warns of its own doings while it compiles
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_compiled_network_is_no_less_exact(bf16):
+    """Output and gradients of the compiled network against float64, beside those of the plain network."""
+    torch.manual_seed(0)
+    model = create_model("dit_ti_2", depth=2, hidden_size=48, num_heads=4, input_size=8, num_classes=3)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    model.pos_embed.requires_grad_(False)
+    x, t, y = torch.randn(4, 4, 8, 8), torch.tensor([0.0, 100.0, 500.0, 999.0]), torch.tensor([0, 1, 2, 3])
+
+    def results(network, dtype=torch.float32):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16 and dtype == torch.float32):
+            output = network(x.to(dtype), t, y)
+        output.to(dtype).square().sum().backward()
+        gradients = [p.grad.double().flatten() for p in network.parameters() if p.grad is not None]
+        return torch.cat([output.detach().double().flatten(), torch.cat(gradients) / 10])
+
+    state = model.state_dict()
+    exact = create_model("dit_ti_2", **model.config).double()
+    exact.load_state_dict(state)
+    reference = results(exact, torch.float64)
+    plain = (results(model) - reference).norm() / reference.norm()
+    compiled = (results(model.compile_blocks()) - reference).norm() / reference.norm()
+    assert compiled <= 1.1 * plain + 1e-6
+    assert compiled < (0.02 if bf16 else 1e-5)
