@@ -1,4 +1,4 @@
-"""diffusers' schedulers as a second oracle: the same network, noise and grid must give the same samples."""
+"""Proof 15: diffusers' schedulers as a second oracle: the same network, noise and grid give the same samples."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def times_of(timesteps):
     return [(float(t) + 1) / 1000 for t in timesteps]
 
 
-def test_ddim():
+def test_proof_15_ddim():
     from diffusers import DDIMScheduler
 
     x = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -59,8 +59,42 @@ def test_ddim():
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_proof_15_ddim_with_noise(noise):
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(**LINEAR, clip_sample=False, set_alpha_to_one=True, timestep_spacing="leading")
+    scheduler.set_timesteps(20)
+    step_noise = torch.randn(20, *noise.shape, generator=torch.Generator().manual_seed(1))
+    x = noise
+    for t, z in zip(scheduler.timesteps, step_noise, strict=True):
+        x = scheduler.step(network(x, t.float().expand(len(x)), Y), t, x, eta=0.7, variance_noise=z).prev_sample
+    sampling = SamplingConfig(solver="ddim", steps=20, eta=0.7)
+    actual = sample(network, GAUSSIAN, Y, SHAPE, sampling=sampling, noise=noise, step_noise=step_noise).latents
+    torch.testing.assert_close(actual, x, rtol=1e-4, atol=1e-4)
+
+
+def test_proof_15_ddpm_with_learned_variance(noise):
+    from diffusers import DDPMScheduler
+
+    def learned(x, t, y):
+        return torch.cat([network(x, t, y), torch.tanh(x.flip(1))], dim=1)
+
+    scheduler = DDPMScheduler(**LINEAR, clip_sample=False, variance_type="learned_range", timestep_spacing="leading")
+    scheduler.set_timesteps(20)
+    x, generator = noise, torch.Generator().manual_seed(1)
+    for t in scheduler.timesteps:
+        output = learned(x, t.float().expand(len(x)), Y)
+        x = scheduler.step(output, t, x, generator=generator).prev_sample
+    generator = torch.Generator().manual_seed(1)
+    step_noise = torch.stack([torch.randn(noise.shape, generator=generator) for _ in scheduler.timesteps])
+    process = create_process(GaussianConfig())
+    sampling = SamplingConfig(solver="ddpm", steps=20, grid="respaced_ddim")
+    actual = sample(learned, process, Y, SHAPE, sampling=sampling, noise=noise, step_noise=step_noise).latents
+    torch.testing.assert_close(actual, x, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("variance", ["lower", "upper"])
-def test_ddpm(noise, variance):
+def test_proof_15_ddpm(noise, variance):
     from diffusers import DDPMScheduler
 
     variance_type = {"lower": "fixed_small", "upper": "fixed_large"}[variance]
@@ -75,7 +109,7 @@ def test_ddpm(noise, variance):
 
 
 @pytest.mark.parametrize(("solver", "algorithm"), [("dpmpp_2m", "dpmsolver++"), ("dpmpp_2m_sde", "sde-dpmsolver++")])
-def test_dpmpp_2m(noise, solver, algorithm):
+def test_proof_15_dpmpp_2m(noise, solver, algorithm):
     from diffusers import DPMSolverMultistepScheduler
 
     scheduler = DPMSolverMultistepScheduler(
@@ -90,7 +124,7 @@ def test_dpmpp_2m(noise, solver, algorithm):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_unipc(noise):
+def test_proof_15_unipc(noise):
     from diffusers import UniPCMultistepScheduler
 
     scheduler = UniPCMultistepScheduler(
@@ -102,10 +136,38 @@ def test_unipc(noise):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "unipc"])
+def test_proof_15_flow_models_by_exponential_integrators(noise, solver):
+    """A flow network, sampled through (alpha, sigma) = (1 - t, t)."""
+    import diffusers
+
+    name, options = {
+        "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+        "unipc": ("UniPCMultistepScheduler", {"solver_type": "bh2"}),
+    }[solver]
+    scheduler = getattr(diffusers, name)(
+        num_train_timesteps=1000,
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        flow_shift=1.0,
+        solver_order=2,
+        final_sigmas_type="zero",
+        **options,
+    )
+    scheduler.set_timesteps(STEPS)
+    times = [float(sigma) for sigma in scheduler.sigmas[:-1]]
+    x = noise
+    for t, sigma in zip(scheduler.timesteps, times, strict=True):
+        x = scheduler.step(network(x, torch.full((3,), 1000 * sigma), Y), t, x).prev_sample
+    sampling = SamplingConfig(solver=solver, steps=STEPS, grid="list", times=times)
+    actual = sample(network, FLOW, Y, SHAPE, sampling=sampling, noise=noise).latents
+    torch.testing.assert_close(actual, x, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("solver", "name"), [("euler", "FlowMatchEulerDiscreteScheduler"), ("heun", "FlowMatchHeunDiscreteScheduler")]
 )
-def test_flow_euler_and_heun(noise, solver, name):
+def test_proof_15_flow_euler_and_heun(noise, solver, name):
     import diffusers
 
     scheduler = getattr(diffusers, name)(num_train_timesteps=1000, shift=1.0)
@@ -141,7 +203,7 @@ def _heun_with_euler_at_the_end(noise, times):
     return x
 
 
-def test_times_of_the_flow_grid_are_the_usual_ones():
+def test_proof_15_times_of_the_flow_grid_are_the_usual_ones():
     grid_times = np.linspace(1, 0, 5)
     seen = []
     sample(
