@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from dit.errors import ConfigError, UserError
 from dit.latents.config import LatentsConfig
+from dit.latents.decoder import speed_up_decoder
 from dit.latents.vae import CONFIG_NAME, VaeFolder, find_vae, load_vae
 
 DECODED_PIXELS = 2**14  # decoded at a time: 16 images of 32 x 32, one of 128 x 128 or more
@@ -58,6 +59,7 @@ class Codec:
         """Take an autoencoder and find out its sizes by encoding one small image."""
         self.vae: Any = vae
         self.folder = folder
+        self.decoder_dtype: torch.dtype | None = None  # decided when something is decoded
         self.fingerprint = folder.fingerprint()
         probe = self._probe()
         self.image_channels: int = self.vae.config.in_channels
@@ -82,6 +84,11 @@ class Codec:
     def device(self) -> torch.device:
         """Where the autoencoder is."""
         return next(self.vae.parameters()).device
+
+    def exact(self) -> Self:
+        """Decode in the type of the weights, also where bfloat16 would be faster, and return the codec itself."""
+        self.decoder_dtype = self.dtype
+        return self
 
     @property
     def dtype(self) -> torch.dtype:
@@ -236,7 +243,10 @@ class Codec:
         return moments
 
     def _decode_slice(self, latents: Tensor) -> Tensor:
-        images = self.vae.decode(self.denormalise(latents).to(self.dtype)).sample.float()  # (B, channels, H, W)
+        if self.decoder_dtype is None:
+            self.decoder_dtype = speed_up_decoder(self.vae, self.device)
+        latents = self.denormalise(latents).to(self.decoder_dtype, memory_format=torch.channels_last)
+        images = self.vae.decode(latents).sample.float()  # (B, channels, H, W)
         if not images.isfinite().all():
             raise UserError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
         return (127.5 * images + 128).clamp(0, 255).to(torch.uint8)
