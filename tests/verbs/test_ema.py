@@ -1,0 +1,43 @@
+import json
+
+import pytest
+
+from dit.cli import main
+from tests.command import RECIPE, TINY, fails, runs
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory):
+    """Run folder of four steps with snapshots after every second."""
+    output = tmp_path_factory.mktemp("tracked") / "run"
+    options = ["--train.max_steps", "4", "--train.trackers", "[]", "--train.validate_every", "0"]
+    options += ["--train.preview_every", "0", "--evaluation.num", "4", "--evaluation.batch_size", "4"]
+    options += ["--ema.sigma_rels", "[0.05, 0.1]", "--ema.snapshot_every", "2"]
+    assert main(["train", RECIPE, "--output", str(output), *TINY, *options]) == 0
+    return output
+
+
+def test_an_average_of_another_width_is_exported(tracked, tmp_path, capsys):
+    out = tmp_path / "out"
+    first, last = runs(capsys, "ema", tracked, "--sigma-rel", "0.1", "--out", out)
+    assert first.startswith("sigma_rel 0.1 at step 4, from 4 averages; its profile is met within 0.00%")
+    assert last == str(out)
+    provenance = json.loads((out / "config.json").read_text())["provenance"]
+    assert provenance["ema"]["sigma_rel"] == 0.1
+    assert (out / "model.safetensors").read_bytes() != (tracked / "export" / "model.safetensors").read_bytes()
+
+
+def test_a_width_out_of_reach_is_said(tracked, tmp_path, capsys):
+    lines = runs(capsys, "ema", tracked, "--sigma-rel", "0.001", "--out", tmp_path / "out")
+    assert "the snapshots do not reach this width well" in lines[1]
+
+
+def test_a_run_without_snapshots_is_refused(trained, tmp_path, capsys):
+    line = fails(capsys, "ema", trained, "--sigma-rel", "0.1", "--out", tmp_path / "out")
+    assert "train with ema.sigma_rels" in line
+
+
+def test_an_impossible_width_is_refused(tracked, tmp_path, capsys):
+    assert "sigma_rel: expected a number in (0, 0.2887]" in fails(
+        capsys, "ema", tracked, "--sigma-rel", "0.5", "--out", tmp_path / "out"
+    )
