@@ -30,7 +30,7 @@ from torture_lab import (
 
 Row = Callable[[Lab], bool]
 ROWS: dict[str, Row] = {}
-SHORT = ("T1", "T3", "T4", "T5", "T7", "T11", "T15", "T18", "C1", "C4", "C5", "C8", "D1")
+SHORT = ("T1", "T3", "T4", "T5", "T7", "T11", "T15", "T18", "C4", "C5", "C8", "D1")
 """The rows of the short form."""
 
 

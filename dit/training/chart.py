@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 34, 40
+LEFT, RIGHT, TOP, BOTTOM = 62, 26, 34, 40
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
+MAX_MARKED = 12
+"""A line with at most so many points shows them as dots."""
 MAX_POINTS = 1000
 """A line with more points is thinned out: no screen shows more."""
 
@@ -140,7 +142,7 @@ def _path(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
         commands.append(f"{pen}{x_axis(x):.1f},{y_axis(y):.1f}")
         pen = "L"
     dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
-    marker = "" if len(commands) > 40 else _markers(commands, line.colour)
+    marker = "" if len(commands) > MAX_MARKED else _markers(commands, line.colour)
     return f'<path d="{"".join(commands)}" fill="none" stroke="{line.colour}" stroke-width="1.6"{dashes}/>{marker}'
 
 

@@ -118,8 +118,8 @@ def _label(run: Run, name: str, runs: Sequence[Run]) -> str:
 
 
 def _loss_charts(runs: Sequence[Run]) -> list[str]:
-    loss = [_series(run, "loss", _label(run, "training", runs)) for run in runs]
-    loss += [_series(run, "val_loss", _label(run, "validation", runs), dashed=True) for run in runs]
+    loss = [_series(run, "loss", _label(run, "", runs)) for run in runs]
+    loss += [_series(run, "val_loss", "", dashed=True) for run in runs]
     charts = [line_chart("Loss (dashed: validation)", loss, log=True)]
     for run in runs:
         charts.append(line_chart(_label(run, "Loss by time over training", runs), _bucket_lines(run), log=True))
@@ -163,8 +163,8 @@ def _average_lines(run: Run) -> list[Line]:
 
 
 def _health_charts(runs: Sequence[Run]) -> list[str]:
-    norms = [_series(run, "grad_norm", _label(run, "mean", runs)) for run in runs]
-    norms += [_series(run, "grad_norm_max", _label(run, "largest", runs), dashed=True) for run in runs]
+    norms = [_series(run, "grad_norm", _label(run, "", runs)) for run in runs]
+    norms += [_series(run, "grad_norm_max", "", dashed=True) for run in runs]
     return [
         line_chart("Gradient norm (dashed: largest since the row before)", norms, log=True),
         line_chart("Images per second", [_series(run, "images_per_second", _label(run, "", runs)) for run in runs]),
