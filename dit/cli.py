@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn, get_args, get_origin
 from dit.errors import ConfigError, Preempted, UserError, did_you_mean
 
 _METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
-VERBS = ("models", "info", "train", "encode", "sample", "evaluate", "export", "ema", "report")
+VERBS = ("models", "info", "train", "encode", "sample", "evaluate", "export", "ema", "report", "bench")
 
 
 def entry_point() -> NoReturn:

@@ -13,8 +13,8 @@ LEVELS = {
     "models": 2, "sampling": 2, "latents": 2,
     "config": 3,
     "evaluation": 4, "zoo": 4,
-    "training": 5, "bench": 5,
-    "verbs": 6, "cli": 6, "__main__": 6, "__init__": 6,
+    "training": 5,
+    "bench": 6, "verbs": 6, "cli": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
 STRANGERS = [("models", "diffusion"), ("diffusion", "models"), ("training", "zoo"), ("evaluation", "zoo")]
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

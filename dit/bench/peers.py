@@ -1,0 +1,97 @@
+"""What a user would take instead: a plain network of the original's structure, and diffusers.
+
+B batch, C latent channels, T tokens, D width.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from dit.models.dit import DiT
+
+
+class PlainBlock(nn.Module):
+    """A block as the paper describes it, in library calls."""
+
+    def __init__(self, width: int, num_heads: int, mlp_width: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(approximate="tanh"), nn.Linear(mlp_width, width))
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """Return tokens (B, T, D) for tokens x and conditioning c (B, D)."""
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(c)[:, None].chunk(6, dim=2)
+        x = x + gate_1 * self.attention(self.norm1(x) * (1 + scale_1) + shift_1)
+        return x + gate_2 * self.mlp(self.norm2(x) * (1 + scale_2) + shift_2)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """Return multi-head self-attention of x (B, T, D)."""
+        batch, tokens, width = x.shape
+        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width))
+
+
+class PlainDiT(nn.Module):
+    """The whole network, with the inputs' embeddings and the output layer of ours, which take no time to speak of."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.ends = DiT(**{**arguments, "depth": 1})
+        del self.ends.blocks
+        width = arguments["hidden_size"]
+        mlp_width = int(width * arguments["mlp_ratio"])
+        self.blocks = nn.ModuleList(
+            PlainBlock(width, arguments["num_heads"], mlp_width) for _ in range(arguments["depth"])
+        )
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """Return (B, 2C, H, W) for x (B, C, H, W), t (B,) and y (B,)."""
+        ends = self.ends
+        tokens = ends.x_embedder(x) + ends.pos_embed
+        c = ends.t_embedder(t) + ends.y_embedder(y)
+        for block in self.blocks:
+            tokens = block(tokens, c)
+        return ends.leave(ends.final_layer.adaLN_modulation(c), tokens)
+
+    def copy_from(self, model: DiT) -> "PlainDiT":
+        """Take over the weights of our network and return this one."""
+        with torch.no_grad():
+            for own, other in zip(self.blocks, model.blocks, strict=True):
+                own.load_state_dict(_plain_names(other.state_dict()))
+            ends = {key: value for key, value in model.state_dict().items() if not key.startswith("blocks.")}
+            self.ends.load_state_dict(ends)
+        return self
+
+
+def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = {"attn.": "", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2", "adaLN_modulation": "modulation"}
+    renamed = {}
+    for key, value in state.items():
+        ours = next(name for name in names if key.startswith(name))
+        renamed[key.replace(ours, names[ours])] = value
+    return renamed
+
+
+def diffusers_dit(arguments: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Return diffusers' network of the same architecture, with random weights."""
+    from diffusers import DiTTransformer2DModel  # pyright: ignore[reportPrivateImportUsage]
+
+    channels = arguments["in_channels"]
+    model: Any = DiTTransformer2DModel(
+        num_attention_heads=arguments["num_heads"],
+        attention_head_dim=arguments["hidden_size"] // arguments["num_heads"],
+        in_channels=channels,
+        out_channels=2 * channels if arguments["learn_sigma"] else channels,
+        num_layers=arguments["depth"],
+        sample_size=arguments["input_size"][0],
+        patch_size=arguments["patch_size"],
+        num_embeds_ada_norm=arguments["num_classes"],
+    )
+    return nn.Module.to(model.eval().requires_grad_(False), dtype)  # diffusers' own `to` warns without a cause
