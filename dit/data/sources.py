@@ -167,13 +167,15 @@ def _image_folder(folder: Path, files: list[Path], config: DataConfig) -> Mappin
         raise ConfigError(f"data.source: expected a folder with images, found {found} in {folder}")
     if ignored:
         logger.warning("%s: ignored %d files (%s)", folder, len(files) - len(images), ", ".join(ignored))
-    train_folder = folder / config.train_split
-    depth = 1 if config.label_column is None else 2  # of an image below the folder of its split
-    if not any(len(file.relative_to(train_folder).parts) >= depth for file in _below(train_folder, images)):
+    by_first_folder: dict[str, list[Path]] = {}
+    for file in images:
+        by_first_folder.setdefault(file.relative_to(folder).parts[0], []).append(file)
+    depth = 2 if config.label_column is None else 3  # of an image that is in the folder of its split
+    train = by_first_folder.get(config.train_split, [])
+    if not any(len(file.relative_to(folder).parts) >= depth for file in train):
         return {config.train_split: _table(folder, images, config)}
     names = (config.train_split, config.val_split) if config.val_split else (config.train_split, *VALIDATION_NAMES)
-    splits = {name: _below(folder / name, images) for name in dict.fromkeys(names)}
-    return {name: _table(folder / name, members, config) for name, members in splits.items() if members}
+    return {name: _table(folder / name, by_first_folder[name], config) for name in names if name in by_first_folder}
 
 
 def _table(root: Path, images: list[Path], config: DataConfig) -> "Dataset":
@@ -198,10 +200,6 @@ def _files_below(folder: Path) -> Iterable[Path]:
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(root, name) for name in names if not name.startswith("."))
-
-
-def _below(folder: Path, files: list[Path]) -> list[Path]:
-    return [file for file in files if folder in file.parents]
 
 
 def _escape(path: Path) -> str:

@@ -194,7 +194,7 @@ def test_another_autoencoder_than_described_is_refused(saved, tmp_path):
 
 @torch.no_grad()
 def test_embedded_mnist_autoencoder_reconstructs_held_out_digits():
-    """Its card states 30.4 dB from the mean; channels have mean 0 and variance 1 over the training set."""
+    """Its card states 30.9 dB from the mean; channels have mean 0 and variance 1 over the training set."""
     from dit.data.mnist import mnist_images
 
     codec = load_codec("mnist")
@@ -205,7 +205,7 @@ def test_embedded_mnist_autoencoder_reconstructs_held_out_digits():
     held_out = pixels("val", 5)
     moments = codec.encode(held_out.float() / 127.5 - 1)
     error = codec.decode(codec.normalise(moments[:, :4])).float() - held_out.float()
-    assert -10 * torch.log10((error / 255).square().mean()) > 29
+    assert -10 * torch.log10((error / 255).square().mean()) > 30
     moments = codec.encode(pixels("train", 8).float() / 127.5 - 1)
     latents = codec.latents_from_moments(moments, torch.randn(500, 4, 8, 8, generator=torch.Generator().manual_seed(0)))
     assert latents.mean((0, 2, 3)).abs().max() < 0.05
