@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from dit.sampling.config import LikelihoodConfig
 from dit.schema import Section
 
 
@@ -18,6 +19,8 @@ class EvaluationConfig(Section):
     """Samples per batch; it changes speed and memory, not the samples."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the samples; each sample depends on it and on its own position alone."""
+    likelihood: LikelihoodConfig = LikelihoodConfig()
+    """How `dit evaluate --likelihood` computes the likelihood of held-out latents."""
 
     def features_for(self, data_source: str) -> str | None:
         """Return the feature extractor's name for data of this source; None where it has to be named."""

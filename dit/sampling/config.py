@@ -85,10 +85,12 @@ class SamplingConfig(Section):
 class LikelihoodConfig(Section):
     """How the likelihood of held-out latents is computed."""
 
+    num: Annotated[int, Field(ge=2)] = 100
+    """Number of held-out latents; the standard error falls with its root."""
     solver: Literal["heun", "dopri5"] = "heun"
     """Solver of the probability flow: heun on a fixed grid, or dopri5 with adaptive steps."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 128
-    """Steps of heun, two network calls each."""
+    """Steps of heun, two network calls and two backward passes each."""
     tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     """Relative and absolute tolerance of dopri5."""
     probes: Literal["rademacher", "gaussian"] = "rademacher"

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     import torch
 
     from dit.config import Recipe
+    from dit.zoo.pipeline import Pipeline
 
-SECTIONS = ("sampling",)
+SECTIONS = ("sampling", "evaluation")
 REPORT = "eval.json"
 
 
@@ -25,6 +26,7 @@ def run(
     guidance: float | None = None,
     seed: int | None = None,
     batch_size: int | None = None,
+    likelihood: bool = False,
     device: str | None = None,
     out: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -32,7 +34,7 @@ def run(
     """Measure a model's samples: class accuracy and Frechet distance, beside the distance that real images reach.
 
     What is left out comes from the recipe and the sampling defaults that the model was exported with; any other field
-    of the latter can be set by --sampling.FIELD VALUE.
+    can be set by --sampling.FIELD VALUE and --evaluation.FIELD VALUE.
 
     Args:
         source: run folder, exported folder, .safetensors file of either, zoo name or Hub id.
@@ -44,9 +46,11 @@ def run(
         guidance: scale of classifier-free guidance; 1 is off.
         seed: seed of the samples.
         batch_size: samples at a time; it changes memory and speed, not the samples.
+        likelihood: also compute how likely held-out latents are, in nats and bits per dimension of the latent; where
+            no feature extractor is known, only that. --evaluation.likelihood.num says of how many.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
         out: where the figures are written; eval.json in the model's folder by default.
-        overrides: `sampling.FIELD` -> value.
+        overrides: `sampling.FIELD` or `evaluation.FIELD` -> value.
     """
     from dit.config import load_recipe
     from dit.errors import ConfigError
@@ -54,25 +58,35 @@ def run(
     from dit.zoo.run import RECIPE_NAME
     from dit.zoo.source import locate
 
-    settings = sampling_settings(overrides, steps=steps, solver=solver, guidance=guidance)
+    overrides = overrides or {}
+    of_sampling = {key: value for key, value in overrides.items() if key.startswith("sampling.")}
+    of_recipe = {key: value for key, value in overrides.items() if key not in of_sampling}
+    settings = sampling_settings(of_sampling, steps=steps, solver=solver, guidance=guidance)
     folder = locate(source).folder
     if not (folder / RECIPE_NAME).is_file():
         raise ConfigError(f"{folder}: expected a {RECIPE_NAME}, which names the held-out images, found none")
     given = {"num": num, "features": features, "seed": seed, "batch_size": batch_size}
-    overrides = {f"evaluation.{key}": value for key, value in given.items() if value is not None}
-    recipe = load_recipe(folder / RECIPE_NAME, overrides | ({} if data is None else {"data.source": data}))
-    if recipe.evaluation.features_for(recipe.data.source) is None:
+    of_recipe |= {f"evaluation.{key}": value for key, value in given.items() if value is not None}
+    recipe = load_recipe(folder / RECIPE_NAME, of_recipe | ({} if data is None else {"data.source": data}))
+    if recipe.evaluation.features_for(recipe.data.source) is None and not likelihood:
         raise ConfigError(
             "--features: expected a feature extractor, for the recipe names none; see dit evaluate --help"
         )
 
     from dit.verbs.device import choose_device
 
-    evaluate_source(source, recipe, out=out or folder / REPORT, device=choose_device(device), **settings)
+    out, on = out or folder / REPORT, choose_device(device)
+    evaluate_source(source, recipe, out=out, device=on, likelihood=likelihood, **settings)
 
 
 def evaluate_source(
-    source: str | Path, recipe: "Recipe", *, out: Path, device: "torch.device", **sampling: Any
+    source: str | Path,
+    recipe: "Recipe",
+    *,
+    out: Path,
+    device: "torch.device",
+    likelihood: bool = False,
+    **sampling: Any,
 ) -> None:
     """Draw samples from a source, measure them, write the report and print the figures.
 
@@ -81,12 +95,11 @@ def evaluate_source(
         recipe: its sections `data` and `evaluation` say what is measured and against which images.
         out: report, in JSON; the card beside it is rendered anew where there is one.
         device: where to compute.
+        likelihood: whether to compute the likelihood of held-out latents too; alone, without a feature extractor.
         sampling: fields of `SamplingConfig` that differ from the model's defaults.
     """
-    from dit.data.images import open_images
-    from dit.evaluation.evaluate import evaluate
-    from dit.evaluation.features import load_features
-    from dit.evaluation.result import print_evaluation
+    from dit.evaluation.evaluate import package_versions
+    from dit.evaluation.result import FORMAT_VERSION
     from dit.files import sha256, write_json
     from dit.zoo.card import CARD_NAME, write_card
     from dit.zoo.folder import is_exported
@@ -94,25 +107,63 @@ def evaluate_source(
     from dit.zoo.source import locate
 
     pipeline = load_pipeline(source, device=device)
+    subject = {
+        # A published report says nothing of the folders of the machine that it was made on.
+        "source": Path(source).name if Path(source).exists() else str(source),
+        "weights_sha256": {path.name: sha256(path) for path in locate(source).weights},
+        "device": str(device),
+    }
+    report: dict[str, Any] = {"format_version": FORMAT_VERSION, "subject": subject, "versions": package_versions()}
+    if recipe.evaluation.features_for(recipe.data.source) is not None:
+        report = _measure_samples(pipeline, recipe, subject, sampling)
+    if likelihood:
+        report["likelihood"] = _measure_likelihood(pipeline, recipe)
+    write_json(out, report)
+    if is_exported(out.parent) and (out.parent / CARD_NAME).is_file():
+        write_card(out.parent)
+    print(out)
+
+
+def _measure_samples(
+    pipeline: "Pipeline", recipe: "Recipe", subject: Mapping[str, Any], sampling: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Print how good samples are, and return the report."""
+    from dit.data.images import open_images
+    from dit.evaluation.evaluate import evaluate
+    from dit.evaluation.features import load_features
+    from dit.evaluation.result import print_evaluation
+
     channels = pipeline.codec.image_channels
     config = recipe.evaluation
     evaluation = evaluate(
         pipeline.sampler(seed=config.seed, **sampling),
         config,
-        extractor=load_features(config.features_for(recipe.data.source), device=device),
+        extractor=load_features(config.features_for(recipe.data.source), device=pipeline.device),
         class_names=pipeline.class_names,
         reference=open_images(recipe.data, "val", channels=channels),
         training=open_images(recipe.data, "train", channels=channels),
         sampling=pipeline.settings(**sampling).model_dump(mode="json"),
-        subject={
-            # A published report says nothing of the folders of the machine that it was made on.
-            "source": Path(source).name if Path(source).exists() else str(source),
-            "weights_sha256": {path.name: sha256(path) for path in locate(source).weights},
-            "device": str(device),
-        },
+        subject=subject,
     )
-    write_json(out, evaluation.to_dict())
-    if is_exported(out.parent) and (out.parent / CARD_NAME).is_file():
-        write_card(out.parent)
     print_evaluation(evaluation)
-    print(out)
+    return evaluation.to_dict()
+
+
+def _measure_likelihood(pipeline: "Pipeline", recipe: "Recipe") -> dict[str, Any]:
+    """Print how likely held-out latents are, and return the report."""
+    from dit.evaluation.likelihood import evaluate_likelihood
+    from dit.evaluation.likelihood_result import print_likelihood
+    from dit.latents.encode import encode_dataset
+
+    found = evaluate_likelihood(
+        pipeline.model,
+        pipeline.process,
+        pipeline.codec,
+        encode_dataset(recipe.data, recipe.latents, pipeline.codec, "val"),
+        recipe.evaluation.likelihood,
+        class_names=pipeline.class_names,
+        seed=recipe.evaluation.seed,
+        batch_size=recipe.evaluation.batch_size,
+    )
+    print_likelihood(found)
+    return found.to_dict()

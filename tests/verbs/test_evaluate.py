@@ -1,6 +1,9 @@
 import json
 import shutil
 
+import numpy as np
+from PIL import Image
+
 from tests.command import fails, runs
 
 
@@ -42,3 +45,42 @@ def test_a_folder_without_a_recipe_is_refused(trained, tmp_path, capsys):
 def test_a_wrong_extractor_or_option_is_named(trained, capsys):
     assert "'mnits'" in fails(capsys, "evaluate", trained / "export", "--features", "mnits")
     assert fails(capsys, "evaluate", trained / "export", "--num", "1").startswith("--evaluation.num: expected")
+
+
+def test_likelihoods_of_held_out_latents_join_the_report(trained, tmp_path, capsys):
+    options = ["--num", "10", "--steps", "2", "--evaluation.likelihood.num", "6", "--evaluation.likelihood.steps", "2"]
+    lines = runs(capsys, "evaluate", trained / "export", "--likelihood", *options, "--out", tmp_path / "eval.json")
+    report = json.loads((tmp_path / "eval.json").read_text())
+    assert report["num"] == 10
+    assert report["likelihood"]["num"] == 6
+    assert report["likelihood"]["settings"]["steps"] == 2
+    assert report["likelihood"]["num_dims"] == 256
+    text = "\n".join(lines)
+    for words in ("Frechet distance", "NLL by the ODE", "bits per dimension of the latent", "±"):
+        assert words in text
+
+
+def test_a_likelihood_setting_that_makes_no_sense_is_named(trained, capsys):
+    message = fails(capsys, "evaluate", trained / "export", "--likelihood", "--evaluation.likelihood.num", "1")
+    assert message.startswith("--evaluation.likelihood.num: expected")
+    assert "--train.lr: dit evaluate takes" in fails(capsys, "evaluate", trained / "export", "--train.lr", "1")
+
+
+def test_where_no_extractor_is_known_the_likelihood_is_all_there_is(trained, tmp_path, capsys):
+    """Images in a folder, one sub-folder per digit: nothing here knows features of them."""
+    names = json.loads((trained / "export" / "config.json").read_text())["id2label"].values()
+    generator = np.random.default_rng(0)
+    for name in names:
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = generator.integers(0, 255, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
+    out = tmp_path / "eval.json"
+    options = ["--data", tmp_path / "images", "--evaluation.likelihood.steps", "2", "--out", out]
+    options += ["--evaluation.features", "null"]
+    assert "expected a feature extractor" in fails(capsys, "evaluate", trained / "export", *options)
+    lines = runs(capsys, "evaluate", trained / "export", "--likelihood", *options)
+    report = json.loads(out.read_text())
+    assert set(report) == {"format_version", "subject", "likelihood", "versions"}
+    assert report["likelihood"]["num"] == 10
+    assert "Frechet" not in "\n".join(lines)
