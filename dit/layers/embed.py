@@ -67,7 +67,10 @@ class LabelEmbedder(nn.Module):
 
     def __init__(self, num_rows: int, hidden_size: int) -> None:
         super().__init__()
-        self.embedding_table = nn.Embedding(num_rows, hidden_size)
+        # On the meta device a given weight keeps nn.Embedding from drawing one, which imports torch's compiler there.
+        on_meta = torch.get_default_device().type == "meta"
+        weight = torch.empty(num_rows, hidden_size) if on_meta else None
+        self.embedding_table = nn.Embedding(num_rows, hidden_size, _weight=weight)
 
     def forward(self, y: Tensor) -> Tensor:
         """Return (B, D) for y (B,) int64."""

@@ -127,7 +127,9 @@ class DiT(nn.Module):
         self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, hidden_size), requires_grad=False)
         self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(hidden_size, patch_size**2 * in_channels * (2 if learn_sigma else 1))
-        self.initialize_weights()
+        # On the meta device there is nothing to draw, and drawing would import torch's compiler for seconds.
+        if not self.pos_embed.is_meta:
+            self.initialize_weights()
 
     def initialize_weights(self) -> None:
         """Draw the weights as the paper's networks start: every block the identity, the output zero."""

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -136,6 +139,18 @@ def test_permuting_a_batch_permutes_the_outputs():
 def test_arguments_that_do_not_fit_are_refused(overrides, message):
     with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
         create_model("dit_ti_2", **(TINY | overrides))
+
+
+def test_an_empty_network_does_not_import_the_compiler():
+    """Drawing weights on the meta device would: seconds of every start."""
+    program = (
+        "import sys, torch\nfrom dit.models import create_model\nwith torch.device('meta'):\n"
+        "    model = create_model('dit_ti_2')\n"
+        "assert all(p.is_meta for p in model.parameters())\n"
+        "print([name for name in ('torch._dynamo', 'torch._inductor', 'sympy') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "[]"
 
 
 def test_an_unknown_name_suggests_near_ones():
