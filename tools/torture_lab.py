@@ -27,7 +27,7 @@ process: {name: flow, time_law: {name: adaptive}}
 train: {max_steps: 12, batch_size: 16, log_every: 1, checkpoint_every: 4, validate_every: 0, preview_every: 0,
         trackers: []}
 optim: {lr: 0.001, max_grad_norm: 1.0}
-ema: {decay: 0.9, further_decays: [0.5], sigma_rels: [0.05, 0.1], snapshot_every: 4}
+ema: {decay: 0.9, further_decays: [0.5], sigma_rels: [0.05, 0.1], snapshot_every: 6}
 sampling: {solver: euler, steps: 1}
 """
 PRELOADED = [
@@ -152,7 +152,7 @@ class Running:
 
 def run_dit(arguments: Sequence[str], environment: Mapping[str, str], log: str) -> None:
     """Run a `dit` command in this forked process, printing to a file."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.environ.update(environment)
@@ -174,6 +174,7 @@ class Lab:
     """Variables of every process."""
 
     def __post_init__(self) -> None:
+        expect(not self.work.exists() or not any(self.work.iterdir()), f"{self.work} is not empty")
         self.work.mkdir(parents=True, exist_ok=True)
         self.recipe = self.work / "recipe.yaml"
         self.recipe.write_text(RECIPE)

@@ -266,8 +266,10 @@ def two_runs_in_one_folder(lab: Lab) -> bool:
 CHECKPOINT_SITES = (
     *(f"checkpoint-8:{name}" for name in ("model", "optimizer", "ema", "power-0.05", "state", "manifest", "renamed")),
     "rename:step-00000008",
-    "write:status.json",
     "checkpoint-4:prune",
+    "checkpoint-6:power-0.1",  # a snapshot
+    "rename:step-00000006",
+    "write:status.json",
 )
 
 
