@@ -1,22 +1,23 @@
 """`decode`: latents to 256-pixel images by a decoder of the published autoencoder's shape, random weights."""
 
-from pathlib import Path
+import tempfile
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit.bench.harness import Row, Run, race
 from dit.bench.limits import module_seconds
 from dit.bench.settings import Settings
-from dit.latents.codec import Codec
-from dit.latents.vae import VaeFolder
+from dit.latents.codec import load_codec
 
 
 def run(settings: Settings) -> list[Row]:
     """Measure one image and four at a time."""
-    ours, in_float32, in_bf16 = Codec(sd_vae(), VaeFolder(Path(), "random", None, is_local=False)), sd_vae(), sd_vae()
-    in_bf16.to(torch.bfloat16)
+    in_float32, in_bf16 = sd_vae(), nn.Module.to(sd_vae(), torch.bfloat16)
+    with tempfile.TemporaryDirectory() as folder:
+        in_float32.save_pretrained(folder)
+        ours = load_codec(folder)
     size = 16 if settings.quick else 32
     limit: float | None = None
     rows = []

@@ -7,6 +7,7 @@ of the original in float32; of theirs 5 steps are timed and scaled up, for their
 from typing import Any
 
 import torch
+from torch import nn
 
 from dit.bench.decode import small_vae
 from dit.bench.harness import Race, Row, Run, race
@@ -101,7 +102,7 @@ def pipeline(arguments: dict[str, Any], dtype: torch.dtype) -> Any:
 
     network: Any = diffusers_dit(arguments, dtype)
     scheduler: Any = DDIMScheduler()
-    pipe = DiTPipeline(transformer=network, vae=small_vae().to(dtype), scheduler=scheduler)
+    pipe = DiTPipeline(transformer=network, vae=nn.Module.to(small_vae(), dtype), scheduler=scheduler)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
