@@ -15,6 +15,9 @@ from torch import Tensor
 class Schedule(ABC):
     """alpha_t, sigma_t and their time derivatives, float64."""
 
+    first_time: float = 1e-3
+    """A time so early that its noise is small, and not earlier than what networks are trained at."""
+
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """Return the factor of the data."""
@@ -184,6 +187,7 @@ class DiscreteSchedule(VariancePreserving):
     def __init__(self, betas: Tensor) -> None:
         self.betas = betas.double()
         self.num_steps = len(betas)
+        self.first_time = 1 / self.num_steps
         self.alphas_cumprod = torch.cumprod(1 - self.betas, dim=0)  # (N,)
         self._log_knots = torch.cat([self.betas.new_zeros(1), self.alphas_cumprod.log()])  # (N + 1,)
         self._slopes = torch.gradient(self._log_knots)[0]  # (N + 1,), per step

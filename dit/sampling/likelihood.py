@@ -28,7 +28,6 @@ import torch
 from torch import Tensor, nn
 
 from dit.diffusion.process import Denoised, Process
-from dit.diffusion.schedule import DiscreteSchedule
 from dit.errors import ConfigError, UserError
 from dit.rng import Purpose, normal
 from dit.sampling.config import LikelihoodConfig
@@ -126,7 +125,7 @@ def nll_grid(process: Process, likelihood: LikelihoodConfig) -> Grid:
     """
     t_end, t_start = likelihood.t_end, likelihood.t_start
     if t_end is None:
-        t_end = 0.0 if _has_velocity(process, 0.0) else _first_time(process)
+        t_end = 0.0 if _has_velocity(process, 0.0) else process.schedule.first_time
     if t_start is None:
         t_start = 1.0 if _has_velocity(process, 1.0) else 0.999
     if t_end >= t_start:
@@ -143,12 +142,6 @@ def nll_grid(process: Process, likelihood: LikelihoodConfig) -> Grid:
 def _has_velocity(process: Process, t: float) -> bool:
     times = torch.tensor([t], dtype=torch.float64)
     return bool(grid_of_times(process.schedule, process.prediction, times).has_velocity[0])
-
-
-def _first_time(process: Process) -> float:
-    """Return the smallest time of which a network of the process knows something."""
-    schedule = process.schedule
-    return 1 / schedule.num_steps if isinstance(schedule, DiscreteSchedule) else 1e-3
 
 
 def draw_probes(likelihood: LikelihoodConfig, seed: int, positions: Sequence[int], shape: tuple[int, ...]) -> Tensor:

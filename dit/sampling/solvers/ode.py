@@ -10,6 +10,7 @@ Source: Song et al., "Score-based generative modeling through stochastic differe
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dit.diffusion.process import Denoised
@@ -62,14 +63,18 @@ class Dopri5:
     def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
         """See `dit.sampling.solvers.step.Solver`."""
         denoised = denoise(x, grid.t[k])
-        if not grid.has_velocity[k + 1]:
-            return Step(_to_data_and_noise_level(denoised, grid, k), denoised)
 
         def slope(t: Tensor, x: Tensor) -> Tensor:
             return velocity(denoise(x, t), grid.schedule, t)
 
-        x = integrate_adaptively(slope, x, grid.t[k], grid.t[k + 1], tolerance=self.tolerance)
-        return Step(x, denoised)
+        if grid.has_velocity[k + 1]:
+            return Step(integrate_adaptively(slope, x, *grid.t[k : k + 2], tolerance=self.tolerance), denoised)
+        first = torch.tensor(grid.schedule.first_time, dtype=torch.float64)
+        if grid.t[k] <= first:
+            return Step(_to_data_and_noise_level(denoised, grid, k), denoised)
+        # The straight line is exact at the end of the path alone, however long the step.
+        x = integrate_adaptively(slope, x, grid.t[k], first, tolerance=self.tolerance)
+        return Step(_to_data_and_noise_level(denoise(x, first), grid, k), denoised)
 
 
 def _to_data_and_noise_level(denoised: Denoised, grid: Grid, k: int) -> Tensor:
