@@ -116,6 +116,11 @@ class FlowConfig(Section):
                 f"prediction {self.prediction} with schedule {self.schedule} says nothing about the data at t=1, "
                 "where alpha is 0; expected prediction velocity, v or x0, or schedule vp_linear"
             )
+        if self.prediction == "score" and isinstance(self.weighting, UniformWeighting):
+            raise ValueError(
+                "prediction score with weighting uniform has an infinite expected loss, for the score grows beyond all "
+                "bounds towards t=0; expected weighting min_snr, sigmoid or edm, or prediction eps"
+            )
         if self.prediction == "velocity" and self.schedule in ("vp_linear", "vp_cosine"):
             raise ValueError(
                 f"prediction velocity with schedule {self.schedule} has an infinite target at t=0, where sigma grows "

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from dit.diffusion.config import FlowConfig, LogitNormalTime, UniformTime
@@ -58,3 +59,19 @@ def test_shift_moves_times_towards_noise():
     t = process.losses(lambda x, t, y: x, x, u, noise=x, u=u).t
     torch.testing.assert_close(t, 3 * u / (1 + 2 * u))
     assert torch.equal(t.sort().values, t)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"prediction": "eps"}, "prediction eps with schedule linear says nothing about the data at t=1"),
+        ({"schedule": "vp_linear"}, "prediction velocity with schedule vp_linear has an infinite target at t=0"),
+        (
+            {"schedule": "vp_linear", "prediction": "score"},
+            "weighting uniform has an infinite expected loss",
+        ),
+    ],
+)
+def test_combinations_that_make_no_sense_are_refused_with_the_reason(options, reason):
+    with pytest.raises(ValueError, match=reason):
+        FlowConfig(**options)
