@@ -108,7 +108,9 @@ def load_optimizer_state(
         if value.ndim and value.shape != shapes[name] and key.startswith("exp_avg"):
             raise UserError(f"{origin}: {label} has shape {tuple(value.shape)}, expected {tuple(shapes[name])}")
         state.setdefault(indices[name], {})[key] = value
-    if missing := [name for index, name in names.items() if index not in state and tensors]:
+    # Older versions of timm hand the optimizer frozen parameters too, which never get a state.
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if missing := [name for index, name in names.items() if index not in state and name in trained and tensors]:
         raise UserError(f"{origin}: expected the state of {missing[0]}, found none ({len(missing)} missing)")
     for name, entries in scalars["state"].items():
         state.setdefault(indices[name], {}).update(entries)

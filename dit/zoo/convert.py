@@ -65,6 +65,8 @@ def convert(
     with new_folder(target) as folder:
         write = write_native if to == "native" else write_diffusers
         write(model, folder, max_shard_size=max_shard_size)
+        for path in model.carried_over:
+            shutil.copyfile(path, folder / path.name)
         write_card(folder, source=str(target))
     return model.notices
 
@@ -93,8 +95,6 @@ def write_native(model: ForeignModel, folder: Path, *, max_shard_size: str | Non
     write_config(folder, model.config)
     if model.vae_folder is not None:
         find_vae(str(model.vae_folder)).copy(folder / VAE_NAME)
-    for path in model.carried_over:
-        shutil.copyfile(path, folder / path.name)
 
 
 def write_official(model: ForeignModel, target: Path) -> None:

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dit.checkpoint import load_newest
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, UserError, did_you_mean
+from dit.zoo.download import HubId
+from dit.zoo.entries import entries
 from dit.zoo.folder import FolderConfig, is_exported, read_config
+from dit.zoo.pull import fetch
 from dit.zoo.run import describe_run, is_run
 from dit.zoo.safetensors_file import weight_files
 
@@ -39,11 +42,18 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
         UserError: what is there is not a model, or is damaged.
     """
     path = Path(source)
+    if str(source) in entries():
+        return _locate_folder(fetch(str(source)))
     if path.is_dir():
         return _locate_folder(path)
     if path.is_file():
         return _locate_file(path)
-    raise ConfigError(f"{source}: expected a zoo name, a folder, a .safetensors file or a Hub id, found nothing")
+    if HubId.parse(str(source), revision) is not None:
+        return _locate_folder(fetch(str(source), revision=revision))
+    raise ConfigError(
+        f"{source}: expected a zoo name, a folder, a .safetensors file or a Hub id, found nothing."
+        f"{did_you_mean(str(source), entries())}"
+    )
 
 
 def has_description(path: Path) -> bool:

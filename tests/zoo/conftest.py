@@ -56,6 +56,16 @@ def mnist_codec():
     return load_codec("mnist")
 
 
+@pytest.fixture(scope="session")
+def exported_once(tmp_path_factory, mnist_codec):
+    """An exported folder with samples, made once; copy it."""
+    from dit.zoo.export import export
+
+    folder = tmp_path_factory.mktemp("exported_once")
+    model = random_model(seed=2, **TINY)
+    return export(write_run(folder / "run", model=model, ema=model, codec=mnist_codec.describe()), folder / "out")
+
+
 @pytest.fixture
 def tiny_run(tmp_path, mnist_codec):
     """A run folder, and the network whose weights are its average."""
