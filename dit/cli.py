@@ -21,7 +21,21 @@ from typing import Annotated, Any, NoReturn, get_args, get_origin
 from dit.errors import ConfigError, Preempted, UserError, did_you_mean
 
 _METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
-VERBS = ("models", "info", "train", "encode", "sample", "evaluate", "export", "ema", "report", "bench")
+VERBS = (
+    "models",
+    "info",
+    "train",
+    "encode",
+    "sample",
+    "evaluate",
+    "export",
+    "convert",
+    "push",
+    "pull",
+    "ema",
+    "report",
+    "bench",
+)
 
 
 def entry_point() -> NoReturn:

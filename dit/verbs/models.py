@@ -6,7 +6,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 
-def run(pattern: Annotated[str, Positional, arg(metavar="PATTERN")] = "*") -> None:
+def run(pattern: Annotated[str, Positional, arg(metavar="PATTERN")] = "*", pretrained: bool = False) -> None:
     """List the models that can be created by name, with their parameters and cost.
 
     The figures are those of the published setting: latents of 32x32x4, 1000 classes, learned variance. One GMAC is a
@@ -14,7 +14,11 @@ def run(pattern: Annotated[str, Positional, arg(metavar="PATTERN")] = "*") -> No
 
     Args:
         pattern: names to list, * and ? stand for any characters, such as 'dit_*_2'.
+        pretrained: list the names that have weights instead, with data, resolution, licence and published FID.
     """
+    if pretrained:
+        _list_weights(pattern)
+        return
     from dit.errors import ConfigError, did_you_mean
     from dit.models.variants import VARIANTS, count_macs, count_parameters, list_models, resolve_arguments
 
@@ -29,6 +33,18 @@ def run(pattern: Annotated[str, Positional, arg(metavar="PATTERN")] = "*") -> No
         shape = [str(arguments[key]) for key in ("hidden_size", "depth", "num_heads", "patch_size")]
         rows.append([name, f"{count_parameters(arguments):,}", f"{count_macs(arguments) / 1e9:.2f}", *shape])
     print_table(columns, rows)
+
+
+def _list_weights(pattern: str) -> None:
+    from dit.errors import ConfigError, did_you_mean
+    from dit.zoo.entries import entries, list_models, zoo_rows
+
+    names = list_models(pattern, pretrained=True)
+    if not names:
+        near = did_you_mean(pattern.strip("*?"), entries())
+        raise ConfigError(f"models: no name with weights fits {pattern!r}; `dit models --pretrained` lists all.{near}")
+    rows = [row for row in zoo_rows() if row["name"] in names]
+    print_table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def print_table(columns: list[str], rows: list[list[str]]) -> None:

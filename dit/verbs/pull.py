@@ -1,0 +1,25 @@
+"""`dit pull`: a published model comes to this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+
+def run(
+    source: Annotated[str, Positional, arg(metavar="SOURCE")],
+    folder: Annotated[Path | None, Positional, arg(metavar="DIR")] = None,
+    revision: str | None = None,
+    layout: str | None = None,
+) -> None:
+    """Download a model as an exported folder, every weight file checked by its hash; what is there is not loaded again.
+
+    Args:
+        source: zoo name, or Hub id org/name[@revision]; `dit models --pretrained` lists the names.
+        folder: new or empty folder to write; by default the model stays in the cache.
+        revision: branch, tag or commit of a Hub id.
+        layout: of a zoo name with several sources, which: native, original or diffusers.
+    """
+    from dit.zoo.pull import pull
+
+    print(pull(source, folder, revision=revision, layout=layout))
