@@ -7,8 +7,8 @@ from tyro.conf import Positional, arg
 
 
 def run(
-    source: Annotated[str, Positional, arg(metavar="SRC")],
-    target: Annotated[Path, Positional, arg(metavar="DST")],
+    source: Annotated[str, Positional, arg(metavar="SOURCE")],
+    target: Annotated[Path, Positional, arg(metavar="TARGET")],
     to: Literal["native", "official", "diffusers"] = "native",
     weights: Literal["ema", "raw"] = "ema",
     process: Literal["gaussian", "flow"] | None = None,

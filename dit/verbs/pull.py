@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 def run(
     source: Annotated[str, Positional, arg(metavar="SOURCE")],
-    folder: Annotated[Path | None, Positional, arg(metavar="DIR")] = None,
+    folder: Annotated[Path | None, Positional, arg(metavar="FOLDER")] = None,
     revision: str | None = None,
     layout: str | None = None,
 ) -> None:

@@ -7,8 +7,8 @@ from tyro.conf import Positional, arg
 
 
 def run(
-    folder: Annotated[Path, Positional, arg(metavar="DIR")],
-    repository: Annotated[str, Positional, arg(metavar="ORG/NAME")],
+    folder: Annotated[Path, Positional, arg(metavar="FOLDER")],
+    repository: Annotated[str, Positional, arg(metavar="REPOSITORY")],
     private: bool = False,
     revision: str | None = None,
     tag: str | None = None,
@@ -23,7 +23,7 @@ def run(
 
     Args:
         folder: exported folder, or one of `dit convert --to diffusers`.
-        repository: where it goes; made where it is not there.
+        repository: org/name, where it goes; made where it is not there.
         private: whether a new repository is private.
         revision: branch to push to; made where it is not there.
         tag: tag that the commit gets.

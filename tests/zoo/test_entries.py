@@ -1,0 +1,54 @@
+"""The zoo's entries agree with their cards, the README and the weights that ship with the package."""
+
+from pathlib import Path
+
+import pytest
+
+from dit.cli import main
+from dit.zoo.entries import EMBEDDED, entries, num_parameters, zoo_table
+from dit.zoo.entry_card import entry_card
+from dit.zoo.folder import read_config
+from dit.zoo.weights import load_model
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = [name for name, entry in entries().items() if entry.sources[0].embedded]
+
+
+def test_every_entry_has_a_card_and_every_card_an_entry():
+    cards = {path.stem for path in (ROOT / "model_cards").glob("*.md")} - {"template"}
+    assert cards == set(entries())
+
+
+@pytest.mark.parametrize("name", entries())
+def test_cards_say_what_the_entries_say(name):
+    text = (ROOT / "model_cards" / f"{name}.md").read_text(encoding="utf-8")
+    assert text == entry_card(name), "run tools/render_zoo.py"
+    assert f"license: {entries()[name].license}" in text
+    assert f"{num_parameters(name):,}" in text
+
+
+def test_the_readme_holds_the_zoos_table():
+    assert zoo_table() in (ROOT / "README.md").read_text(encoding="utf-8"), "run tools/render_zoo.py"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_weights_are_what_their_entry_says(name):
+    entry, config = entries()[name], read_config(EMBEDDED / name)
+    assert config.process.name == entry.process
+    assert config.provenance["license"] == entry.license
+    given = entry.sampling.model_dump(exclude_unset=True)
+    assert {key: getattr(config.sampling, key) for key in given} == given
+    assert sum(parameter.numel() for parameter in load_model(name).parameters()) == num_parameters(name)
+
+
+def test_models_pretrained_lists_every_entry(capsys):
+    assert main(["models", "--pretrained"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(entries())
+    assert main(["models", "dit_xl_2.in*", "--pretrained"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_a_zoo_name_that_is_near_is_suggested(capsys):
+    assert main(["info", "dit_ti_2.mnst"]) == 2
+    assert "Did you mean 'dit_ti_2.mnist'" in capsys.readouterr().err
