@@ -26,6 +26,7 @@ def run(
     steps: int | None = None,
     solver: str | None = None,
     guidance: float | None = None,
+    cache: Literal["off", "static", "taylor"] | None = None,
     guide: str | None = None,
     seed: int = 0,
     batch_size: int = 32,
@@ -49,6 +50,7 @@ def run(
         steps: solver steps, at least 1.
         solver: name of the solver; below, under --sampling.solver, is the list.
         guidance: scale of classifier-free guidance; 1 is off.
+        cache: skip the blocks in every other call: reuse (static) or extrapolate (taylor) their work; images change.
         guide: source of a weaker model that guides in place of the null class (autoguidance).
         seed: seed of the noise; an image depends on it and on its own position alone.
         batch_size: images at a time; it changes memory and speed, not the images but for rounding.
@@ -63,7 +65,7 @@ def run(
     from dit.errors import ConfigError
     from dit.zoo.source import locate
 
-    settings = sampling_settings(overrides, steps=steps, solver=solver, guidance=guidance)
+    settings = sampling_settings(overrides, steps=steps, solver=solver, guidance=guidance, cache=cache)
     single = out.suffix.lower() in FORMATS
     if not single and out.suffix and out.suffix.lower() != ".npz":
         known = f"{', '.join(FORMATS)} or .npz"
