@@ -1,11 +1,13 @@
 """The harness on work of known duration; no timing of real work is a test."""
 
+import os
 import statistics
 
 import pytest
 
 from dit.bench import harness
 from dit.bench.harness import Race, quartiles, race
+from dit.bench.programs import cost_after_imports
 
 
 @pytest.fixture
@@ -44,3 +46,10 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios():
 
 def test_one_round_has_no_spread():
     assert quartiles([2.0]) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from Linux's /proc")
+def test_a_programs_memory_is_its_own_and_without_its_imports():
+    ballast = bytearray(2**28)  # this process's own peak must not count
+    cost = cost_after_imports("import json", "block = bytes(2**26).replace(bytes(1), bytes([1]))")
+    assert 2**26 <= cost.bytes < 2**28 <= len(ballast)
