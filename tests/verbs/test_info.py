@@ -14,7 +14,14 @@ def test_info_of_an_architecture(capsys):
 def test_info_of_an_export_names_process_vae_and_provenance(trained, capsys):
     assert main(["info", str(trained / "export")]) == 0
     text = capsys.readouterr().out
-    for words in ("name flow", "vae mnist", "solver dpmpp_2m", "0 0, 1 1", "provenance: images_seen  24", "hidden_size 48"):
+    for words in (
+        "name flow",
+        "vae mnist",
+        "solver dpmpp_2m",
+        "0 0, 1 1",
+        "provenance: images_seen  24",
+        "hidden_size 48",
+    ):
         assert re.search(re.sub(" +", " +", words), text), words
 
 
