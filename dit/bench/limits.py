@@ -82,8 +82,9 @@ def _module_seconds(module: nn.Module, shape: torch.Size, dtype: torch.dtype) ->
         return min(timed(lambda: nn.functional.linear(x, weight)) for _ in range(REPEATS))
     assert isinstance(module, nn.Conv2d)
     x, weight = (tensor.to(memory_format=torch.channels_last) for tensor in (x, weight))
-    padding: Any = module.padding
-    return min(timed(lambda: nn.functional.conv2d(x, weight, None, module.stride, padding)) for _ in range(REPEATS))
+    layer: Any = module
+    product = lambda: nn.functional.conv2d(x, weight, None, layer.stride, layer.padding)  # noqa: E731
+    return min(timed(product) for _ in range(REPEATS))
 
 
 def _linears(width: int, mlp_width: int) -> list[tuple[int, int]]:

@@ -102,7 +102,8 @@ def pipeline(arguments: dict[str, Any], dtype: torch.dtype) -> Any:
 
     network: Any = diffusers_dit(arguments, dtype)
     scheduler: Any = DDIMScheduler()
-    pipe = DiTPipeline(transformer=network, vae=nn.Module.to(small_vae(), dtype), scheduler=scheduler)
+    vae: Any = nn.Module.to(small_vae(), dtype)
+    pipe = DiTPipeline(transformer=network, vae=vae, scheduler=scheduler)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

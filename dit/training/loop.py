@@ -76,7 +76,8 @@ def run(
         UserError: the run failed in a way that the message explains.
         Preempted: a signal came; a checkpoint was written.
     """
-    processes = start_processes(recipe.train, model.config["hidden_size"])
+    arguments: Any = model.config  # nn.Module's attributes are tensors or modules to a type checker
+    processes = start_processes(recipe.train, arguments["hidden_size"])
     check_sizes(recipe, model, processes, train_set)
     facts = run_facts(recipe, model, processes, train_set)
     processes.check_agreement(facts)
