@@ -136,6 +136,26 @@ def test_proof_02_euler_maruyama_is_affine_in_state_and_noise(name, diffusion):
     assert_close(transfer(create_solver(sampling), grid, data.denoise), expected)
 
 
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+@pytest.mark.parametrize("name", PATHS)
+def test_proof_02_ddim_with_noise_is_affine_in_state_and_noise(name, eta):
+    """x' = (alpha' alpha s^2 + sqrt(sigma'^2 - d^2) sigma) / V x + d z, with d = eta (sigma' / sigma) sqrt(beta)."""
+    path, times = PATHS[name], times_of(name, "uniform")
+    alpha, sigma = path.alpha(times), path.sigma(times)
+    ratio = alpha[:-1] / alpha[1:]
+    deviation = eta * sigma[1:] / sigma[:-1] * np.sqrt(sigma[:-1] ** 2 - ratio**2 * sigma[1:] ** 2)
+    kept = np.sqrt(sigma[1:] ** 2 - deviation**2)
+    factors = (alpha[1:] * alpha[:-1] * 0.25 + kept * sigma[:-1]) / path.variance(times[:-1], 0.5)
+    expected = np.zeros((N + 1, N + 1))
+    expected[0, 0] = 1
+    for k in range(N):
+        expected[k + 1] = factors[k] * expected[k]
+        expected[k + 1, k + 1] = deviation[k]
+    sampling = settings("ddim", eta=eta)
+    data, grid = GaussianData(path, std=0.5), create_grid(process_of(name), sampling)
+    assert_close(transfer(create_solver(sampling), grid, data.denoise), expected)
+
+
 @pytest.mark.parametrize(("name", "grid"), [case for case in CASES if case[0] != "linear"])
 def test_proof_03_ddim_turns_by_the_angle_between_the_times(name, grid):
     """With s = 1 and m = 0, x_0 = cos(phi) x and eps = sin(phi) x, so a step multiplies by cos(phi_t - phi_s)."""
