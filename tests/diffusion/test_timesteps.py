@@ -71,7 +71,10 @@ def test_the_histogram_converges_to_the_root_of_the_second_moment():
         law.update(times.t, level * torch.randn(4000, dtype=torch.float64, generator=generator) ** 2)
     expected = loss_at(midpoints(BUCKETS))
     # An average over about 2,000 losses; the fourth power of a normal has the relative deviation sqrt(96) / 3.
-    torch.testing.assert_close(law.second_moments.sqrt(), 3**0.5 * expected, rtol=4 * 0.5 * 3.3 / 2000**0.5, atol=0)
+    error = 4 * 0.5 * 3.3 / 2000**0.5
+    torch.testing.assert_close(law.second_moments.sqrt(), 3**0.5 * expected, rtol=error, atol=0)
+    probabilities = 0.1 / BUCKETS + 0.9 * expected / expected.sum()
+    torch.testing.assert_close(law.probabilities(), probabilities, rtol=error, atol=0)
 
 
 def test_state_round_trip(law):
