@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +81,9 @@ def encode_dataset(
             job = _Job(images, codec, data, latents, identity, fingerprint, progress)
             _finish(job, target, split)
     _check(target, identity)
-    return LatentDataset(target)
+    dataset = LatentDataset(target)
+    _apply_policy(dataset, data)
+    return dataset
 
 
 def cache_folder(latents: LatentsConfig) -> Path:
@@ -144,7 +146,7 @@ def _finish(job: _Job, target: Path, split: str) -> None:
             else:
                 progress.advance(len(rows))
             skipped += part.skipped
-            _check_skipped(skipped, job)
+            _check_skipped(skipped, len(job.images) + len(job.images.rejected), job.data)
             if len(part.labels):
                 entries.append(part_entry(path, len(part.labels)))
     if split == "train" and not entries:
@@ -154,8 +156,6 @@ def _finish(job: _Job, target: Path, split: str) -> None:
         target.rmdir()
     os.replace(working, target)
     fsync_folder(target.parent)
-    if skipped:
-        print(f"encode: skipped {len(skipped)} images, listed in {target / INDEX_NAME}", file=sys.stderr)
 
 
 def _index(job: _Job, split: str, entries: list, skipped: list[str]) -> Index:
@@ -238,13 +238,23 @@ def _encode_batch(pixels: np.ndarray, job: _Job) -> Tensor:
     return torch.stack(views, dim=1).to("cpu", stored_dtype(job.latents.storage))
 
 
-def _check_skipped(skipped: list[str], job: _Job) -> None:
-    total = len(job.images) + len(job.images.rejected)
-    if len(skipped) > job.data.max_skipped * total:
+def _check_skipped(skipped: Sequence[str], total: int, data: DataConfig) -> None:
+    if len(skipped) > data.max_skipped * total:
         raise UserError(
-            f"data.max_skipped: expected at most {job.data.max_skipped:.2%} bad images, found {len(skipped)} of "
+            f"data.max_skipped: expected at most {data.max_skipped:.2%} bad images, found {len(skipped)} of "
             f"{total}; the last: {skipped[-1]}"
         )
+
+
+def _apply_policy(dataset: LatentDataset, data: DataConfig) -> None:
+    """Hold a finished cache to this recipe's policy: it may have been made under one that allows more."""
+    skipped, index = dataset.index.skipped, dataset.folder / INDEX_NAME
+    if not skipped:
+        return
+    if data.on_error == "stop":
+        raise UserError(f"{skipped[0]} ({len(skipped)} bad images in all, listed in {index})")
+    _check_skipped(skipped, len(dataset) + len(skipped), data)
+    print(f"encode: skipped {len(skipped)} images, listed in {index}", file=sys.stderr)
 
 
 @contextmanager

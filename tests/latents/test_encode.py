@@ -182,6 +182,19 @@ def test_broken_images_are_skipped_counted_and_listed_on_request(tmp_path, photo
         encode_dataset(config.model_copy(update={"max_skipped": 0.05}), latents(tmp_path, storage="float16"), codec)
 
 
+def test_a_finished_cache_is_held_to_the_policy_of_its_reader(tmp_path, photos, codec, small_parts, capfd):
+    (photos / "cat" / "001.jpg").write_bytes(b"")
+    lax = data(photos, val_fraction=0, on_error="skip", max_skipped=0.1)
+    encode_dataset(lax, latents(tmp_path), codec)
+    capfd.readouterr()
+    encode_dataset(lax, latents(tmp_path), codec)
+    assert "skipped 1 images" in capfd.readouterr().err
+    with pytest.raises(UserError, match=r"data\.max_skipped: expected at most 1\.00% bad images, found 1"):
+        encode_dataset(lax.model_copy(update={"max_skipped": 0.01}), latents(tmp_path), codec)
+    with pytest.raises(UserError, match=r"001\.jpg.*1 bad images in all, listed in .*index\.json"):
+        encode_dataset(lax.model_copy(update={"on_error": "stop"}), latents(tmp_path), codec)
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.2])
 def test_held_out_images_may_be_none(tmp_path, photos, codec, fraction):
     dataset = encode_dataset(data(photos, val_fraction=fraction), latents(tmp_path), codec, "val")
