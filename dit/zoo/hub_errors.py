@@ -90,6 +90,8 @@ def _is_of_the_hub(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.filename is None  # with a name it is of this machine's disk
+    if isinstance(error, RuntimeError):  # one of several downloads failed, and closed the connections of the others
+        return "client has been closed" in str(error)
     return is_of_the_network(error)
 
 
