@@ -1,6 +1,6 @@
 """`dit evaluate`: the quality of a model's samples, measured against held-out images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
     from dit.config import Recipe
+    from dit.evaluation.evaluate import EvaluatedBatch
     from dit.zoo.pipeline import Pipeline
 
 SECTIONS = ("sampling", "evaluation")
@@ -49,7 +50,7 @@ def run(
         likelihood: also compute how likely held-out latents are, in nats and bits per dimension of the latent; where
             no feature extractor is known, only that. --evaluation.likelihood.num says of how many.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
-        out: where the figures are written; eval.json in the model's folder by default.
+        out: where the figures are written; eval.json in the model's folder, of a zoo name or Hub id here.
         overrides: `sampling.FIELD` or `evaluation.FIELD` -> value.
     """
     from dit.config import load_recipe
@@ -75,8 +76,13 @@ def run(
 
     from dit.verbs.device import choose_device
 
-    out, on = out or folder / REPORT, choose_device(device)
+    out, on = out or _report_of(source, folder), choose_device(device)
     evaluate_source(source, recipe, out=out, device=on, likelihood=likelihood, **settings)
+
+
+def _report_of(source: str, folder: Path) -> Path:
+    """Return where the report goes: beside a model of the user's, else here; a cache or this package is left alone."""
+    return folder / REPORT if Path(source).exists() else Path(REPORT)
 
 
 def evaluate_source(
@@ -93,7 +99,7 @@ def evaluate_source(
     Args:
         source: where the model is loaded from.
         recipe: its sections `data` and `evaluation` say what is measured and against which images.
-        out: report, in JSON; the card beside it is rendered anew where there is one.
+        out: report, in JSON; in an exported folder the card is rendered anew, and failures.png shows what went wrong.
         device: where to compute.
         likelihood: whether to compute the likelihood of held-out latents too; alone, without a feature extractor.
         sampling: fields of `SamplingConfig` that differ from the model's defaults.
@@ -101,6 +107,8 @@ def evaluate_source(
     from dit.evaluation.evaluate import package_versions
     from dit.evaluation.result import FORMAT_VERSION
     from dit.files import sha256, write_json
+    from dit.verbs.failures import NAME as FAILURES_NAME
+    from dit.verbs.failures import Failures
     from dit.zoo.card import CARD_NAME, write_card
     from dit.zoo.folder import is_exported
     from dit.zoo.pipeline import load_pipeline
@@ -115,7 +123,10 @@ def evaluate_source(
     }
     report: dict[str, Any] = {"format_version": FORMAT_VERSION, "subject": subject, "versions": package_versions()}
     if recipe.evaluation.features_for(recipe.data.source) is not None:
-        report = _measure_samples(pipeline, recipe, subject, sampling)
+        failures = Failures()
+        report = _measure_samples(pipeline, recipe, subject, sampling, failures)
+        if is_exported(out.parent):
+            failures.save(out.parent / FAILURES_NAME)
     if likelihood:
         report["likelihood"] = _measure_likelihood(pipeline, recipe)
     write_json(out, report)
@@ -125,9 +136,13 @@ def evaluate_source(
 
 
 def _measure_samples(
-    pipeline: "Pipeline", recipe: "Recipe", subject: Mapping[str, Any], sampling: Mapping[str, Any]
+    pipeline: "Pipeline",
+    recipe: "Recipe",
+    subject: Mapping[str, Any],
+    sampling: Mapping[str, Any],
+    callback: "Callable[[EvaluatedBatch], None]",
 ) -> dict[str, Any]:
-    """Print how good samples are, and return the report."""
+    """Print how good samples are, and return the report; `callback` sees every batch."""
     from dit.data.images import open_images
     from dit.evaluation.evaluate import evaluate
     from dit.evaluation.features import load_features
@@ -144,6 +159,7 @@ def _measure_samples(
         training=open_images(recipe.data, "train", channels=channels),
         sampling=pipeline.settings(**sampling).model_dump(mode="json"),
         subject=subject,
+        callback=callback,
     )
     print_evaluation(evaluation)
     return evaluation.to_dict()

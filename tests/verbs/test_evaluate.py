@@ -19,6 +19,20 @@ def test_figures_are_written_beside_the_model_and_printed(trained, tmp_path, cap
     for words in ("class accuracy", "Frechet distance", "its floor", "30 samples"):
         assert words in text
     assert lines[-1] == str(folder / "eval.json")
+    with Image.open(folder / "failures.png") as picture:  # a network of three training steps fails at most digits
+        assert picture.mode == "L"
+    assert "![Failures](failures.png)" in (folder / "README.md").read_text()
+
+
+def test_the_package_and_the_caches_are_left_alone(tmp_path, monkeypatch, capsys):
+    from dit.zoo.entries import EMBEDDED
+
+    shipped = EMBEDDED / "dit_ti_2.mnist"
+    before = {path.name: path.read_bytes() for path in shipped.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    runs(capsys, "evaluate", "dit_ti_2.mnist", "--num", "20", "--steps", "2")
+    assert json.loads((tmp_path / "eval.json").read_text())["subject"]["source"] == "dit_ti_2.mnist"
+    assert {path.name: path.read_bytes() for path in shipped.iterdir()} == before
 
 
 def test_the_report_may_go_elsewhere(trained, tmp_path, capsys):

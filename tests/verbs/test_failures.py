@@ -1,0 +1,43 @@
+"""The picture of samples that the classifier did not take for what was asked."""
+
+import torch
+from PIL import Image
+
+from dit.data.picture import image_grid
+from dit.evaluation.evaluate import EvaluatedBatch
+from dit.verbs.failures import MAX_SHOWN, Failures
+
+
+def batch(labels, is_right):
+    labels = torch.tensor(labels)
+    images = labels.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    return EvaluatedBatch(
+        images, labels, list(range(len(labels))), None if is_right is None else torch.tensor(is_right)
+    )
+
+
+def test_failures_are_shown_sorted_by_class(tmp_path):
+    failures = Failures()
+    failures(batch([7, 3, 5], [False, True, False]))
+    failures(batch([1, 9], [False, False]))
+    failures.save(tmp_path / "x.png")
+    tiles = torch.tensor([1, 5, 7, 9], dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    image_grid(tiles, columns=16).save(tmp_path / "expected.png")
+    with Image.open(tmp_path / "x.png") as found, Image.open(tmp_path / "expected.png") as expected:
+        assert found.tobytes() == expected.tobytes()
+
+
+def test_there_are_no_more_than_fit():
+    failures = Failures()
+    for _ in range(3):
+        failures(batch([1] * 40, [False] * 40))
+    assert len(failures.images) == MAX_SHOWN
+
+
+def test_without_failures_or_a_verdict_an_older_picture_goes(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"old")
+    failures = Failures()
+    failures(batch([1, 2], [True, True]))
+    failures(batch([1, 2], None))
+    failures.save(tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
