@@ -4,7 +4,6 @@ A row returns whether its fault fired, and raises AssertionError where the outco
 """
 
 import json
-import math
 import random
 import shutil
 import signal
@@ -560,28 +559,42 @@ def loader_killed(lab: Lab) -> bool:
 
 
 def kill_at_random_moments(lab: Lab, num_kills: int) -> bool:
-    """Show 2: kill -9 at random moments of one run of 200 steps, also while it writes, and compare the end."""
+    """Show 2: kill -9 at random moments of one run of 200 steps, also while it writes, and compare the end.
+
+    The moments are spread over the whole run; every second kill waits from its moment for the next checkpoint and
+    hits the process while it writes that.
+    """
     options = ("--train.max_steps", "200", "--train.checkpoint_every", "10")
     reference = lab.reference(*options)
     output = lab.new("killed")
     draw = random.Random(0)
-    in_writes = kills = 0
-    while kills < num_kills:
-        begun = [path.name for path in (output / "checkpoints").glob("step-*")] if output.exists() else []
+    kills = in_writes = 0
+    for number, moment in enumerate(sorted(draw.uniform(0, 190) for _ in range(num_kills))):
         process = lab.start(output, *options, resume=True)
-        _wait_for_rows(output, process, draw.randrange(1, 9))
-        if kills % 2:  # half of the kills hit a checkpoint that is being written
-            _wait_for(lambda: bool(list((output / "checkpoints").glob(".tmp-*"))), process, 0.0005)
+        _wait_for_step(output, process, int(moment))
+        if number % 2:
+            _wait_for(lambda: bool(unfinished_checkpoints(output)), process, 0.0005)
+        else:
+            time.sleep(0.05 * (moment % 1))  # anywhere within the step
         if not process.is_running():
             break
         process.kill()
         kills += 1
-        in_writes += bool(list((output / "checkpoints").glob(".tmp-*")))
-        print(f"    kill {kills}: after {len(rows_so_far(output))} rows, checkpoints {begun}", flush=True)
+        torn = unfinished_checkpoints(output)
+        in_writes += bool(torn)
+        where = f"while it wrote {torn[0].removeprefix('.tmp-')}" if torn else "outside checkpoint writes"
+        print(f"    kill {kills}: after {len(rows_so_far(output))} steps, {where}", flush=True)
     completed(lab.resume(output, *options))
     same_end(output, reference)
+    digest = hashes(checkpoints(output)[-1])["model.safetensors"]
     print(f"    {kills} kills, {in_writes} of them while a checkpoint was being written")
-    return kills == num_kills and in_writes > 0
+    print(f"    {len(rows(output))} losses and the final weights (sha256 {digest[:16]}) equal the uninterrupted run's")
+    return kills == num_kills and in_writes >= num_kills // 4
+
+
+def unfinished_checkpoints(output: Path) -> list[str]:
+    """Return the names of the temporary folders of checkpoints that are being written."""
+    return [path.name for path in (output / "checkpoints").glob(".tmp-*")]
 
 
 def rows_so_far(output: Path) -> list[str]:
@@ -590,16 +603,13 @@ def rows_so_far(output: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _wait_for_rows(output: Path, process: Running, num_new: int) -> None:
-    goal = math.inf
-
+def _wait_for_step(output: Path, process: Running, step: int) -> None:
     def is_reached() -> bool:
-        nonlocal goal
-        if goal == math.inf and (output / "status.json").exists():
-            state = json.loads((output / "status.json").read_text())
-            if state["pid"] == process.pid:
-                goal = state["step"] + num_new
-        return len(rows_so_far(output)) >= goal
+        # The rows of the process that was killed before count only once this one has cut them to its checkpoint.
+        if not (output / "status.json").exists():
+            return False
+        is_its_own = json.loads((output / "status.json").read_text())["pid"] == process.pid
+        return is_its_own and len(rows_so_far(output)) >= step
 
     _wait_for(is_reached, process, 0.01)
 
