@@ -92,7 +92,11 @@ class Stepper:
             self.parameters[0].grad.fill_(number)
         norm = self._gradient_norm()
         vector[1] = float(self.signals.received is not None)
+        # The exchanged gradient is the same in every process, and its norm too, unless one of them is broken. A norm
+        # that is not finite anywhere must be so everywhere, or the others would go on alone.
+        vector[2] = norm.where(~norm.isfinite(), 0.0)
         vector = self.processes.sum(vector)
+        norm = norm + vector[2]
         # With a scaler an overflow of the gradient is the scaler's business: it skips the step, which is counted.
         vector[2] = norm if self.scaler is None else norm.nan_to_num(0.0, 0.0, 0.0)
         self.attempts.append(Attempt(step, Pending(vector), parts))

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from dit import checkpoint
+from dit.data.order import positions_to_indices
 from dit.errors import Preempted, UserError
 from dit.training.health import SpikeMonitor
 from dit.training.loop import run
@@ -66,6 +67,19 @@ def test_gradient_that_is_not_finite_stops_before_the_update(tmp_path, failpoint
         train(tmp_path / "run")
     dump = json.loads((tmp_path / "run" / "bad-step-5-rank-0.json").read_text())
     assert [sample["position"] for sample in dump["samples"]] == list(range(32, 40))
+
+
+def test_gradient_that_is_not_finite_in_one_process_stops_all(tmp_path):  # T8
+    env = {"DIT_FAILPOINT": "gradient-4-rank-1:inf"}
+    done = torchrun(tmp_path / "run", env=env, **{"train.timeout": 20.0, "train.gradient_accumulation": 2})
+    assert "failpoint fired" in done.stderr
+    assert done.stderr.count("dit: step 5: found a gradient norm of inf; nothing was updated") == 2
+    assert status(tmp_path / "run")["state"] == "failed"
+    dumps = [json.loads((tmp_path / "run" / f"bad-step-5-rank-{rank}.json").read_text()) for rank in (0, 1)]
+    positions = [sample["position"] for dump in dumps for sample in dump["samples"]]
+    assert positions == list(range(32, 40))
+    epoch = positions_to_indices(positions, 48, seed=0)
+    assert [sample["index"] for dump in dumps for sample in dump["samples"]] == list(epoch)
 
 
 def test_run_goes_on_after_a_fault_is_removed(tmp_path, whole, monkeypatch):
