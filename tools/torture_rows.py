@@ -130,7 +130,12 @@ def nan_on_one_rank(lab: Lab) -> bool:
 
 @row("T8")
 def infinite_gradient(lab: Lab) -> bool:
-    """Inf gradient."""
+    """Inf gradient, in one process and in one of two."""
+    two = lab.new()
+    of_two = lab.train_two(two, "--train.timeout", "30", failpoint="gradient-5-rank-1:inf")
+    refused(of_two, "step 6: found a gradient norm of inf; nothing was updated")
+    expect(len(of_two.errors) == 2, f"{len(of_two.errors)} processes said why they stopped, expected 2")
+    expect(status(two) == "failed", f"status {status(two)}")
     output = lab.new()
     outcome = lab.train(output, failpoint="gradient-5-rank-0:inf")
     refused(outcome, "step 6: found a gradient norm of inf; nothing was updated", code=1)
@@ -138,7 +143,7 @@ def infinite_gradient(lab: Lab) -> bool:
     expect([sample["position"] for sample in dump["samples"]] == list(range(80, 96)), f"dump {dump}")
     completed(lab.resume(output))
     same_end(output, lab.reference())
-    return outcome.fired
+    return outcome.fired and of_two.fired
 
 
 @row("T9")
@@ -198,7 +203,7 @@ def different_configurations(lab: Lab) -> bool:
 @row("T14")
 def changing_process_count(lab: Lab) -> bool:
     """Resume 2 -> 1 -> 2 processes."""
-    options = ("--train.max_steps", "50", "--train.checkpoint_every", "25", "--process.time_law.name", "uniform")
+    options = ("--train.max_steps", "50", "--train.checkpoint_every", "25")
     output = lab.new()
     first = lab.train_two(output, *options, failpoint="step-15-rank-0-micro-0:signal=TERM")
     second = lab.resume(output, *options, failpoint="step-31-rank-0-micro-0:signal=TERM")

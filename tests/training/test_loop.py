@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from dit import checkpoint
-from dit.errors import ConfigError
+from dit.errors import ConfigError, Preempted
 from dit.files import sha256
 from dit.training.loop import run
 from tests.training.fakes import make_parts, make_recipe
@@ -228,3 +228,46 @@ def test_two_processes_equal_one(tmp_path):
     assert two["val_loss"] == pytest.approx(one["val_loss"], rel=1e-5)
     assert two["val_loss_by_time"] == pytest.approx(one["val_loss_by_time"], rel=1e-5)
     assert load_file(checkpoint.load_newest(tmp_path / "two" / "checkpoints").path / "ema.safetensors")
+
+
+ADAPTIVE = {"name": "adaptive", "num_buckets": 4, "decay": 0.5}
+
+
+def histogram(output):
+    return weights(output, "time_law")
+
+
+def assert_same_histogram(one, other):
+    """Sample for sample: at this decay the last loss of a bucket is half of its moment, so that order shows."""
+    assert torch.equal(histogram(one)["counts"], histogram(other)["counts"])
+    moments = [histogram(output)["second_moments"] for output in (one, other)]
+    torch.testing.assert_close(*moments, rtol=1e-5, atol=0.0)
+
+
+@pytest.fixture(scope="module")
+def adaptive(tmp_path_factory):
+    """An uninterrupted run in one process whose times follow the losses."""
+    output = tmp_path_factory.mktemp("adaptive") / "run"
+    train(output, **{"process.time_law": ADAPTIVE})
+    assert (histogram(output)["counts"] > 0).all()  # the law has left its uniform start
+    return output
+
+
+def test_accumulation_shows_an_adaptive_law_the_same_losses(tmp_path, adaptive):
+    train(tmp_path / "run", **{"process.time_law": ADAPTIVE, "train.gradient_accumulation": 4})
+    assert_same_histogram(tmp_path / "run", adaptive)
+
+
+def test_adaptive_run_in_two_one_and_two_processes_equals_one(tmp_path, adaptive):  # T14
+    split = {"process.time_law": ADAPTIVE, "train.gradient_accumulation": 2}
+    output = tmp_path / "run"
+    env = {"DIT_FAILPOINT": "step-1-rank-0-micro-0:signal=TERM"}
+    assert "stopped by a signal after step 2" in torchrun(output, env=env, **split).stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIT_FAILPOINT", "step-3-rank-0-micro-0:signal=TERM")
+        with pytest.raises(Preempted, match="after step 4"):
+            train(output, resume=True, **split)
+    assert torchrun(output, "--resume", **split).returncode == 0
+    assert [row["num_processes"] for row in rows(output)] == [2, 2, 1, 1, 2, 2]
+    assert losses(output) == pytest.approx(losses(adaptive), rel=1e-5)
+    assert_same_histogram(output, adaptive)
