@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 62, 26, 34, 40
+LEFT, RIGHT, TOP, BOTTOM = 74, 26, 46, 40
+LEGEND_LINE = 15
 COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
 MAX_MARKED = 12
 """A line with at most so many points shows them as dots."""
@@ -42,32 +43,48 @@ class _Axis:
     start: float
     end: float
     log: bool
+    whole: bool
 
     def __call__(self, value: float) -> float:
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
-def line_chart(title: str, lines: Sequence[Line], *, x_label: str = "step", log: bool = False) -> str:
+def line_chart(
+    title: str,
+    lines: Sequence[Line],
+    *,
+    x_label: str = "step",
+    y_label: str = "",
+    x_range: tuple[float, float] | None = None,
+    log: bool = False,
+    key: tuple[str, str] | None = None,
+) -> str:
     """Return a chart as an SVG element.
 
     Args:
         title: what stands above it.
         lines: what is drawn, the first at the bottom.
-        x_label: what the horizontal axis counts.
+        x_label: what the horizontal axis counts, with its unit.
+        y_label: what the vertical axis shows, with its unit.
+        x_range: what the horizontal axis shows at least; None: what the lines need.
         log: whether the vertical axis is logarithmic; values that are not positive are left out then.
+        key: what the first and the last colour mean, where the lines are steps of a scale that need no names.
     """
     lines = [_thinned(_without(line, log)) for line in lines]
     xs = [x for line in lines for x, y in zip(line.x, line.y, strict=True) if y is not None]
     ys = [y for line in lines for y in line.y if y is not None]
     if not ys:
         return ""
-    x_axis = _axis(xs, LEFT, WIDTH - RIGHT, log=False)
-    y_axis = _axis(ys, HEIGHT - BOTTOM, TOP, log=log, margin=0.05)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    parts += [f'<text x="{LEFT}" y="16" class="title">{escape(title)}</text>', *_grid(x_axis, y_axis, x_label)]
+    legend, num_rows = _key(lines, *key) if key else _legend(lines)
+    height = HEIGHT + LEGEND_LINE * (num_rows - 1)
+    x_axis = _axis([*xs, *(x_range or ())], LEFT, WIDTH - RIGHT, log=False)
+    y_axis = _axis(ys, height - BOTTOM, height - HEIGHT + TOP, log=log, margin=0.05)
+    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">']
+    parts += [f'<text x="{LEFT}" y="16" class="title">{escape(title)}</text>', *_grid(x_axis, y_axis)]
+    parts += _labels(x_label, y_label + " (logarithmic)" * (log and bool(y_label)), y_axis)
     parts += [_path(line, x_axis, y_axis) for line in lines]
-    return "\n".join([*parts, *_legend(lines), "</svg>"])
+    return "\n".join([*parts, *legend, "</svg>"])
 
 
 def _without(line: Line, log: bool) -> Line:
@@ -83,27 +100,29 @@ def _thinned(line: Line) -> Line:
 def _axis(values: Sequence[float], start: float, end: float, *, log: bool, margin: float = 0.0) -> _Axis:
     low, high = min(values), max(values)
     if low == high:
-        low, high = (low / 2, high * 2) if log else (low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1))
+        low, high = (low / 2, high * 2) if log else (low - 0.5 * abs(low), high + 0.5 * (abs(high) or 2))
     elif log:
         factor = (high / low) ** margin
         low, high = low / factor, high * factor
     else:
         low, high = low - margin * (high - low), high + margin * (high - low)
-    return _Axis(low, high, start, end, log)
+    return _Axis(low, high, start, end, log, all(isinstance(value, int) for value in values))
 
 
-def ticks(low: float, high: float, *, log: bool = False, count: int = 5) -> list[float]:
+def ticks(low: float, high: float, *, log: bool = False, whole: bool = False) -> list[float]:
     """Return round numbers between two others: multiples of 1, 2 or 5 times a power of ten.
 
-    On a logarithmic axis that spans enough, 1, 2 and 5 times each power instead, or the powers alone.
+    On a logarithmic axis that spans enough, 1, 2 and 5 times each power instead, or the powers alone. Where the axis
+    counts something (`whole`), only whole numbers.
     """
     if log and high / low > 6:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         digits = (1, 2, 5) if high / low < 300 else (1,)
         return [digit * 10.0**power for power in powers for digit in digits if low <= digit * 10.0**power <= high]
-    raw = (high - low) / count
+    raw = (high - low) / (10 if log and high / low > 2 else 6)
     power = 10.0 ** math.floor(math.log10(raw))
     stride = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= raw)
+    stride = max(stride, 1.0) if whole else stride
     return [stride * k for k in range(math.ceil(low / stride), math.floor(high / stride) + 1)]
 
 
@@ -116,21 +135,28 @@ def tick_texts(values: Sequence[float]) -> list[str]:
     return [f"{value:,.0f}" if 1000 <= abs(value) < 10**12 else text for text, value in zip(texts, values, strict=True)]
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis, x_label: str) -> list[str]:
-    parts = []
-    values = ticks(y_axis.low, y_axis.high, log=y_axis.log)
+def _grid(x_axis: _Axis, y_axis: _Axis) -> list[str]:
+    parts, bottom = [], y_axis.start
+    values = ticks(y_axis.low, y_axis.high, log=y_axis.log, whole=y_axis.whole)
     for value, text in zip(values, tick_texts(values), strict=True):
         y = f"{y_axis(value):.1f}"
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}" class="grid"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{text}</text>')
-    values = ticks(x_axis.low, x_axis.high)
+    values = ticks(x_axis.low, x_axis.high, whole=x_axis.whole)
     for value, text in zip(values, tick_texts(values), strict=True):
         x = f"{x_axis(value):.1f}"
-        parts.append(f'<line y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}" x1="{x}" x2="{x}" class="axis"/>')
-        parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{text}</text>')
-    parts.append(f'<path d="M{LEFT},{TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}" class="axis"/>')
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end" class="label">{escape(x_label)}</text>')
+        parts.append(f'<line y1="{bottom}" y2="{bottom + 4}" x1="{x}" x2="{x}" class="axis"/>')
+        parts.append(f'<text x="{x}" y="{bottom + 17}" text-anchor="middle">{text}</text>')
+    parts.append(f'<path d="M{LEFT},{y_axis.end}V{bottom}H{WIDTH - RIGHT}" class="axis"/>')
     return parts
+
+
+def _labels(x_label: str, y_label: str, y_axis: _Axis) -> list[str]:
+    x, y = (LEFT + WIDTH - RIGHT) / 2, (y_axis.start + y_axis.end) / 2
+    return [
+        f'<text x="{x}" y="{y_axis.start + 34}" text-anchor="middle" class="label">{escape(x_label)}</text>',
+        f'<text transform="translate(14 {y}) rotate(-90)" text-anchor="middle" class="label">{escape(y_label)}</text>',
+    ]
 
 
 def _path(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
@@ -151,16 +177,30 @@ def _markers(commands: Sequence[str], colour: str) -> str:
     return "".join(f'<circle cx="{x}" cy="{y}" r="2.2" fill="{colour}"/>' for x, y in points)
 
 
-def _legend(lines: Sequence[Line]) -> list[str]:
-    parts, x = [], float(LEFT)
+def _legend(lines: Sequence[Line]) -> tuple[list[str], int]:
+    """Return the names of the lines, in as many rows as they need, and the number of rows."""
+    parts, x, row = [], float(LEFT), 0
     for line in lines:
         if not line.name:
             continue
         width = 34 + 6.4 * len(line.name)
-        if x + width > WIDTH:
-            break
+        if x > LEFT and x + width > WIDTH:
+            x, row = float(LEFT), row + 1
+        y = 30 + LEGEND_LINE * row
         dashes = ' stroke-dasharray="4 3"' if line.dashed else ""
-        parts.append(f'<line x1="{x}" x2="{x + 14}" y1="26" y2="26" stroke="{line.colour}" stroke-width="2"{dashes}/>')
-        parts.append(f'<text x="{x + 18}" y="30">{escape(line.name)}</text>')
+        ends = f'x1="{x:.1f}" x2="{x + 14:.1f}" y1="{y}" y2="{y}"'
+        parts.append(f'<line {ends} stroke="{line.colour}" stroke-width="2"{dashes}/>')
+        parts.append(f'<text x="{x + 18:.1f}" y="{y + 4}" class="name">{escape(line.name)}</text>')
         x += width
-    return parts
+    return parts, row + 1
+
+
+def _key(lines: Sequence[Line], first: str, last: str) -> tuple[list[str], int]:
+    """Return a strip of the lines' colours between two names, and its one row."""
+    x, step = LEFT + 8 + 6.4 * len(first), 120 / len(lines)
+    parts = [
+        f'<rect x="{x + step * k:.1f}" y="26" width="{step:.1f}" height="8" fill="{line.colour}"/>'
+        for k, line in enumerate(lines)
+    ]
+    parts.append(f'<text x="{LEFT}" y="34" class="name">{escape(first)}</text>')
+    return [*parts, f'<text x="{x + 126:.1f}" y="34" class="name">{escape(last)}</text>'], 1

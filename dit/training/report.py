@@ -6,6 +6,7 @@ The previews are the pictures that its rows name.
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from dit.training.metrics import read_rows
 
 METRICS_NAME = "metrics.jsonl"
 MAX_PREVIEWS = 6
+START = (0, 0)
+"""What a horizontal axis of steps begins with."""
+MAX_NAME = 24
+"""Letters of a run's name that fit into a chart."""
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2937; --soft: #6b7280; --paper: #fff; --rule: #e5e7eb; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e5e7eb; --soft: #9ca3af; --paper: #111827; --rule: #374151; } }
@@ -70,7 +75,8 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
 def report_page(runs: Sequence[Run]) -> str:
     """Return the HTML page of these runs, beside each other where there are several."""
     title = " and ".join(run.name for run in runs)
-    parts = [f"<h1>{escape(title)}</h1>", _summary(runs), '<h2>Loss</h2><div class="charts">', *_loss_charts(runs)]
+    parts = [f"<h1>{escape(title)}</h1>", _summary(runs)]
+    parts += ['<h2>Loss</h2><div class="charts">', *_loss_charts(runs), *_charts_of_each(runs)]
     parts += ['</div><h2>Health</h2><div class="charts">', *_health_charts(runs), "</div>"]
     parts += [_previews(run) for run in runs]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
@@ -81,13 +87,14 @@ def _summary(runs: Sequence[Run]) -> str:
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "step": lambda row: f"{row['step']:,}",
         "images": lambda row: f"{row['images_seen']:,}",
+        "time": lambda row: str(timedelta(seconds=round(sum(row["seconds"].values())))),
         "loss": lambda row: f"{row['loss']:.4f}",
         "validation": lambda row: f"{row['val_loss']:.4f}",
         "images/s": lambda row: f"{row['images_per_second']:.0f}",
         "processes": lambda row: str(row["num_processes"]),
         "precision": lambda row: row["precision"],
         "spikes": lambda row: str(row["spikes"]),
-        "checkpoints": lambda row: f"{_share(row, 'checkpoint'):.2%} of the time",
+        "checkpoints": lambda row: f"{_share(row, 'checkpoint'):.2%} of time",
     }
     lines = ["<table><tr><th>run</th>", *(f"<th>{name}</th>" for name in columns), "</tr>"]
     for run in runs:
@@ -113,20 +120,42 @@ def _series(run: Run, key: str, name: str, *, dashed: bool = False) -> Line:
     return Line(name, [row["step"] for row in rows], [row[key] for row in rows], run.colour, dashed)
 
 
-def _label(run: Run, name: str, runs: Sequence[Run]) -> str:
-    return name if len(runs) == 1 else f"{run.name} {name}".strip()
+def _short(run: Run) -> str:
+    # Names of a series differ at their beginning or at their end.
+    return run.name if len(run.name) <= MAX_NAME else f"{run.name[:8]}\u2026{run.name[9 - MAX_NAME :]}"
+
+
+def _label(run: Run, runs: Sequence[Run]) -> str:
+    return _short(run) if len(runs) > 1 else ""
+
+
+def _titled(run: Run, title: str, runs: Sequence[Run]) -> str:
+    return f"{title}: {_short(run)}" if len(runs) > 1 else title
 
 
 def _loss_charts(runs: Sequence[Run]) -> list[str]:
-    loss = [_series(run, "loss", _label(run, "", runs)) for run in runs]
+    """Return the charts that the runs share."""
+    loss = [_series(run, "loss", _label(run, runs)) for run in runs]
     loss += [_series(run, "val_loss", "", dashed=True) for run in runs]
-    charts = [line_chart("Loss (dashed: validation)", loss, log=True)]
+    profiles = [_profile(run, "loss_by_time", _label(run, runs)) for run in runs]
+    profiles += [_profile(run, "val_loss_by_time", "", dashed=True) for run in runs]
+    title = "Loss over diffusion time, newest row (dashed: validation)"
+    return [
+        line_chart("Loss (dashed: validation)", loss, y_label="loss per image", x_range=START, log=True),
+        line_chart(title, profiles, x_label="diffusion time t", y_label="loss per image", x_range=(0, 1)),
+    ]
+
+
+def _charts_of_each(runs: Sequence[Run]) -> list[str]:
+    """Return the charts that each run has for itself, those of one kind side by side."""
+    charts = []
     for run in runs:
-        charts.append(line_chart(_label(run, "Loss by time over training", runs), _bucket_lines(run), log=True))
-    for key, title in (("loss_by_time", "Training"), ("val_loss_by_time", "Validation")):
-        charts.append(line_chart(f"{title} loss over diffusion time, newest row", _profiles(runs, key), x_label="t"))
+        title, key = _titled(run, "Loss by diffusion time", runs), ("t = 0 (data)", "t = 1 (noise)")
+        lines = _bucket_lines(run)
+        charts.append(line_chart(title, lines, y_label="loss per image", x_range=START, log=True, key=key))
     for run in runs:
-        charts.append(line_chart(_label(run, "Validation loss of each weight average", runs), _average_lines(run)))
+        title = _titled(run, "Validation loss of each weight average", runs)
+        charts.append(line_chart(title, _average_lines(run), y_label="loss per image", x_range=START, log=True))
     return charts
 
 
@@ -136,19 +165,15 @@ def _bucket_lines(run: Run) -> list[Line]:
     lines = []
     for k in range(count):
         share = k / max(1, count - 1)
-        name = f"t {k / count:.2g} to {(k + 1) / count:.2g}" if k in (0, count - 1) else ""
         steps, values = [row["step"] for row in run.rows], [row["loss_by_time"][k] for row in run.rows]
-        lines.append(Line(name, steps, values, f"hsl({220 - 220 * share:.0f} 75% 52%)"))
+        lines.append(Line("", steps, values, f"hsl({220 - 220 * share:.0f} 75% 52%)"))
     return lines
 
 
-def _profiles(runs: Sequence[Run], key: str) -> list[Line]:
-    lines = []
-    for run in runs:
-        newest = next((row[key] for row in reversed(run.rows) if key in row), [])
-        middles = [(k + 0.5) / len(newest) for k in range(len(newest))]
-        lines.append(Line(_label(run, "", runs), middles, newest, run.colour))
-    return lines
+def _profile(run: Run, key: str, name: str, *, dashed: bool = False) -> Line:
+    newest = next((row[key] for row in reversed(run.rows) if key in row), [])
+    middles = [(k + 0.5) / len(newest) for k in range(len(newest))]
+    return Line(name, middles, newest, run.colour, dashed)
 
 
 def _average_lines(run: Run) -> list[Line]:
@@ -163,14 +188,18 @@ def _average_lines(run: Run) -> list[Line]:
 
 
 def _health_charts(runs: Sequence[Run]) -> list[str]:
-    norms = [_series(run, "grad_norm", _label(run, "", runs)) for run in runs]
+    norms = [_series(run, "grad_norm", _label(run, runs)) for run in runs]
     norms += [_series(run, "grad_norm_max", "", dashed=True) for run in runs]
-    return [
-        line_chart("Gradient norm (dashed: largest since the row before)", norms, log=True),
-        line_chart("Images per second", [_series(run, "images_per_second", _label(run, "", runs)) for run in runs]),
-        line_chart("Learning rate", [_series(run, "lr", _label(run, "", runs)) for run in runs]),
-        line_chart("Spikes so far", [_series(run, "spikes", _label(run, "", runs)) for run in runs]),
-    ]
+    title = "Gradient norm (dashed: largest since the row before)"
+    charts = [line_chart(title, norms, y_label="norm before clipping", x_range=START, log=True)]
+    for key, title, unit in (
+        ("images_per_second", "Throughput", "images per second"),
+        ("lr", "Learning rate", "learning rate"),
+        ("spikes", "Spikes of the loss so far", "number of spikes"),
+    ):
+        lines = [_series(run, key, _label(run, runs)) for run in runs]
+        charts.append(line_chart(title, lines, y_label=unit, x_range=START))
+    return charts
 
 
 def _previews(run: Run) -> str:
