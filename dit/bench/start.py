@@ -58,7 +58,7 @@ def run(settings: Settings) -> list[Row]:
 
 def write_models(folder: Path) -> None:
     """Write the same small network, with random weights, as an exported folder and as a pipeline of diffusers."""
-    from diffusers import DDIMScheduler, DiTPipeline  # pyright: ignore[reportPrivateImportUsage]
+    from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline  # pyright: ignore[reportPrivateImportUsage]
 
     arguments = resolve_arguments("dit_ti_2", input_size=8)  # 1000 classes: DiTPipeline's null class is the 1000th
     codec = load_codec("mnist")
@@ -73,4 +73,5 @@ def write_models(folder: Path) -> None:
     write_config(folder / "ours", config)
     network: Any = diffusers_dit(arguments, torch.float32)
     scheduler: Any = DDIMScheduler()
-    DiTPipeline(transformer=network, vae=codec.vae, scheduler=scheduler).save_pretrained(folder / "theirs")
+    vae: Any = AutoencoderKL.from_pretrained(codec.folder.path)
+    DiTPipeline(transformer=network, vae=vae, scheduler=scheduler).save_pretrained(folder / "theirs")

@@ -1,4 +1,4 @@
-"""Images to latents and back, through any autoencoder of diffusers.
+"""Images to latents and back, through any autoencoder as diffusers saves it.
 
 An encoder gives *moments*: the mean and the log-variance of a Gaussian over z, or z itself where it is deterministic.
 A draw is z = mean + exp(log_var / 2) noise, and what a diffusion model sees is normalised per channel:
@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from dit.errors import ConfigError, UserError
 from dit.latents.config import LatentsConfig
 from dit.latents.decoder import speed_up_decoder
+from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
+from dit.latents.kl import KLAutoencoder
 from dit.latents.vae import CONFIG_NAME, VaeFolder, find_vae, load_vae
 
 DECODED_PIXELS = 2**14  # decoded at a time: 16 images of 32 x 32, one of 128 x 128 or more
-PROBE_SIZE = 64  # pixels; the largest downscaling factor there is
 COPY_NAME = "vae"  # sub-folder for a copy of a user's autoencoder
 LOG_VAR_RANGE = (-30.0, 20.0)  # diffusers' clamp
 
@@ -55,17 +56,15 @@ def load_codec(
 class Codec:
     """An autoencoder, its facts and its normalisation."""
 
-    def __init__(self, vae: nn.Module, folder: VaeFolder) -> None:
-        """Take an autoencoder and find out its sizes by encoding one small image."""
-        self.vae: Any = vae
-        self.folder = folder
+    def __init__(self, vae: KLAutoencoder | DiffusersAutoencoder, folder: VaeFolder) -> None:
+        """Take an autoencoder and the folder it came from."""
+        self.vae = vae
+        self.folder, self.class_name = folder, folder.class_name
         self.decoder_dtype: torch.dtype | None = None  # decided when something is decoded
         self.fingerprint = folder.fingerprint()
-        probe = self._probe()
-        self.image_channels: int = self.vae.config.in_channels
-        self.num_moments = probe.shape[1]
+        self.image_channels, self.downscale = vae.image_channels, vae.downscale
+        self.num_moments, self.is_gaussian = vae.num_moments, vae.is_gaussian
         self.latent_channels = self.num_moments // 2 if self.is_gaussian else self.num_moments
-        self.downscale = PROBE_SIZE // probe.shape[-1]
         self.with_normalisation([1.0] * self.latent_channels, [0.0] * self.latent_channels)
 
     def with_normalisation(self, scale: list[float], shift: list[float]) -> Self:
@@ -118,10 +117,7 @@ class Codec:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, channels, H, W) in [-1, 1] to moments (B, M, h, w) float32."""
-        encoded = self.vae.encode(images.to(self.device, self.dtype))
-        if self.is_gaussian:
-            return encoded.latent_dist.parameters.float()
-        return (encoded.latents if hasattr(encoded, "latents") else encoded.latent).float()
+        return self.vae.encode(images.to(self.device, self.dtype)).float()
 
     def draw(self, moments: Tensor, noise: Tensor) -> Tensor:
         """Draw z (B, C, h, w) from moments (B, M, h, w) with standard normal noise (B, C, h, w)."""
@@ -173,7 +169,7 @@ class Codec:
             "vae": COPY_NAME if self.folder.is_local else self.folder.source,
             "revision": self.folder.revision,
             "fingerprint": self.fingerprint,
-            "class": type(self.vae).__name__,
+            "class": self.class_name,
             "image_channels": self.image_channels,
             "latent_channels": self.latent_channels,
             "downscale": self.downscale,
@@ -225,28 +221,11 @@ class Codec:
             return
         self.folder.copy(target)
 
-    @torch.no_grad()
-    def _probe(self) -> Tensor:
-        """Encode a small image."""
-        try:
-            channels = self.vae.config.in_channels
-            image = torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE, dtype=self.dtype)
-            self.is_gaussian = hasattr(self.vae.encode(image), "latent_dist")
-            moments = self.encode(image)
-        except (AttributeError, RuntimeError, ValueError, TypeError) as error:
-            problem = str(error).splitlines()[0]
-            raise ConfigError(
-                f"{self.folder.path}: expected an autoencoder of images, found another: {problem}"
-            ) from None
-        if channels not in (1, 3) or moments.ndim != 4:
-            raise ConfigError(f"{self.folder.path}: expected an autoencoder of images with 1 or 3 channels")
-        return moments
-
     def _decode_slice(self, latents: Tensor) -> Tensor:
         if self.decoder_dtype is None:
             self.decoder_dtype = speed_up_decoder(self.vae, self.device)
         latents = self.denormalise(latents).to(self.decoder_dtype, memory_format=torch.channels_last)
-        images = self.vae.decode(latents).sample.float()  # (B, channels, H, W)
+        images = self.vae.decode(latents).float()  # (B, channels, H, W)
         if not images.isfinite().all():
             raise UserError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
         return (127.5 * images + 128).clamp(0, 255).to(torch.uint8)

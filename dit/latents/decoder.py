@@ -4,24 +4,23 @@ A convolution kernel wants the channels of a pixel side by side; in the usual la
 its output. Pictures change by at most a few of 255 levels, through rounding.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 
+from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
+from dit.latents.kl import KLAutoencoder
 from dit.layers.precision import bf16_pays
 
 
-def speed_up_decoder(vae: Any, device: torch.device) -> torch.dtype:
-    """Convert the decoder of a diffusers autoencoder in place, where that pays, and return the type it computes in.
+def speed_up_decoder(vae: KLAutoencoder | DiffusersAutoencoder, device: torch.device) -> torch.dtype:
+    """Convert the decoder of an autoencoder in place, where that pays, and return the type it computes in.
 
     Args:
-        vae: with `decoder` and, mostly, `post_quant_conv`; others are left as they are.
+        vae: autoencoder; one whose parts are not known is left as it is.
         device: where it computes.
     """
-    parts = [part for name in ("decoder", "post_quant_conv") if isinstance(part := getattr(vae, name, None), nn.Module)]
-    dtype = next(vae.parameters()).dtype
-    if not parts or dtype != torch.float32 or not hasattr(vae, "decoder"):
+    parts, dtype = vae.decoder_parts(), next(vae.parameters()).dtype
+    if not parts or dtype != torch.float32:
         return dtype
     convolutions = [module for part in parts for module in part.modules() if isinstance(module, nn.Conv2d)]
     if not convolutions or not bf16_pays(device, max(module.out_channels for module in convolutions)):

@@ -1,7 +1,8 @@
-"""Finding and loading a diffusers autoencoder: embedded, in a folder, or on the Hub.
+"""Finding and loading an autoencoder as diffusers saves it: embedded, in a folder, or on the Hub.
 
-The class is the one that the folder's `config.json` names. Only safetensors are read, and loading is strict: diffusers
-itself would merely log that weights are missing and leave them at random.
+The class is the one that the folder's `config.json` names: `AutoencoderKL` is loaded without diffusers, any other with
+it. Only safetensors are read, and loading is strict: diffusers itself would merely log that weights are missing and
+leave them at random.
 """
 
 import hashlib
@@ -9,18 +10,24 @@ import importlib
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 
 from dit.errors import ConfigError, UserError, did_you_mean
 from dit.files import new_folder, read_json, sha256
+from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
+from dit.latents.kl import KLAutoencoder
 
 EMBEDDED = Path(__file__).resolve().parent.parent / "assets" / "vae"
 CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 WEIGHTS_PATTERN = "diffusion_pytorch_model*.safetensors*"  # one file, or shards with their index
 _HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
 _PATTERNS = [pattern for name in (CONFIG_NAME, WEIGHTS_PATTERN) for pattern in (name, f"vae/{name}")]
@@ -51,6 +58,11 @@ class VaeFolder:
         if not isinstance(config, dict) or not isinstance(config.get("_class_name"), str):
             raise UserError(f"{self.path / CONFIG_NAME}: expected a diffusers autoencoder with _class_name, found none")
         return config
+
+    @property
+    def class_name(self) -> str:
+        """Name of its class in diffusers."""
+        return self.config()["_class_name"]
 
     def weights(self) -> list[Path]:
         """List the files with weights."""
@@ -97,36 +109,77 @@ def find_vae(source: str) -> VaeFolder:
     )
 
 
-def load_vae(folder: VaeFolder, dtype: torch.dtype = torch.float32) -> nn.Module:
+def load_vae(folder: VaeFolder, dtype: torch.dtype = torch.float32) -> KLAutoencoder | DiffusersAutoencoder:
     """Load an autoencoder in eval mode, without gradients.
 
     Raises:
-        ConfigError: diffusers has no such class.
+        ConfigError: diffusers has no such class, or it is no autoencoder of images.
         UserError: weights are missing, of another shape, superfluous or not finite; the folder is named.
     """
-    autoencoder_class = _autoencoder_class(folder)
-    try:
-        vae, report = autoencoder_class.from_pretrained(
-            folder.path, use_safetensors=True, torch_dtype=dtype, local_files_only=True, output_loading_info=True
-        )
-    except Exception as error:  # diffusers and safetensors raise OSError, ValueError, RuntimeError, SafetensorError
-        problem = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: {problem}") from None
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report[kind]:
-            raise UserError(
-                f"{folder.path}: expected the weights of {autoencoder_class.__name__}, found {len(report[kind])} "
-                f"{kind.replace('_', ' ')}, the first {sorted(map(str, report[kind]))[0]}"
-            )
+    config = folder.config()
+    vae = _load_kl(folder, config) if KLAutoencoder.is_supported(config) else _load_other(folder)
     for name, tensor in vae.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{folder.path}: expected finite weights, found NaN or infinity in {name}")
-    return vae.eval().requires_grad_(False)
+    return vae.to(dtype).eval().requires_grad_(False)
+
+
+def _load_kl(folder: VaeFolder, config: dict[str, Any]) -> KLAutoencoder:
+    found: dict[str, Tensor] = {}
+    for path in folder.weights():
+        if path.suffix == ".safetensors":
+            try:
+                found |= {KLAutoencoder.current_name(name): tensor for name, tensor in load_file(path).items()}
+            except (SafetensorError, OSError) as error:
+                raise _unloadable(folder, error) from None
+    try:
+        with torch.device("meta"):
+            vae = KLAutoencoder(config)
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise _unloadable(folder, error) from None
+    expected = vae.state_dict()
+    if not found:
+        raise UserError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: no {WEIGHTS_NAME}")
+    different = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    _refuse_keys(folder, "missing", expected.keys() - found.keys())
+    _refuse_keys(folder, "unexpected", found.keys() - expected.keys())
+    _refuse_keys(folder, "mismatched", different)
+    vae.load_state_dict({name: tensor.float() for name, tensor in found.items()}, assign=True)
+    return vae
+
+
+def _load_other(folder: VaeFolder) -> DiffusersAutoencoder:
+    autoencoder_class = _autoencoder_class(folder)
+    try:
+        network, report = autoencoder_class.from_pretrained(
+            folder.path, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # diffusers and safetensors raise OSError, ValueError, RuntimeError, SafetensorError
+        raise _unloadable(folder, error) from None
+    for kind in ("missing", "unexpected", "mismatched"):
+        _refuse_keys(folder, kind, map(str, report[f"{kind}_keys"]))
+    try:
+        return DiffusersAutoencoder(network)
+    except ValueError as error:
+        raise ConfigError(f"{folder.path}: {error}") from None
+
+
+def _unloadable(folder: VaeFolder, error: Exception) -> UserError:
+    problem = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UserError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: {problem}")
+
+
+def _refuse_keys(folder: VaeFolder, kind: str, keys: Iterable[str]) -> None:
+    if names := sorted(keys):
+        raise UserError(
+            f"{folder.path}: expected the weights of {folder.class_name}, found {len(names)} {kind} keys, "
+            f"the first {names[0]}"
+        )
 
 
 def _autoencoder_class(folder: VaeFolder) -> Any:
     """Import the one class of diffusers that is needed."""
-    name = folder.config()["_class_name"]
+    name = folder.class_name
     diffusers = importlib.import_module("diffusers")
     known = [entry for entry in dir(diffusers) if entry.startswith("Autoencoder") or entry == "VQModel"]
     if name not in known:

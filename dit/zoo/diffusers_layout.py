@@ -134,7 +134,7 @@ def write_diffusers(model: ForeignModel, folder: Path, *, max_shard_size: str | 
     write_vae(codec, folder / "vae")
     (folder / "scheduler").mkdir()
     write_json(folder / "scheduler" / "scheduler_config.json", _scheduler_config(process))
-    write_json(folder / INDEX_NAME, _index(model.config, type(codec.vae).__name__))
+    write_json(folder / INDEX_NAME, _index(model.config, codec.class_name))
     difference = {"difference_in_diffusers": frequency_difference(model)}
     config = model.config.model_copy(update={"provenance": model.config.provenance | difference})
     write_config(folder, config, name=FOREIGN_CONFIG_NAME)

@@ -6,16 +6,18 @@ Ours are normalised per channel, latents = (z - shift) * scale. Where that is on
 C latent channels.
 """
 
-import copy
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dit.errors import ConfigError
 from dit.files import read_json, write_json
 from dit.latents.codec import Codec
+from dit.latents.kl import KLAutoencoder
+from dit.latents.vae import CONFIG_NAME, WEIGHTS_NAME
 
 
 def write_vae(codec: Codec, folder: Path) -> None:
@@ -25,44 +27,44 @@ def write_vae(codec: Codec, folder: Path) -> None:
         ConfigError: that is not possible for this autoencoder.
     """
     scale, shift = codec.scale.flatten().cpu(), codec.shift.flatten().cpu()  # (C,) each
-    vae = codec.vae
-    if (scale == scale[0]).all() and not shift.any():
-        vae.save_pretrained(folder)
-        factor = float(scale[0])
-    else:
-        if getattr(vae, "post_quant_conv", None) is None or getattr(vae, "quant_conv", None) is None:
+    codec.folder.copy(folder)
+    factor = float(scale[0])
+    if (scale != factor).any() or shift.any():
+        state = codec.vae.state_dict()
+        if not isinstance(codec.vae, KLAutoencoder) or not {"quant_conv.bias", "post_quant_conv.bias"} <= state.keys():
             raise ConfigError(
                 "--to diffusers: DiTPipeline can't hold this model: its latents are normalised per channel or shifted, "
                 "and its autoencoder has no post_quant_conv and quant_conv to fold that into"
             )
-        vae = copy.deepcopy(vae)
-        fold_normalisation(vae, scale, shift)
-        vae.save_pretrained(folder)
+        for path in folder.glob("*.safetensors*"):
+            path.unlink()
+        save_file(fold_normalisation(state, scale, shift), folder / WEIGHTS_NAME, {"format": "pt"})
         factor = 1.0
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG_NAME)
     config |= {"scaling_factor": factor, "shift_factor": None, "latents_mean": None, "latents_std": None}
-    write_json(folder / "config.json", config)
+    write_json(folder / CONFIG_NAME, config)
 
 
-@torch.no_grad()
-def fold_normalisation(vae: Any, scale: Tensor, shift: Tensor) -> None:
+def fold_normalisation(state: Mapping[str, Tensor], scale: Tensor, shift: Tensor) -> dict[str, Tensor]:
     """Put latents = (z - shift) * scale into an autoencoder's own 1x1 convolutions, in float64.
 
     With P the decoder's convolution, P(latents / scale + shift) = (P_w / scale) latents + P_w shift + P_b. That of the
     encoder gives mean and log-variance: the mean is shifted and scaled, the log-variance grows by 2 log(scale).
 
     Args:
-        vae: AutoencoderKL with `quant_conv` and `post_quant_conv`; changed in place.
+        state: of a `KLAutoencoder` with `quant_conv` and `post_quant_conv`.
         scale: (C,).
         shift: (C,).
     """
     scale, shift = scale.double(), shift.double()
-    decoder = vae.post_quant_conv
-    weight = decoder.weight.double()  # (C, C, 1, 1)
-    decoder.bias.copy_(decoder.bias.double() + (weight * shift[:, None, None]).sum(dim=(1, 2, 3)))
-    decoder.weight.copy_(weight / scale[:, None, None])
-    encoder = vae.quant_conv  # (2C, 2C, 1, 1): C means, then C log-variances
-    mean, log_var = encoder.bias.double().chunk(2)
-    encoder.bias.copy_(torch.cat([(mean - shift) * scale, log_var + 2 * scale.log()]))
-    mean_weight, log_var_weight = encoder.weight.double().chunk(2)
-    encoder.weight.copy_(torch.cat([mean_weight * scale[:, None, None, None], log_var_weight]))
+    weight = state["post_quant_conv.weight"].double()  # (C, C, 1, 1)
+    bias = state["post_quant_conv.bias"].double() + (weight * shift[:, None, None]).sum(dim=(1, 2, 3))
+    mean, log_var = state["quant_conv.bias"].double().chunk(2)
+    mean_weight, log_var_weight = state["quant_conv.weight"].double().chunk(2)  # (C, 2C, 1, 1) each
+    folded = {
+        "post_quant_conv.bias": bias,
+        "post_quant_conv.weight": weight / scale[:, None, None],
+        "quant_conv.bias": torch.cat([(mean - shift) * scale, log_var + 2 * scale.log()]),
+        "quant_conv.weight": torch.cat([mean_weight * scale[:, None, None, None], log_var_weight]),
+    }
+    return dict(state) | {name: tensor.to(state[name].dtype) for name, tensor in folded.items()}

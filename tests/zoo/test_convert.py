@@ -205,7 +205,7 @@ def test_shards_are_written_and_read(gaussian_folder, tmp_path):
 
 
 def test_a_users_autoencoder_goes_along(tmp_path, mnist_codec):
-    mnist_codec.vae.save_pretrained(tmp_path / "my_vae")
+    mnist_codec.folder.copy(tmp_path / "my_vae")
     flat(tmp_path / "source.pt", golden_state("dit_p2_sigma"))
     options = ReadOptions(process="gaussian", vae=str(tmp_path / "my_vae"), **HEADS)
     convert(tmp_path / "source.pt", tmp_path / "native", options=options)

@@ -1,0 +1,235 @@
+"""The KL autoencoder of latent diffusion models, by the names and the config.json of diffusers' `AutoencoderKL`.
+
+Nearly every published DiT has this autoencoder. Having it here costs a page and saves every command the import of
+diffusers' whole collection of networks, which takes longer than making an image.
+
+B images of `in_channels` x H x W pixels; C latent channels, h x w positions.
+
+Source: Rombach et al., "High-resolution image synthesis with latent diffusion models", 2022, section 3.1, appendix G.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad, scaled_dot_product_attention, silu
+
+EPS = 1e-6  # of every normalisation
+_DEFAULTS = {  # of diffusers, whose configurations may leave out anything
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ["DownEncoderBlock2D"],
+    "up_block_types": ["UpDecoderBlock2D"],
+    "block_out_channels": [64],
+    "layers_per_block": 1,
+    "act_fn": "silu",
+    "latent_channels": 4,
+    "norm_num_groups": 32,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
+    "mid_block_add_attention": True,
+}
+_OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of diffusers before 0.18
+
+
+class KLAutoencoder(nn.Module):
+    """Encoder to the mean and log-variance of a Gaussian over z, and decoder.
+
+    Args:
+        config: of diffusers' `AutoencoderKL`, one that `is_supported`.
+    """
+
+    is_gaussian = True
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        config = _DEFAULTS | dict(config)
+        widths, channels = list(config["block_out_channels"]), config["latent_channels"]
+        self.image_channels: int = config["in_channels"]
+        self.num_moments: int = 2 * channels
+        self.downscale = 2 ** (len(widths) - 1)
+        shared = (config["layers_per_block"], config["norm_num_groups"], config["mid_block_add_attention"])
+        self.encoder = Encoder(config["in_channels"], 2 * channels, widths, *shared)
+        self.decoder = Decoder(channels, config["out_channels"], widths[::-1], *shared)
+        if config["use_quant_conv"]:
+            self.quant_conv = nn.Conv2d(2 * channels, 2 * channels, 1)
+        if config["use_post_quant_conv"]:
+            self.post_quant_conv = nn.Conv2d(channels, channels, 1)
+
+    @staticmethod
+    def is_supported(config: Mapping[str, Any]) -> bool:
+        """Tell whether a config.json of diffusers describes this network, and not a relative with other blocks."""
+        described = _DEFAULTS | dict(config)
+        return (
+            config.get("_class_name") == "AutoencoderKL"
+            and described["act_fn"] == "silu"
+            and set(described["down_block_types"]) == {"DownEncoderBlock2D"}
+            and set(described["up_block_types"]) == {"UpDecoderBlock2D"}
+        )
+
+    @staticmethod
+    def current_name(name: str) -> str:
+        """Return today's name of a tensor: the attention layers of older files are called otherwise."""
+        path, _, kind = name.rpartition(".")
+        path, _, layer = path.rpartition(".")
+        return f"{path}.{_OLD_NAMES[layer]}.{kind}" if ".attentions." in path and layer in _OLD_NAMES else name
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode images (B, in_channels, H, W) to moments (B, 2C, h, w): C means, then C log-variances."""
+        moments = self.encoder(images)
+        return self.quant_conv(moments) if hasattr(self, "quant_conv") else moments
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Decode z (B, C, h, w) to images (B, out_channels, H, W)."""
+        return self.decoder(self.post_quant_conv(z) if hasattr(self, "post_quant_conv") else z)
+
+    def decoder_parts(self) -> list[nn.Module]:
+        """Return the modules that `decode` runs."""
+        return [self.decoder, *([self.post_quant_conv] if hasattr(self, "post_quant_conv") else [])]
+
+
+class Encoder(nn.Module):
+    """Images to moments: each level has residual blocks; all but the last halve height and width."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, widths: Sequence[int], layers: int, groups: int, has_attention: bool
+    ) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        inputs = [widths[0], *widths]
+        self.down_blocks = nn.ModuleList(
+            Level(inputs[i], width, layers, groups, Downsample(width) if i + 1 < len(widths) else None)
+            for i, width in enumerate(widths)
+        )
+        self.mid_block = Middle(widths[-1], groups, has_attention)
+        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
+        self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, out_channels, h, w) for x (B, in_channels, H, W)."""
+        x = self.conv_in(x)
+        for level in self.down_blocks:
+            x = level(x)
+        return self.conv_out(silu(self.conv_norm_out(self.mid_block(x))))
+
+
+class Decoder(nn.Module):
+    """Latents to images: each level has one residual block more than the encoder's; all but the last double height."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, widths: Sequence[int], layers: int, groups: int, has_attention: bool
+    ) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
+        self.mid_block = Middle(widths[0], groups, has_attention)
+        inputs = [widths[0], *widths]
+        self.up_blocks = nn.ModuleList(
+            Level(inputs[i], width, layers + 1, groups, Upsample(width) if i + 1 < len(widths) else None)
+            for i, width in enumerate(widths)
+        )
+        self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
+        self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, out_channels, H, W) for x (B, in_channels, h, w)."""
+        x = self.mid_block(self.conv_in(x))
+        for level in self.up_blocks:
+            x = level(x)
+        return self.conv_out(silu(self.conv_norm_out(x)))
+
+
+class Level(nn.Module):
+    """Residual blocks of one width, then perhaps a change of size."""
+
+    def __init__(self, in_channels: int, width: int, num_blocks: int, groups: int, resize: nn.Module | None) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            Residual(in_channels if i == 0 else width, width, groups) for i in range(num_blocks)
+        )
+        if isinstance(resize, Downsample):
+            self.downsamplers = nn.ModuleList([resize])
+        elif resize is not None:
+            self.upsamplers = nn.ModuleList([resize])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, width, H', W') for x (B, in_channels, H, W)."""
+        for stack in self.children():  # resnets, then downsamplers or upsamplers
+            for module in stack.children():
+                x = module(x)
+        return x
+
+
+class Middle(nn.Module):
+    """Two residual blocks with self-attention between them."""
+
+    def __init__(self, width: int, groups: int, has_attention: bool) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(Residual(width, width, groups) for _ in range(2))
+        self.attentions = nn.ModuleList([Attention(width, groups)] if has_attention else [])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, width, h, w) for x of that shape."""
+        x = self.resnets[0](x)
+        for attention in self.attentions:
+            x = attention(x)
+        return self.resnets[1](x)
+
+
+class Residual(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x))))))."""
+
+    def __init__(self, in_channels: int, width: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, in_channels, eps=EPS)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, width, eps=EPS)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        if in_channels != width:
+            self.conv_shortcut = nn.Conv2d(in_channels, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, width, H, W) for x (B, in_channels, H, W)."""
+        hidden = self.conv1(silu(self.norm1(x)))
+        hidden = self.conv2(silu(self.norm2(hidden)))
+        return (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x) + hidden
+
+
+class Attention(nn.Module):
+    """Self-attention of one head over all positions."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.group_norm = nn.GroupNorm(groups, width, eps=EPS)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, width, h, w) for x of that shape."""
+        tokens = self.group_norm(x.flatten(2)).transpose(1, 2)  # (B, h w, width)
+        q, k, v = (layer(tokens)[:, None] for layer in (self.to_q, self.to_k, self.to_v))  # (B, 1, h w, width)
+        mixed = self.to_out[0](scaled_dot_product_attention(q, k, v)[:, 0])
+        return mixed.transpose(1, 2).reshape(x.shape) + x
+
+
+class Downsample(nn.Module):
+    """Every second position of a convolution; the missing border is on the right and at the bottom."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, width, H/2, W/2) for x (B, width, H, W)."""
+        return self.conv(pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Every position four times, then a convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, width, 2H, 2W) for x (B, width, H, W)."""
+        return self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
