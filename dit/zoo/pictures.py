@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dit.data.caption import below, caption
 from dit.data.picture import image_grid
 from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
@@ -19,8 +20,11 @@ from dit.sampling.inversion import invert
 from dit.sampling.sample import sample
 from dit.zoo.pipeline import Pipeline
 
-FRAME_MILLISECONDS = 120
+MAX_FRAMES = 60
+WAY_MILLISECONDS = 3000  # from noise to image, however many frames there are, between these two for a frame
+FRAME_MILLISECONDS = (50, 250)
 LAST_FRAME_MILLISECONDS = 2000
+LARGE_TILE = 128  # pixels, at least, of a picture with few tiles
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,20 @@ class Trajectory:
     """One (N, C, H, W) per step, and the samples at the end."""
     predicted: list[Tensor]
     """The predicted x_0 of each step, (N, C, H, W), and the samples at the end."""
+    times: list[float]
+    """The time t of each state, from noise to 0."""
+    labels: Tensor
+    """(N,) the classes."""
 
 
 def trace(pipeline: Pipeline, labels: Tensor, sampling: SamplingConfig, *, seed: int = 0) -> Trajectory:
     """Sample (N,) labels and keep every step."""
-    states, predicted = [], []
+    states, predicted, times = [], [], []
 
     def keep(k: int, t: float, x: Tensor, x_0: Tensor) -> None:
         states.append(x)
         predicted.append(x_0)
+        times.append(t)
 
     labels = labels.to(pipeline.device)
     sampled = sample(
@@ -52,32 +61,43 @@ def trace(pipeline: Pipeline, labels: Tensor, sampling: SamplingConfig, *, seed:
         weaker=pipeline.weaker,
         callback=keep,
     )
-    return Trajectory([*states, sampled.latents], [*predicted, sampled.latents])
+    return Trajectory([*states, sampled.latents], [*predicted, sampled.latents], [*times, 0.0], labels.cpu())
 
 
 def trajectory_frames(pipeline: Pipeline, trajectory: Trajectory, *, columns: int) -> list[Image.Image]:
-    """Return one picture per step: the decoded states, and below them the decoded predictions of the data."""
+    """Return one picture per step, at most MAX_FRAMES: the decoded states, and below them the predicted data."""
+    names = _names(pipeline, trajectory.labels)
+    num_rows = -(-len(trajectory.labels) // columns)
+    above, further = names if num_rows == 1 else [], [""] * (num_rows - 1)
     frames = []
-    for state, predicted in zip(trajectory.states, trajectory.predicted, strict=True):
-        top, bottom = (image_grid(pipeline.decode(part), columns=columns) for part in (state, predicted))
-        frames.append(_below(top, bottom))
+    for k in _spread(len(trajectory.states), MAX_FRAMES):
+        parts = (trajectory.states[k], trajectory.predicted[k])
+        state, predicted = (image_grid(pipeline.decode(part), columns=columns) for part in parts)
+        state = caption(state, above=above, beside=[f"t = {trajectory.times[k]:.2f}", *further])
+        frames.append(below(state, caption(predicted, beside=["predicted", *further])))
     return frames
 
 
 def trajectory_strip(pipeline: Pipeline, trajectory: Trajectory, *, columns: int = 10) -> Image.Image:
     """Return a picture with two rows per sample: its state, and the predicted data, from noise (left) to the end."""
-    num = len(trajectory.states)
-    chosen = torch.linspace(0, num - 1, min(columns, num)).round().long().tolist()
+    chosen = _spread(len(trajectory.states), columns)
     states = torch.stack([pipeline.decode(trajectory.states[k]) for k in chosen], dim=1)  # (N, columns, c, h, w)
     predicted = torch.stack([pipeline.decode(trajectory.predicted[k]) for k in chosen], dim=1)
     rows = torch.stack([states, predicted], dim=1)  # (N, 2, columns, c, h, w)
-    return image_grid(rows.flatten(0, 2), columns=len(chosen))
+    names = _names(pipeline, trajectory.labels) or ["state"] * len(states)
+    return caption(
+        image_grid(rows.flatten(0, 2), columns=len(chosen)),
+        above=[f"t = {trajectory.times[k]:.2f}" for k in chosen],
+        beside=[word for name in names for word in (name, "predicted")],
+    )
 
 
 def save_gif(frames: list[Image.Image]) -> bytes:
     """Return an animated GIF of the frames that loops and rests on the last one."""
     buffer = io.BytesIO()
-    durations = [FRAME_MILLISECONDS] * (len(frames) - 1) + [LAST_FRAME_MILLISECONDS]
+    shortest, longest = FRAME_MILLISECONDS
+    duration = min(longest, max(shortest, WAY_MILLISECONDS // len(frames)))
+    durations = [duration] * (len(frames) - 1) + [LAST_FRAME_MILLISECONDS]
     frames[0].save(buffer, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     return buffer.getvalue()
 
@@ -114,7 +134,10 @@ def invert_image(
     tiles = torch.cat([image.cpu(), *(pipeline.decode(part).cpu() for part in (latents, noise, back))])
     difference = tiles[1].float() - tiles[3].float()
     return Inversion(
-        picture=image_grid(tiles, columns=4),
+        picture=caption(
+            image_grid(tiles, columns=4, scale=max(1, -(-LARGE_TILE // min(tiles.shape[2:])))),
+            above=["image", "autoencoder", "its noise", "from the noise"],
+        ),
         latent_error=float((back - latents).square().mean().sqrt()),
         pixel_error=float(difference.square().mean().sqrt()),
         noise_deviation=float(noise.std()),
@@ -154,11 +177,19 @@ def interpolate(
         other = labels.roll(-1).repeat_interleave(columns).to(device)
         model = ClassMixture(model, other, shares.repeat(rows).to(device), getattr(model, "null_class", None))
     latents = sample(model, pipeline.process, y, shape, sampling=sampling, seed=seed, noise=noise).latents
-    return image_grid(pipeline.decode(latents), columns=columns)
+    picture, names = image_grid(pipeline.decode(latents), columns=columns), _names(pipeline, labels)
+    if between == "seeds":
+        return caption(picture, above=[f"seed {seed}", *[""] * (columns - 2), f"seed {seed + 1}"], beside=names)
+    ends = zip(names, [*names[1:], *names[:1]], strict=True)
+    return caption(picture, beside=[f"{name} to {following}" for name, following in ends])
 
 
-def _below(top: Image.Image, bottom: Image.Image, gap: int = 8) -> Image.Image:
-    picture = Image.new(top.mode, (top.width, top.height + gap + bottom.height), "white")
-    picture.paste(top, (0, 0))
-    picture.paste(bottom, (0, top.height + gap))
-    return picture
+def _names(pipeline: Pipeline, labels: Tensor) -> list[str]:
+    """Return the first of each class's names; none where there are no classes."""
+    names = pipeline.class_names
+    return [names[label].split(",")[0] for label in labels.tolist()] if names else []
+
+
+def _spread(num: int, num_kept: int) -> list[int]:
+    """Choose at most so many of the numbers 0..num-1, evenly, both ends included."""
+    return torch.linspace(0, num - 1, min(num_kept, num)).round().long().tolist()
