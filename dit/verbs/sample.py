@@ -58,7 +58,8 @@ def run(
         out: picture (.png, .jpg, .webp): a grid where there are several; .npz file (images uint8, labels); or a folder
             of numbered .png files. Folders and .npz can be resumed by the same command, and made by several processes.
         trajectory: also write how the samples come about, as .gif or as .png strip.
-        inversion: in place of sampling, take this image to its noise and back, and say how close it came.
+        inversion: in place of sampling, take this image to its noise and back, and say how close it came; unless asked
+            for otherwise without guidance, and by heun where the model's own solver can't go back.
         interpolate: in place of samples, draw what lies between two seeds or between neighbouring classes.
         overrides: dotted field of the sampling section -> value.
     """
@@ -74,6 +75,8 @@ def run(
         raise ConfigError(f"--trajectory: expected a file ending in .gif or .png, found {str(trajectory)!r}")
     if not single and (trajectory, inversion, interpolate) != (None, None, None):
         raise ConfigError(f"--out: expected one picture ({', '.join(FORMATS)}) here, found {str(out)!r}")
+    if sum(option is not None for option in (trajectory, inversion, interpolate)) > 1:
+        raise ConfigError("--trajectory, --inversion, --interpolate: expected one of them, found several")
     locate(source)  # answers a wrong source before torch is imported
 
     from dit.verbs.device import choose_device
@@ -181,6 +184,7 @@ def _write_inversion(
     from dit.data.config import DataConfig
     from dit.data.decode import decode_image
     from dit.errors import ConfigError
+    from dit.sampling.inversion import DETERMINISTIC_ONE_STEP
     from dit.zoo.pictures import invert_image
 
     labels = pipeline.labels(classes)
@@ -193,9 +197,13 @@ def _write_inversion(
         max_pixels=DataConfig().max_pixels,
         name=str(image),
     )
-    tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # (1, C, height, width)
-    result = invert_image(pipeline, tensor, int(labels[0]), pipeline.settings(**settings), seed=seed)
+    tensor = torch.tensor(pixels).permute(2, 0, 1)[None]  # (1, C, height, width)
+    own = pipeline.config.sampling.solver
+    defaults = {"solver": own if own in DETERMINISTIC_ONE_STEP else "heun", "eta": 0.0, "guidance": 1.0}
+    sampling = pipeline.settings(**defaults | settings)
+    result = invert_image(pipeline, tensor, int(labels[0]), sampling, seed=seed)
     _write(result.picture, out)
+    print(f"there and back by {sampling.solver} in {sampling.steps} steps each, guidance {sampling.guidance:g}")
     print("from left to right: the image, decoded from its latent, its noise, made from that noise")
     print(f"reconstruction error: {result.latent_error:.4f} in latents of unit variance (root mean square)")
     print(f"                      {result.pixel_error:.2f} of 255 in pixels, against the codec's own reconstruction")

@@ -1,6 +1,7 @@
 import pytest
 from PIL import Image
 
+from dit.data.mnist import mnist_images
 from tests.command import fails, runs
 
 
@@ -53,3 +54,32 @@ def test_s1_s2_a_value_out_of_range_names_the_valid_ones(option, value, words, t
 
 def test_a_source_that_is_not_there_is_named(capsys):
     assert fails(capsys, "sample", "nothing").startswith("nothing: ")
+
+
+@pytest.mark.parametrize(
+    ("model", "how", "most"),
+    [
+        ("dit_ti_2.mnist", "there and back by heun in 12 steps each, guidance 1", 0.01),
+        ("dit_ti_2.mnist_gaussian", "there and back by ddim in 50 steps each, guidance 1", 0.2),
+    ],
+)
+def test_an_image_goes_to_its_noise_and_back_by_the_models_defaults(model, how, most, tmp_path, capsys):
+    """The flow model's own solver has no way back, so another is named in its place."""
+    images, labels = mnist_images("val")
+    Image.fromarray(images[0]).save(tmp_path / "digit.png")
+    options = ["--inversion", tmp_path / "digit.png", "--classes", labels[0], "--out", tmp_path / "inverted.png"]
+    picture, settings, _, in_latents, in_pixels, noise = runs(capsys, "sample", model, *options)
+    assert (picture, settings) == (str(tmp_path / "inverted.png"), how)
+    assert 0 < float(in_latents.split()[2]) < most
+    assert float(in_pixels.split()[0]) < 255 * most / 2
+    assert float(noise.split()[5]) == pytest.approx(1, abs=0.3)
+
+
+def test_an_inversion_by_a_solver_without_a_way_back_is_refused(tmp_path, capsys):
+    Image.new("L", (32, 32)).save(tmp_path / "digit.png")
+    options = ["--inversion", tmp_path / "digit.png", "--solver", "dpmpp_2m"]
+    words = "sampling.solver: inversion needs one of ddim, euler"
+    assert fails(capsys, "sample", "dit_ti_2.mnist", *options, "--classes", "1").startswith(words)
+    words = "--classes: expected the class of the image, found none"
+    assert fails(capsys, "sample", "dit_ti_2.mnist", *options) == words
+    assert fails(capsys, "sample", "dit_ti_2.mnist", *options, "--interpolate", "seeds").startswith("--trajectory, ")
