@@ -103,8 +103,8 @@ class Trainer:
         try:
             scalars = state["optimizer"]
             load_optimizer_state(self.stepper.optimizer, self.model, saved.tensors("optimizer"), scalars, origin=origin)
-            if self.stepper.process.time_law.state_dict():
-                self.stepper.process.time_law.load_state_dict(saved.tensors("time_law"))
+            if expected := self.stepper.process.time_law.state_dict():
+                self.stepper.process.time_law.load_state_dict(_fitting_tensors(expected, saved, "time_law"))
             if self.stepper.scaler is not None and state["scaler"] is not None:
                 self.stepper.scaler.load_state_dict(state["scaler"])
             self.step = state["step"]
@@ -130,14 +130,19 @@ class Trainer:
 
 
 def _copy_tensors(network: nn.Module, saved: Checkpoint, name: str) -> None:
-    """Copy tensors of a checkpoint into a network, in place; names and shapes must be the same."""
-    found, expected = saved.tensors(name), network.state_dict()
+    """Copy tensors of a checkpoint into a network, in place."""
+    network.load_state_dict(_fitting_tensors(network.state_dict(), saved, name))
+
+
+def _fitting_tensors(expected: dict[str, Tensor], saved: Checkpoint, name: str) -> dict[str, Tensor]:
+    """Return tensors of a checkpoint, whose names and shapes must be the expected ones."""
+    found = saved.tensors(name)
     origin = saved.path / f"{name}.safetensors"
     if missing := sorted(expected.keys() - found.keys()):
         raise UserError(f"{origin}: expected the tensor {missing[0]}, found none ({len(missing)} missing)")
     if extra := sorted(found.keys() - expected.keys()):
-        raise UserError(f"{origin}: found the tensor {extra[0]}, which this network lacks ({len(extra)} extra)")
+        raise UserError(f"{origin}: found the tensor {extra[0]}, which this run lacks ({len(extra)} extra)")
     for key, value in found.items():
         if value.shape != expected[key].shape:
             raise UserError(f"{origin}: {key} has shape {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
-    network.load_state_dict(found)
+    return found

@@ -145,6 +145,14 @@ def add(tensors, state):
     tensors["model"]["extra"] = torch.zeros(1)
 
 
+def reshape_histogram(tensors, state):
+    tensors["time_law"]["counts"] = torch.zeros(5)
+
+
+def lose_histogram(tensors, state):
+    del tensors["time_law"]["counts"]
+
+
 def lose_entry(tensors, state):
     del state["window"]
 
@@ -155,6 +163,8 @@ def lose_entry(tensors, state):
         (reshape, r"model\.safetensors: x_embedder\.proj\.bias has shape \(5,\), expected \(24,\)"),
         (lose, r"model\.safetensors: expected the tensor x_embedder\.proj\.bias, found none"),
         (add, r"model\.safetensors: found the tensor extra"),
+        (reshape_histogram, r"time_law\.safetensors: counts has shape \(5,\), expected \(4,\)"),
+        (lose_histogram, r"time_law\.safetensors: expected the tensor counts, found none"),
         (lose_entry, r"state\.json: expected the entry 'window'"),
     ],
 )
