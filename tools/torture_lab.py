@@ -203,14 +203,14 @@ class Lab:
         command = [*launcher, str(ROOT / "tools" / "train.py"), *self._arguments(output, options, resume)]
         return self._command(command, failpoint, {"ACCELERATE_USE_CPU": "true"}).wait()
 
-    def train_ranks(self, output: Path, *options_of_rank: Sequence[str]) -> list[Outcome]:
+    def train_ranks(self, output: Path, *options_of_rank: Sequence[str], failpoint: str = "") -> list[Outcome]:
         """Run `dit train` in as many processes as there are lists of options, without a launcher."""
         base = {"ACCELERATE_USE_CPU": "true", "WORLD_SIZE": str(len(options_of_rank)), "MASTER_ADDR": "127.0.0.1"}
         base |= {"MASTER_PORT": str(20_000 + os.getpid() % 20_000)}
         processes = [
             self._command(
                 [sys.executable, str(ROOT / "tools" / "train.py"), *self._arguments(output, options, resume=False)],
-                "",
+                failpoint,
                 base | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             )
             for rank, options in enumerate(options_of_rank)
