@@ -83,7 +83,13 @@ def measure(run: Path, pipeline: Pipeline, weights: dict[str, Tensor], width: fl
 def draw(qualities: list[Quality]) -> str:
     """Return the chart of the Frechet distance over the widths."""
     line = Line("", [q.sigma_rel for q in qualities], [q.frechet_distance for q in qualities], COLOURS[0])
-    chart = line_chart("Frechet distance over the width of the average (0: last weights)", [line], x_label="sigma_rel")
+    chart = line_chart(
+        "Quality over the width of the weight average (0: the last weights)",
+        [line],
+        x_label="relative width sigma_rel (share of the run)",
+        y_label="Frechet distance to held-out images",
+        x_range=(0, 0),
+    )
     return chart.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace("</svg>", STYLE + "</svg>")
 
 
