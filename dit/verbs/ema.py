@@ -25,6 +25,7 @@ def run(
 
     from safetensors.torch import save_file
 
+    from dit.config import load_recipe
     from dit.training.posthoc import reconstruct
     from dit.zoo.export import export
 
@@ -38,5 +39,9 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model.safetensors"
         save_file(found.tensors, weights)
-        provenance = {"ema": {"sigma_rel": sigma_rel, "profile_error": found.profile_error}, "steps": found.step}
+        provenance = {
+            "ema": {"sigma_rel": sigma_rel, "profile_error": found.profile_error},
+            "steps": found.step,
+            "images_seen": found.step * load_recipe(run / "recipe.yaml").train.batch_size,
+        }
         print(export(run, out, weights=weights, provenance=provenance))

@@ -20,7 +20,9 @@ from dit.zoo.weights import empty_model, fill
 
 WEIGHTS_NAME = "model.safetensors"
 SAMPLES_NAME = "samples.png"
-CARRIED_OVER = (RECIPE_NAME, "metrics.jsonl", "eval.json")
+CARRIED_OVER = (RECIPE_NAME, "metrics.jsonl")
+FIGURES_NAME = "eval.json"
+"""Carried over with the run's own average alone: of other weights these figures would not be true."""
 GRID_CLASSES = 10
 GRID_COLUMNS = 8
 
@@ -59,7 +61,7 @@ def export(
     with new_folder(out) as folder:
         save_file(model.state_dict(), folder / WEIGHTS_NAME, metadata={"format": "pt"})
         write_config(folder, config)
-        for name in CARRIED_OVER:
+        for name in (*CARRIED_OVER, *([FIGURES_NAME] if weights is None else [])):
             if (run_folder / name).is_file():
                 shutil.copyfile(run_folder / name, folder / name)
         if (run_folder / VAE_NAME).is_dir():  # a copy of the user's own autoencoder

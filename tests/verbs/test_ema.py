@@ -27,6 +27,15 @@ def test_an_average_of_another_width_is_exported(tracked, tmp_path, capsys):
     assert (out / "model.safetensors").read_bytes() != (tracked / "export" / "model.safetensors").read_bytes()
 
 
+def test_an_average_that_ends_earlier_says_what_it_saw(tracked, tmp_path, capsys):
+    out = tmp_path / "out"
+    runs(capsys, "ema", tracked, "--sigma-rel", "0.1", "--step", "2", "--out", out)
+    newest = json.loads((tracked / "export" / "config.json").read_text())["provenance"]
+    provenance = json.loads((out / "config.json").read_text())["provenance"]
+    assert (provenance["steps"], newest["steps"]) == (2, 4)
+    assert provenance["images_seen"] == newest["images_seen"] // 2
+
+
 def test_a_width_out_of_reach_is_said(tracked, tmp_path, capsys):
     lines = runs(capsys, "ema", tracked, "--sigma-rel", "0.001", "--out", tmp_path / "out")
     assert "the snapshots do not reach this width well" in lines[1]

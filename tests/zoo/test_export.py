@@ -45,6 +45,14 @@ def test_the_folder_holds_the_average_and_what_is_needed_to_use_it(exported):
     }  # fmt: skip
 
 
+def test_figures_go_with_the_weights_that_were_measured(tiny_run, exported, tmp_path):
+    run, _ = tiny_run
+    weights = exported[0] / "model.safetensors"
+    (run / "eval.json").write_text('{"frechet_distance": 1.0}')
+    assert (export(run, tmp_path / "average", samples=False) / "eval.json").is_file()
+    assert not (export(run, tmp_path / "other", samples=False, weights=weights) / "eval.json").exists()
+
+
 def test_files_can_be_read_by_others(exported):
     folder, _ = exported
     assert all(path.stat().st_mode & stat.S_IROTH for path in folder.iterdir())
