@@ -3,8 +3,9 @@
     dit train configs/dit_ti_2_mnist.yaml --output RUN --ema.sigma_rels "[0.05, 0.1]" --ema.snapshot_every 60
     python tools/compare_ema_widths.py RUN --out widths.svg
 
-Each width is reconstructed from the run's snapshots, sampled and measured as the run's recipe evaluates; the last
-weights themselves stand at width 0.
+Each width is reconstructed from the run's snapshots, sampled and measured as the run's recipe evaluates; the weights
+themselves stand at width 0. With --steps the averages that end earlier are compared too; of those steps the run must
+have kept checkpoints.
 """
 
 import argparse
@@ -36,8 +37,10 @@ STYLE = (
 class Quality:
     """The figures of one average."""
 
+    step: int
+    """Step at which the average ends."""
     sigma_rel: float
-    """Relative width; 0: the last weights."""
+    """Relative width; 0: the weights themselves."""
     frechet_distance: float
     """Distance to the held-out images."""
     accuracy: float
@@ -49,20 +52,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder with snapshots")
     parser.add_argument("--widths", default=WIDTHS, help="relative widths, separated by commas")
+    parser.add_argument("--steps", help="steps at which the averages end, separated by commas; the last by default")
     parser.add_argument("--num", type=int, default=1000, help="samples of each")
     parser.add_argument("--out", type=Path, default=Path("ema_widths.svg"), help="chart, as SVG")
     options = parser.parse_args()
     pipeline = load_pipeline(options.run)
-    weights = checkpoint.load_all(options.run / "checkpoints")[-1].tensors("model")
-    qualities = [measure(options.run, pipeline, weights, 0.0, options.num)]
-    for width in map(float, options.widths.split(",")):
-        found = reconstruct(options.run / "snapshots", width)
-        qualities.append(measure(options.run, pipeline, found.tensors, width, options.num))
+    saved = {found.step: found for found in checkpoint.load_all(options.run / "checkpoints")}
+    steps = [int(step) for step in options.steps.split(",")] if options.steps else [max(saved)]
+    if unknown := [step for step in steps if step not in saved]:
+        parser.error(f"--steps: expected some of {', '.join(map(str, saved))}, found {unknown[0]}")
+    qualities = []
+    for step in steps:
+        qualities.append(measure(options.run, pipeline, saved[step].tensors("model"), step, 0.0, options.num))
+        for width in map(float, options.widths.split(",")):
+            found = reconstruct(options.run / "snapshots", width, step=step)
+            qualities.append(measure(options.run, pipeline, found.tensors, step, width, options.num))
     write_text(options.out, draw(qualities))
     print(options.out)
 
 
-def measure(run: Path, pipeline: Pipeline, weights: dict[str, Tensor], width: float, num: int) -> Quality:
+def measure(run: Path, pipeline: Pipeline, weights: dict[str, Tensor], step: int, width: float, num: int) -> Quality:
     """Put weights into the pipeline, measure its samples and print a row."""
     pipeline.model.load_state_dict({name: value.clone() for name, value in weights.items()}, assign=True)
     recipe = load_recipe(run / "recipe.yaml", {"evaluation.num": num})
@@ -75,17 +84,24 @@ def measure(run: Path, pipeline: Pipeline, weights: dict[str, Tensor], width: fl
             class_names=pipeline.class_names,
             reference=open_images(recipe.data, "val", channels=pipeline.codec.image_channels),
         )
-    quality = Quality(width, found.frechet_distance, found.accuracy or 0.0)
-    print(f"{width:8.3f}  Frechet {quality.frechet_distance:8.2f}  accuracy {quality.accuracy:.1%}", flush=True)
+    quality = Quality(step, width, found.frechet_distance, found.accuracy or 0.0)
+    print(
+        f"step {step}  sigma_rel {width:.3f}  Frechet {quality.frechet_distance:8.2f}  accuracy {quality.accuracy:.1%}",
+        flush=True,
+    )
     return quality
 
 
 def draw(qualities: list[Quality]) -> str:
-    """Return the chart of the Frechet distance over the widths."""
-    line = Line("", [q.sigma_rel for q in qualities], [q.frechet_distance for q in qualities], COLOURS[0])
+    """Return the chart of the Frechet distance over the widths, one line per step."""
+    lines = []
+    for number, step in enumerate(dict.fromkeys(q.step for q in qualities)):
+        points = [q for q in qualities if q.step == step]
+        widths, distances = [q.sigma_rel for q in points], [q.frechet_distance for q in points]
+        lines.append(Line(f"ends at step {step}", widths, distances, COLOURS[number % len(COLOURS)]))
     chart = line_chart(
-        "Quality over the width of the weight average (0: the last weights)",
-        [line],
+        "Quality over the width of the weight average (0: the weights themselves)",
+        lines,
         x_label="relative width sigma_rel (share of the run)",
         y_label="Frechet distance to held-out images",
         x_range=(0, 0),
