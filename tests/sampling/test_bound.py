@@ -26,6 +26,9 @@ def test_drawn_terms_are_the_expected_ones_within_four_standard_errors():
     assert ((bound.terms.mean(0) - terms).abs() < error * bound.terms.std(0) + 1e-6).all()
     assert abs(bound.prior.mean() - prior) < error * bound.prior.std()
     assert abs(bound.total.mean() - prior - terms.sum()) < error * bound.total.std()
+    # The prior is small beside the scatter of the terms, and still counts.
+    alone = process.prior_bits_per_dim(x_0) * math.log(2)
+    torch.testing.assert_close(bound.total - bound.terms.sum(1), alone, rtol=1e-6, atol=0)
 
 
 def test_each_term_is_the_training_loss_of_its_step():
