@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from dit.config import Recipe, check_recipe, dump_recipe, load_recipe
+from dit.diffusion.config import FlowConfig, UniformTime, UniformWeighting
 from dit.errors import ConfigError
 from dit.validation import dotted_fields
 from dit.yaml12 import parse_yaml
@@ -45,16 +46,25 @@ def test_every_recipe_says_how_to_run_it_and_what_to_expect(path):
     assert "Expected" in header
 
 
-def test_the_imagenet_recipes_hold_the_published_hyperparameters():
-    for size in (256, 512):
-        recipe = load_recipe(CONFIGS / f"dit_xl_2_imagenet{size}.yaml")
-        assert (recipe.optim.name, recipe.optim.lr, recipe.optim.betas) == ("adamw", 1e-4, (0.9, 0.999))
-        assert (recipe.optim.weight_decay, recipe.optim.warmup_steps, recipe.optim.max_grad_norm) == (0, 0, None)
-        assert (recipe.optim.schedule, recipe.train.batch_size, recipe.ema.decay) == ("constant", 256, 0.9999)
+@pytest.mark.parametrize(
+    ("stem", "size"),
+    [("dit_xl_2_imagenet256", 256), ("dit_xl_2_imagenet512", 512), ("dit_xl_2_imagenet256_flow", 256)],
+)
+def test_the_imagenet_recipes_hold_the_published_hyperparameters(stem, size):
+    recipe = load_recipe(CONFIGS / f"{stem}.yaml")
+    assert (recipe.optim.name, recipe.optim.lr, recipe.optim.betas) == ("adamw", 1e-4, (0.9, 0.999))
+    assert (recipe.optim.weight_decay, recipe.optim.warmup_steps, recipe.optim.max_grad_norm) == (0, 0, None)
+    assert (recipe.optim.schedule, recipe.train.batch_size, recipe.ema.decay) == ("constant", 256, 0.9999)
+    assert (recipe.data.image_size, recipe.data.flip, recipe.model.class_dropout_prob) == (size, True, 0.1)
+    assert (recipe.model.input_size, recipe.model.num_classes) == (size // 8, 1000)
+    assert recipe.latents.vae == "stabilityai/sd-vae-ft-ema"
+    if stem.endswith("flow"):
+        assert recipe.process == FlowConfig(schedule="linear", prediction="velocity", time_law=UniformTime())
+        assert recipe.process.weighting == UniformWeighting()
+        assert (recipe.train.max_steps, recipe.ema.warmup) == (7_000_000, False)
+        assert (recipe.sampling.solver, recipe.sampling.steps) == ("euler_maruyama", 250)
+    else:
         assert (recipe.process.name, recipe.process.betas, recipe.process.num_steps) == ("gaussian", "linear", 1000)
-        assert (recipe.data.image_size, recipe.data.flip, recipe.model.class_dropout_prob) == (size, True, 0.1)
-        assert (recipe.model.input_size, recipe.model.num_classes) == (size // 8, 1000)
-        assert recipe.latents.vae == "stabilityai/sd-vae-ft-ema"
 
 
 def test_every_field_has_a_sentence():
