@@ -6,6 +6,10 @@ from typing import Any
 
 from dit.sampling.config import LikelihoodConfig
 
+MEANING = (
+    "these are densities of the normalised latents: less is better, figures below 0 are possible, and none can be "
+    "compared with bits per pixel"
+)
 MEANING_OF_STEP_0 = (
     "the term of t=0 is the density of the continuous latents under the last reverse step, not the probability of "
     "8-bit pixels; published training losses put the latter there, as if latents were pixels in [-1, 1], and that "
@@ -112,6 +116,7 @@ def print_likelihood(found: LatentLikelihood) -> None:
         table.add_row(name, nats, bits, note)
     console = Console()
     console.print(table)
+    console.print(f"NLL: {MEANING}", markup=False, highlight=False, soft_wrap=True)
     if found.bound is not None:
         console.print(f"t=0: {MEANING_OF_STEP_0}", markup=False, highlight=False, soft_wrap=True)
 
@@ -128,7 +133,7 @@ def _rows(found: LatentLikelihood) -> list[tuple[str, Figure, str]]:
         rows += [
             ("variational bound", bound.total, f"{bound.variance} variance"),
             ("  prior", bound.prior, "last step against pure noise"),
-            (f"  steps 1 to {len(bound.terms) - 1}", bound.steps, ""),
+            (f"  steps 1 to {len(bound.terms) - 1}", bound.steps, "divergence from the exact reverse steps"),
             ("  t=0", bound.step_0, "density of the latents; see below"),
             ("(t=0 in training)", bound.discretised, "8-bit bins; not in the bound"),
         ]

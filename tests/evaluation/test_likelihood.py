@@ -157,6 +157,7 @@ def test_figures_are_plain_json_and_printed_with_their_errors_and_meaning(capsys
     text = capsys.readouterr().out
     for words in (
         "bits per dimension of the latent",
+        "none can be compared with bits per pixel",
         "±",
         "NLL by the ODE",
         "prior",
