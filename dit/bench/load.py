@@ -19,15 +19,16 @@ from dit.models.variants import resolve_arguments
 
 _CALL = "with torch.no_grad(): model(torch.zeros(1, 4, 32, 32), torch.zeros(1), torch.zeros(1).long())"
 _OURS = """
-model = fill(empty_model({name!r}, {{}}), [Path({file!r})])
-"""
+model, files = empty_model({name!r}, {{}}), [Path({file!r})]
+model = fill(model, files, block_dtype=fast_precision(model, files, "cpu"))
+"""  # as `load_pipeline` does
 _ORIGINAL = """
 model = create_model({name!r})
 model.load_state_dict(torch.load({file!r}, weights_only=True))
 model.eval()
 """
 _DIFFUSERS = """
-model = DiTTransformer2DModel.from_pretrained({file!r})
+model = DiTTransformer2DModel.from_pretrained({file!r}, torch_dtype=torch.{dtype})
 """
 
 
@@ -72,14 +73,24 @@ def write_files(folder: Path, name: str) -> int:
 
 def _programs(folder: Path, name: str) -> dict[str, tuple[str, str]]:
     plain = _CALL
-    ours = "import torch\nfrom pathlib import Path\nfrom dit.zoo.weights import empty_model, fill"
+    ours = (
+        "import torch\nfrom pathlib import Path\nfrom dit.zoo.pipeline import fast_precision\n"
+        "from dit.zoo.weights import empty_model, fill"
+    )
     created = "import torch\nfrom dit.models import create_model"
     theirs = "import torch\nfrom diffusers import DiTTransformer2DModel"
-    call = "with torch.no_grad(): model(torch.zeros(1, 4, 32, 32), torch.zeros(1).long(), torch.zeros(1).long())"
+    images = "torch.zeros(1, 4, 32, 32, dtype=model.dtype)"
+    call = f"with torch.no_grad(): model({images}, torch.zeros(1).long(), torch.zeros(1).long())"
     return {
         "dit": (ours, _OURS.format(name=name, file=str(folder / "model.safetensors")) + plain),
         "initialise, torch.load": (created, _ORIGINAL.format(name=name, file=str(folder / "model.pt")) + plain),
-        "diffusers from_pretrained": (theirs, _DIFFUSERS.format(file=str(folder / "diffusers")) + call),
+        **{
+            f"diffusers from_pretrained {dtype}": (
+                theirs,
+                _DIFFUSERS.format(file=str(folder / "diffusers"), dtype=dtype) + call,
+            )
+            for dtype in ("float32", "bfloat16")
+        },
     }
 
 

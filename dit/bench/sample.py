@@ -16,11 +16,11 @@ from dit.bench.peers import PlainDiT, diffusers_dit
 from dit.bench.settings import Settings
 from dit.diffusion.config import GaussianConfig
 from dit.diffusion.process import Process, create_process
+from dit.layers.precision import bf16_pays
 from dit.models.dit import DiT
 from dit.models.variants import resolve_arguments
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
-from dit.zoo.pipeline import use_fast_precision
 
 BATCH = 4
 STEPS = 20
@@ -35,7 +35,8 @@ def run(settings: Settings) -> list[Row]:
     process = create_process(GaussianConfig())
     model = DiT(**arguments).eval().requires_grad_(False)
     plain = PlainDiT(arguments).eval().requires_grad_(False).copy_from(model)
-    use_fast_precision(model)
+    if bf16_pays("cpu", arguments["hidden_size"]):  # as `load_pipeline` does
+        model.blocks_in(torch.bfloat16)
     in_float32, in_bf16 = pipeline(arguments, torch.float32), pipeline(arguments, torch.bfloat16)
     steps = TIMED if settings.quick else STEPS
     settings.say(f"sample dit_s_2, {BATCH} guided images, {steps} DDIM steps")

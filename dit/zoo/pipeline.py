@@ -29,6 +29,7 @@ from dit.sampling.sample import Sampled, sample
 from dit.validation import validate
 from dit.zoo.folder import FolderConfig
 from dit.zoo.labels import parse_classes
+from dit.zoo.safetensors_file import read_header
 from dit.zoo.source import locate
 from dit.zoo.weights import empty_model, fill
 
@@ -54,22 +55,27 @@ def load_pipeline(
     """
     located = locate(source, revision)
     config = located.config
-    model = fill(empty_model(config.model.name, config.model.arguments), located.weights, device=device, dtype=dtype)
+    empty = empty_model(config.model.name, config.model.arguments)
+    blocks = fast_precision(empty, located.weights, device or "cpu") if dtype is None else None
+    model = fill(empty, located.weights, device=device, dtype=dtype, block_dtype=blocks)
     if config.latents is None:
         raise UserError(f"{located.folder}: its config.json has no latents, so nothing can be decoded")
     codec = Codec.from_description(config.latents, folder=located.folder, device=device)
-    if dtype is None:
-        use_fast_precision(model)
-    else:
+    if dtype is not None:
         codec.exact()
     return Pipeline(model, create_process(config.process), codec, config)
 
 
-def use_fast_precision(model: Any) -> None:
-    """Let the blocks of a float32 network compute in bfloat16 where that is faster."""
-    parameter = next(model.parameters())
-    if parameter.dtype == torch.float32 and bf16_pays(parameter.device, model.config["hidden_size"]):
-        model.blocks_in(torch.bfloat16)
+def fast_precision(model: Any, files: Sequence[Path], device: str | torch.device) -> torch.dtype | None:
+    """Return the type in which the blocks of a float32 network compute faster: bfloat16, or None where they do not.
+
+    Args:
+        model: network as `empty_model` builds it.
+        files: its weights.
+        device: where it is going to compute.
+    """
+    is_float32 = all(info.dtype == "F32" for path in files for info in read_header(path).tensors.values())
+    return torch.bfloat16 if is_float32 and bf16_pays(device, model.config["hidden_size"]) else None
 
 
 @dataclass

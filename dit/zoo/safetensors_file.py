@@ -10,7 +10,7 @@ import math
 import re
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ class TensorInfo:
     """The safetensors name of the type, such as `F32`."""
     shape: tuple[int, ...]
     """The tensor's shape."""
+    start: int = field(compare=False)
+    """Byte of the file where its data begins."""
+    num_bytes: int = field(compare=False)
+    """Length of its data."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,12 @@ def read_header(path: str | Path) -> Header:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise UserError(f"{path}: expected text values under __metadata__")
     _check_layout(path, entries, file_size - 8 - length)
-    tensors = {name: TensorInfo(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
-    return Header(tensors, metadata)
+    return Header({name: _info(entry, 8 + length) for name, entry in entries.items()}, metadata)
+
+
+def _info(entry: dict[str, Any], data: int) -> TensorInfo:
+    start, stop = entry["data_offsets"]
+    return TensorInfo(entry["dtype"], tuple(entry["shape"]), data + start, stop - start)
 
 
 def is_pickle(start: bytes) -> bool:

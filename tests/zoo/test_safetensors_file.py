@@ -29,9 +29,9 @@ def test_reads_what_the_library_writes(tmp_path):
     save_file(tensors, tmp_path / "x.safetensors", metadata={"made": "here"})
     header = read_header(tmp_path / "x.safetensors")
     assert header.tensors == {
-        "a": TensorInfo("F32", (2, 3)),
-        "b": TensorInfo("BF16", (4,)),
-        "empty": TensorInfo("F32", (0, 5)),
+        "a": TensorInfo("F32", (2, 3), 0, 24),
+        "b": TensorInfo("BF16", (4,), 0, 8),
+        "empty": TensorInfo("F32", (0, 5), 0, 0),
     }
     assert header.metadata == {"made": "here"}
 

@@ -35,6 +35,26 @@ def test_a_round_trip_is_bit_equal_and_ready_to_use(saved):
     assert torch.equal(loaded(x, t, y), model(x, t, y))
 
 
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_blocks_are_converted_while_they_are_read(saved, tmp_path, stored):
+    model, _ = saved
+    path = tmp_path / "stored.safetensors"
+    save_file({name: tensor.to(stored) for name, tensor in model.state_dict().items()}, path)
+    found = fill(empty_model("dit_ti_2", TINY), [path], block_dtype=torch.float16).state_dict()
+    for name, tensor in model.state_dict().items():
+        expected = tensor.to(stored).to(torch.float16 if name.startswith("blocks.") else stored)
+        assert found[name].dtype == expected.dtype
+        assert torch.equal(found[name], expected)
+
+
+def test_what_is_not_finite_is_refused_in_any_type(saved, tmp_path):
+    state = saved[0].state_dict()
+    state["blocks.1.attn.qkv.weight"][3, 2] = torch.nan
+    save_file(state, tmp_path / "bad.safetensors")
+    with pytest.raises(UserError, match=r"1 tensors hold NaN or infinity: blocks\.1\.attn\.qkv\.weight"):
+        fill(empty_model("dit_ti_2", TINY), [tmp_path / "bad.safetensors"], block_dtype=torch.bfloat16)
+
+
 def test_input_size_may_be_a_list_as_json_gives_it(saved):
     _, path = saved
     assert fill(empty_model("dit_ti_2", TINY | {"input_size": [4, 4]}), [path]).input_size == (4, 4)
