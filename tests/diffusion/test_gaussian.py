@@ -1,10 +1,8 @@
-import math
-
 import pytest
 import torch
 
 from dit.diffusion.config import GaussianConfig
-from dit.diffusion.gaussian import GaussianProcess, discretised_log_likelihood, normal_kl
+from dit.diffusion.gaussian import GaussianProcess
 from tests.goldens import assert_close, load_network, load_tensors
 
 
@@ -74,29 +72,3 @@ def test_without_learned_sigma_the_loss_is_the_square_error():
     noise = torch.randn(2, 4, 8, 8)
     losses = process.losses(lambda x, t, y: torch.zeros_like(x), noise, torch.zeros(2), noise=noise, u=torch.rand(2))
     torch.testing.assert_close(losses.loss, noise.square().mean(dim=(1, 2, 3)))
-
-
-@pytest.mark.parametrize("betas", ["linear", "cosine"])
-def test_posterior_identities(betas):
-    """q(x_{t-1} | x_t, x_0) averaged over x_t is q(x_{t-1} | x_0): its mean and its variance."""
-    process = GaussianProcess(GaussianConfig(betas=betas))
-    abar, q = process.schedule.alphas_cumprod, process.posterior
-    before = torch.cat([torch.ones(1, dtype=torch.float64), abar[:-1]])
-    torch.testing.assert_close(q.of_x_0 + q.of_x_t * abar.sqrt(), before.sqrt(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(q.of_x_t**2 * (1 - abar) + q.variance, 1 - before, rtol=1e-12, atol=1e-12)
-
-
-def test_kl_against_torch_distributions():
-    mean_1, mean_2 = torch.randn(2, 100, dtype=torch.float64)
-    log_1, log_2 = torch.randn(2, 100, dtype=torch.float64)
-    normal_1 = torch.distributions.Normal(mean_1, (0.5 * log_1).exp())
-    normal_2 = torch.distributions.Normal(mean_2, (0.5 * log_2).exp())
-    expected = torch.distributions.kl_divergence(normal_1, normal_2)
-    torch.testing.assert_close(normal_kl(mean_1, log_1, mean_2, log_2), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_the_256_likelihood_bins_sum_to_one():
-    bins = torch.arange(256, dtype=torch.float64) / 127.5 - 1
-    for mean, scale in ((0.0, 0.5), (-0.9, 0.05), (0.3, 2.0)):
-        log_probability = discretised_log_likelihood(bins, torch.tensor(mean), torch.tensor(math.log(scale)))
-        assert log_probability.exp().sum().item() == pytest.approx(1, abs=1e-6)

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from dit.diffusion.prediction import PREDICTIONS
 from dit.diffusion.schedule import DiscreteSchedule, LinearSchedule, cosine_betas, linear_betas
 
 SCHEDULES = {
@@ -9,24 +8,6 @@ SCHEDULES = {
     "discrete_linear": DiscreteSchedule(linear_betas()),
     "discrete_cosine": DiscreteSchedule(cosine_betas()),
 }
-T = torch.linspace(0.03, 0.97, 17, dtype=torch.float64)
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-@pytest.mark.parametrize("prediction", PREDICTIONS.values(), ids=PREDICTIONS)
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_every_prediction_gives_back_data_and_noise(schedule, prediction, dtype, tolerance):
-    torch.manual_seed(0)
-    x_0, eps = torch.randn(2, len(T), 3, 4, dtype=dtype)
-    alpha, sigma = schedule.alpha(T)[:, None, None].to(dtype), schedule.sigma(T)[:, None, None].to(dtype)
-    x_t = alpha * x_0 + sigma * eps
-    if dtype == torch.float32:
-        x_t = (alpha.double() * x_0.double() + sigma.double() * eps.double()).float()
-    output = prediction.from_data_and_noise(schedule, T, x_0, eps)
-    found_x_0, found_eps = prediction.to_data_and_noise(schedule, T, x_t, output)
-    # Where x_t holds little of one of the two, rounding is amplified by its inverse share.
-    for found, expected, share in ((found_x_0, x_0, alpha), (found_eps, eps, sigma)):
-        torch.testing.assert_close(found * share, expected * share, rtol=0, atol=tolerance * 4)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)

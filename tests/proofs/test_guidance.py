@@ -183,4 +183,4 @@ def test_proof_12_calls_are_counted(solver, calls):
 
 
 def assert_close(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
