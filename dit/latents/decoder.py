@@ -1,14 +1,15 @@
 """The decoder of an autoencoder in the form that is fastest: bfloat16 and channels last, where that pays.
 
 A convolution kernel wants the channels of a pixel side by side; in the usual layout every layer reorders its input and
-its output. Pictures change by at most a few of 255 levels, through rounding.
+its output. Convolutions of enlarged images are merged with the enlarging. Pictures change by at most a few of 255
+levels, through rounding.
 """
 
 import torch
 from torch import nn
 
 from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
-from dit.latents.kl import KLAutoencoder
+from dit.latents.kl import KLAutoencoder, Upsample
 from dit.layers.precision import bf16_pays
 
 
@@ -26,5 +27,8 @@ def speed_up_decoder(vae: KLAutoencoder | DiffusersAutoencoder, device: torch.de
     if not convolutions or not bf16_pays(device, max(module.out_channels for module in convolutions)):
         return dtype
     for part in parts:
+        for module in part.modules():
+            if isinstance(module, Upsample):
+                module.merge(torch.bfloat16)
         part.to(torch.bfloat16, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return torch.bfloat16

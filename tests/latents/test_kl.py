@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dit.latents.kl import KLAutoencoder
+from dit.latents.kl import KLAutoencoder, Upsample
 from tests.latents.conftest import small_kl
 
 SHAPES = {
@@ -72,3 +72,28 @@ def test_relatives_are_told_apart(change):
     config = {"_class_name": "AutoencoderKL", "act_fn": "silu"}
     assert KLAutoencoder.is_supported(config)
     assert not KLAutoencoder.is_supported(config | change)
+
+
+@torch.no_grad()
+def test_merged_upsampling_is_the_same_convolution():
+    layer = Upsample(5).double()
+    x = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    expected = layer(x)
+    layer.merge(torch.float64)
+    assert layer.merged is not None
+    found = layer(x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # the sums are taken in float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert list(layer.state_dict()) == ["conv.weight", "conv.bias"]
+
+
+def test_gradients_are_those_of_diffusers():
+    """What runs in place without gradients does not with them."""
+    vae = small_kl()
+    ours = network(vae)
+    z = torch.randn(1, 3, 4, 4)
+    ours.decode(z).square().sum().backward()
+    vae.decode(z).sample.square().sum().backward()
+    expected = dict(vae.named_parameters())
+    for name, parameter in ours.decoder.named_parameters(prefix="decoder"):
+        torch.testing.assert_close(parameter.grad, expected[name].grad)
