@@ -44,6 +44,19 @@ def test_metamorphic_samples_are_bit_equal_in_any_batch_order_and_process(name, 
     assert not torch.equal(whole[0], whole[4])  # the same class at another position
 
 
+@pytest.mark.parametrize("solver", ["ddpm", "ddim", "dpmpp_2m_sde", "euler_maruyama"])
+def test_metamorphic_every_step_of_every_sample_draws_its_own_noise(solver):
+    """The noise is that of the seed, the sample's position and the step: given by hand it makes the same samples."""
+    positions = [3, 0, 5]
+    noise = normal(9, Purpose.START_NOISE, positions, SHAPE)
+    step_noise = torch.stack([normal(9, Purpose.STEP_NOISE, positions, SHAPE, step=k) for k in range(6)])
+    assert len(step_noise.flatten(2).unique(dim=0)) == 6
+    sampling = SamplingConfig(solver=solver, steps=6, eta=0.6)
+    options = {"sampling": sampling, "noise": noise, "step_noise": step_noise}
+    by_hand = sample(elementwise, process_of("linear"), Y[positions], SHAPE, **options).latents
+    assert torch.equal(by_hand, draw("linear", solver, positions))
+
+
 @pytest.mark.parametrize(
     "config", [FlowConfig(), FlowConfig(schedule="vp_linear", prediction="eps"), GaussianConfig()], ids=str
 )
