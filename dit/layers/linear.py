@@ -90,7 +90,8 @@ def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     """
     if gradient.shape[1] <= x.shape[1]:
         return gradient.t().contiguous() @ x
-    return (x.t().contiguous() @ gradient).t()
+    # Back in the weight's own layout: a gradient in another one is copied, element by element, where it is accumulated.
+    return (x.t().contiguous() @ gradient).t().contiguous()
 
 
 def _trains_in_bf16_on_cpu(x: Tensor, layer: nn.Module) -> bool:

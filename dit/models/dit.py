@@ -197,7 +197,8 @@ class DiT(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the tokens (B, T, D) of latents x (B, C, H, W), as the first block takes them."""
-        return (self.x_embedder(x) + self.pos_embed).to(dtype_of(self.blocks))
+        # A convolution leaves the channels of a token apart in memory, and every block would inherit that.
+        return (self.x_embedder(x) + self.pos_embed).to(dtype_of(self.blocks)).contiguous()
 
     def leave(self, modulation: Tensor, tokens: Tensor) -> Tensor:
         """Return the image (B, C or 2C, H, W) of the last block's tokens (B, T, D) and the final modulation (B, 2D)."""
