@@ -18,9 +18,9 @@ def entry_card(name: str) -> str:
     entry = entries()[name]
     if entry.sources[0].embedded:
         text = (EMBEDDED / name / CARD_NAME).read_text(encoding="utf-8")
-        return text.replace("(samples.png)", f"(../dit/assets/{name}/samples.png)").replace(
-            "(loss.png)", f"(../dit/assets/{name}/loss.png)"
-        )
+        for picture in ("samples.png", "loss.png", "failures.png"):
+            text = text.replace(f"({picture})", f"(../dit/assets/{name}/{picture})")
+        return text
     return "\n\n".join([_metadata(entry), f"# {entry.title}", _facts(name, entry), _use(name), *_ends(entry)]) + "\n"
 
 

@@ -13,6 +13,7 @@ from dit.files import new_folder
 from dit.latents.codec import COPY_NAME as VAE_NAME
 from dit.zoo.card import write_card
 from dit.zoo.folder import write_config
+from dit.zoo.loss_curve import draw_loss_curve
 from dit.zoo.pipeline import Pipeline, load_pipeline
 from dit.zoo.run import RECIPE_NAME, is_run
 from dit.zoo.source import locate
@@ -20,7 +21,9 @@ from dit.zoo.weights import empty_model, fill
 
 WEIGHTS_NAME = "model.safetensors"
 SAMPLES_NAME = "samples.png"
-CARRIED_OVER = (RECIPE_NAME, "metrics.jsonl")
+METRICS_NAME = "metrics.jsonl"
+LOSS_CURVE_NAME = "loss.png"
+CARRIED_OVER = (RECIPE_NAME, METRICS_NAME)
 FIGURES_NAME = "eval.json"
 """Carried over with the run's own average alone: of other weights these figures would not be true."""
 GRID_CLASSES = 10
@@ -64,6 +67,8 @@ def export(
         for name in (*CARRIED_OVER, *([FIGURES_NAME] if weights is None else [])):
             if (run_folder / name).is_file():
                 shutil.copyfile(run_folder / name, folder / name)
+        if (folder / METRICS_NAME).is_file():
+            draw_loss_curve(folder / METRICS_NAME, folder / LOSS_CURVE_NAME)
         if (run_folder / VAE_NAME).is_dir():  # a copy of the user's own autoencoder
             shutil.copytree(run_folder / VAE_NAME, folder / VAE_NAME)
         if samples:

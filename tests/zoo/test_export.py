@@ -11,6 +11,7 @@ from dit import checkpoint
 from dit.errors import ConfigError, UserError
 from dit.zoo.export import export, spread
 from dit.zoo.folder import read_config
+from dit.zoo.loss_curve import draw_loss_curve
 from dit.zoo.pipeline import load_pipeline
 from dit.zoo.weights import load_model
 from tests.zoo.conftest import TINY, random_model, write_run
@@ -76,6 +77,16 @@ def test_samples_are_drawn_with_the_exported_weights(tiny_run, tmp_path):
     with Image.open(folder / "samples.png") as picture:
         assert picture.mode == "L"
         assert picture.height > picture.width  # ten rows of eight
+
+
+def test_the_loss_curve_is_drawn_and_on_the_card(tiny_run, tmp_path):
+    run, _ = tiny_run
+    folder = export(run, tmp_path / "out", samples=False)
+    draw_loss_curve(run / "metrics.jsonl", tmp_path / "expected.png")
+    assert (folder / "loss.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
+    assert "(loss.png)" in (folder / "README.md").read_text()
+    (run / "metrics.jsonl").unlink()
+    assert not (export(run, tmp_path / "bare", samples=False) / "loss.png").exists()
 
 
 def test_the_newest_whole_checkpoint_is_taken(tiny_run, tmp_path):
