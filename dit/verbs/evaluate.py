@@ -123,7 +123,7 @@ def evaluate_source(
     }
     report: dict[str, Any] = {"format_version": FORMAT_VERSION, "subject": subject, "versions": package_versions()}
     if recipe.evaluation.features_for(recipe.data.source) is not None:
-        failures = Failures()
+        failures = Failures(pipeline.class_names)
         report = _measure_samples(pipeline, recipe, subject, sampling, failures)
         if is_exported(out.parent):
             failures.save(out.parent / FAILURES_NAME)

@@ -1,9 +1,11 @@
 """Samples that the classifier did not take for the class that was asked for, as a picture for the card."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ COLUMNS = 16
 class Failures:
     """Collects the first failures of an evaluation; give it as its callback."""
 
+    class_names: Sequence[str]
+    """Name of each class, by id."""
     images: list[tuple[int, Tensor]] = field(default_factory=list)
     """Class that was asked for, and the image (C, H, W) uint8."""
 
@@ -28,13 +32,24 @@ class Failures:
                 self.images.append((int(batch.labels[i]), batch.images[i]))
 
     def save(self, path: Path) -> None:
-        """Write the picture, sorted by class; where there is no failure, remove an older one."""
-        import torch
+        """Write the picture, sorted by class, over each image what it was to be; no failure removes an older one."""
+        from PIL import Image
 
+        from dit.data.caption import PAPER, caption
         from dit.data.picture import image_grid
 
         if not self.images:
             path.unlink(missing_ok=True)
             return
-        images = [image for _, image in sorted(self.images, key=lambda item: item[0])]
-        image_grid(torch.stack(images), columns=COLUMNS).save(path)
+        found = sorted(self.images, key=lambda item: item[0])
+        rows = [
+            caption(
+                image_grid(torch.stack([image for _, image in row]), columns=COLUMNS),
+                above=[self.class_names[label] for label, _ in row],
+            )
+            for row in (found[first : first + COLUMNS] for first in range(0, len(found), COLUMNS))
+        ]
+        page = Image.new(rows[0].mode, (rows[0].width, sum(row.height for row in rows)), PAPER)
+        for number, row in enumerate(rows):
+            page.paste(row, (0, number * rows[0].height))
+        page.save(path)

@@ -3,6 +3,7 @@
 import torch
 from PIL import Image
 
+from dit.data.caption import caption
 from dit.data.picture import image_grid
 from dit.evaluation.evaluate import EvaluatedBatch
 from dit.verbs.failures import MAX_SHOWN, Failures
@@ -16,19 +17,32 @@ def batch(labels, is_right):
     )
 
 
-def test_failures_are_shown_sorted_by_class(tmp_path):
-    failures = Failures()
+NAMES = [f"the {i}" for i in range(10)]
+
+
+def test_failures_are_shown_sorted_under_what_was_asked(tmp_path):
+    failures = Failures(NAMES)
     failures(batch([7, 3, 5], [False, True, False]))
     failures(batch([1, 9], [False, False]))
     failures.save(tmp_path / "x.png")
     tiles = torch.tensor([1, 5, 7, 9], dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
-    image_grid(tiles, columns=16).save(tmp_path / "expected.png")
-    with Image.open(tmp_path / "x.png") as found, Image.open(tmp_path / "expected.png") as expected:
+    expected = caption(image_grid(tiles, columns=16), above=["the 1", "the 5", "the 7", "the 9"])
+    with Image.open(tmp_path / "x.png") as found:
         assert found.tobytes() == expected.tobytes()
 
 
+def test_rows_are_as_high_as_each_other_and_begin_at_the_left(tmp_path):
+    failures = Failures(NAMES)
+    failures(batch([2] * 18, [False] * 18))
+    failures.save(tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as found:
+        half = found.height // 2
+        assert found.crop((0, half, 130, found.height)).tobytes() == found.crop((0, 0, 130, half)).tobytes()
+        assert found.crop((130, half, found.width, found.height)).getextrema() == (255, 255)
+
+
 def test_there_are_no_more_than_fit():
-    failures = Failures()
+    failures = Failures(NAMES)
     for _ in range(3):
         failures(batch([1] * 40, [False] * 40))
     assert len(failures.images) == MAX_SHOWN
@@ -36,7 +50,7 @@ def test_there_are_no_more_than_fit():
 
 def test_without_failures_or_a_verdict_an_older_picture_goes(tmp_path):
     (tmp_path / "x.png").write_bytes(b"old")
-    failures = Failures()
+    failures = Failures(NAMES)
     failures(batch([1, 2], [True, True]))
     failures(batch([1, 2], None))
     failures.save(tmp_path / "x.png")

@@ -42,7 +42,7 @@ def test_the_folder_holds_the_average_and_what_is_needed_to_use_it(exported):
         "images_seen": 112,
     }
     assert {path.name for path in folder.iterdir()} == {
-        "config.json", "model.safetensors", "recipe.yaml", "metrics.jsonl", "README.md",
+        "config.json", "model.safetensors", "recipe.yaml", "metrics.jsonl", "loss.png", "README.md",
     }  # fmt: skip
 
 
