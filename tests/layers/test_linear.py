@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import gelu as reference
 
 from dit.layers import linear as linear_file
-from dit.layers.linear import _Linear, gelu, linear, linear_gelu
+from dit.layers.linear import _Linear, gelu, linear, linear_gelu, weight_gradient
 
 X = torch.linspace(-12, 12, 4001)
 
@@ -85,3 +85,11 @@ def test_in_training_its_gradients_are_no_less_exact_than_autocasts(shape):
         assert layer.weight.grad.dtype == torch.float32
         errors.append((layer.weight.grad.double() - weight.grad).norm() / weight.grad.norm())
     assert errors[0] <= 1.05 * errors[1]
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(3, 5), (5, 3)])
+def test_a_weight_gradient_lies_in_memory_as_the_weight_does(outputs, inputs):
+    gradient, x = torch.randn(7, outputs), torch.randn(7, inputs)
+    found = weight_gradient(gradient, x)
+    torch.testing.assert_close(found, gradient.t() @ x)
+    assert found.is_contiguous()

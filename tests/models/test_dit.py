@@ -117,6 +117,16 @@ def test_initial_weights_follow_the_paper():
     assert not model.blocks[0].attn.qkv.bias.any()
 
 
+def test_every_block_gets_its_tokens_row_by_row():
+    """The convolution leaves them column by column, and kernels compiled for that transpose again and again."""
+    model = create_model("dit_s_2", **TINY)
+    layouts = []
+    for block in model.blocks:
+        block.register_forward_pre_hook(lambda _, inputs: layouts.append(inputs[0].is_contiguous()))
+    model(torch.zeros(2, 4, 16, 16), torch.zeros(2), torch.zeros(2).long())
+    assert layouts == [True, True]
+
+
 def test_permuting_a_batch_permutes_the_outputs():
     model, golden = load_network("dit_p2_sigma")
     order = torch.tensor([1, 2, 0, 3])  # one that reversing the batch changes

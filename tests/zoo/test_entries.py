@@ -1,13 +1,16 @@
 """The zoo's entries agree with their cards, the README and the weights that ship with the package."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+import dit
 from dit.cli import main
 from dit.zoo.entries import EMBEDDED, entries, num_parameters, zoo_table
 from dit.zoo.entry_card import entry_card
 from dit.zoo.folder import read_config
+from dit.zoo.labels import imagenet_classes, parse_classes
 from dit.zoo.weights import load_model
 
 ROOT = Path(__file__).parents[2]
@@ -52,3 +55,20 @@ def test_models_pretrained_lists_every_entry(capsys):
 def test_a_zoo_name_that_is_near_is_suggested(capsys):
     assert main(["info", "dit_ti_2.mnst"]) == 2
     assert "Did you mean 'dit_ti_2.mnist'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", entries())
+def test_the_snippet_of_every_card_runs(name, tmp_path, monkeypatch):
+    """Of embedded entries as it is; of others with a double in place of the download."""
+    (code,) = re.findall(r"```python\n(import dit\n.*?)```", entry_card(name), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    if not entries()[name].sources[0].embedded:
+
+        def double(source):
+            assert source == name
+            return lambda classes, seed: parse_classes(classes, imagenet_classes())
+
+        monkeypatch.setattr(dit, "load_pipeline", double)
+    result = {}
+    exec(compile(code, "snippet", "exec"), result)
+    assert result["images"]
