@@ -82,7 +82,8 @@ def run(
 
 def _report_of(source: str, folder: Path) -> Path:
     """Return where the report goes: beside a model of the user's, else here; a cache or this package is left alone."""
-    return folder / REPORT if Path(source).exists() else Path(REPORT)
+    given, found = Path(source).resolve(), folder.resolve()
+    return folder / REPORT if found in (given, *given.parents) or given in found.parents else Path(REPORT)
 
 
 def evaluate_source(

@@ -30,6 +30,7 @@ def test_the_package_and_the_caches_are_left_alone(tmp_path, monkeypatch, capsys
     shipped = EMBEDDED / "dit_ti_2.mnist"
     before = {path.name: path.read_bytes() for path in shipped.iterdir()}
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "dit_ti_2.mnist").mkdir()  # a zoo name comes before a folder of that name
     runs(capsys, "evaluate", "dit_ti_2.mnist", "--num", "20", "--steps", "2")
     assert json.loads((tmp_path / "eval.json").read_text())["subject"]["source"] == "dit_ti_2.mnist"
     assert {path.name: path.read_bytes() for path in shipped.iterdir()} == before
