@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu as torch_gelu
 
+from dit.layers.int8 import Int8Linear
+
 _TWO_K = 1.5957691216057308
 
 
@@ -26,8 +28,6 @@ def gelu(x: Tensor) -> Tensor:
 def linear(x: Tensor, layer: nn.Module) -> Tensor:
     """Return layer(x) for x (..., D)."""
     if _can_fuse(x, layer):
-        # int8 (oneDNN's product with dynamic scales) does not pay: the product takes 0.6 of the time, but finding
-        # the scale and rounding the input, in passes of their own, cost more than that saves at every width up to XL's.
         # Takes the bias in the product's epilogue, where torch's own linear fills the output with it first.
         return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
     if _trains_in_bf16_on_cpu(x, layer):
@@ -40,6 +40,8 @@ def linear_gelu(x: Tensor, layer: nn.Module) -> Tensor:
     """Return gelu(layer(x)) for x (..., D), the activation applied in the product's epilogue."""
     if _can_fuse(x, layer):
         return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "gelu", [], "tanh")
+    if isinstance(layer, Int8Linear):
+        return layer(x, "gelu")
     return gelu(linear(x, layer))
 
 

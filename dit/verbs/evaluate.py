@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dit.zoo.pipeline import Pipeline
 
 SECTIONS = ("sampling", "evaluation")
-REPORT = "eval.json"
+REPORT, INT8_REPORT = "eval.json", "eval.int8.json"
 
 
 def run(
@@ -28,6 +28,7 @@ def run(
     seed: int | None = None,
     batch_size: int | None = None,
     likelihood: bool = False,
+    int8: bool = False,
     device: str | None = None,
     out: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -49,6 +50,7 @@ def run(
         batch_size: samples at a time; it changes memory and speed, not the samples.
         likelihood: also compute how likely held-out latents are, in nats and bits per dimension of the latent; where
             no feature extractor is known, only that. --evaluation.likelihood.num says of how many.
+        int8: compute the blocks' products in 8-bit integers (CPU); the report is eval.int8.json here by default.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
         out: where the figures are written; eval.json in the model's folder, of a zoo name or Hub id here.
         overrides: `sampling.FIELD` or `evaluation.FIELD` -> value.
@@ -76,8 +78,8 @@ def run(
 
     from dit.verbs.device import choose_device
 
-    out, on = out or _report_of(source, folder), choose_device(device)
-    evaluate_source(source, recipe, out=out, device=on, likelihood=likelihood, **settings)
+    out = out or (Path(INT8_REPORT) if int8 else _report_of(source, folder))
+    evaluate_source(source, recipe, out=out, device=choose_device(device), likelihood=likelihood, int8=int8, **settings)
 
 
 def _report_of(source: str, folder: Path) -> Path:
@@ -93,6 +95,7 @@ def evaluate_source(
     out: Path,
     device: "torch.device",
     likelihood: bool = False,
+    int8: bool = False,
     **sampling: Any,
 ) -> None:
     """Draw samples from a source, measure them, write the report and print the figures.
@@ -103,6 +106,7 @@ def evaluate_source(
         out: report, in JSON; in an exported folder the card is rendered anew, and failures.png shows what went wrong.
         device: where to compute.
         likelihood: whether to compute the likelihood of held-out latents too; alone, without a feature extractor.
+        int8: whether to compute the blocks' products in 8-bit integers.
         sampling: fields of `SamplingConfig` that differ from the model's defaults.
     """
     from dit.evaluation.evaluate import package_versions
@@ -116,11 +120,14 @@ def evaluate_source(
     from dit.zoo.source import locate
 
     pipeline = load_pipeline(source, device=device)
+    if int8:
+        pipeline.quantize()
     subject = {
         # A published report says nothing of the folders of the machine that it was made on.
         "source": Path(source).name if Path(source).exists() else str(source),
         "weights_sha256": {path.name: sha256(path) for path in locate(source).weights},
         "device": str(device),
+        **({"precision": "int8"} if int8 else {}),
     }
     report: dict[str, Any] = {"format_version": FORMAT_VERSION, "subject": subject, "versions": package_versions()}
     if recipe.evaluation.features_for(recipe.data.source) is not None:

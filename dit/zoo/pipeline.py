@@ -158,6 +158,15 @@ class Pipeline:
         latents = self.sample_latents(classes, num=num, seed=seed, batch_size=batch_size, **sampling)
         return to_pictures(self.decode(latents, batch_size=batch_size))
 
+    def quantize(self) -> None:
+        """Compute the products of the blocks in 8-bit integers from now on: images change, see README.md, "Speed".
+
+        Raises:
+            ConfigError: the network is not on a CPU.
+        """
+        network: Any = self.model
+        network.quantize_blocks()
+
     def guide_by(self, other: "Pipeline") -> None:
         """Let a weaker model guide in place of the null class (autoguidance).
 
