@@ -1,8 +1,8 @@
 """A linear layer whose product is one of 8-bit integers, for inference on a CPU.
 
 y = s_x s_w (q_x q_w) + b with q = round(value / s): s_w per output, found once; s_x over the whole input, found in
-every call. The product takes 0.6 of the time of bfloat16's, and the passes over the input cost much of that again: on two
-cores with AMX a call of DiT-XL/2 was 1.24 times as fast as in bfloat16, one of B/2 0.95 times and one of S/2 0.79 times.
+every call. The product takes 0.6 of the time of bfloat16's, and the passes over the input cost much of that again: on
+two cores with AMX a call of DiT-XL/2 was 1.24 times as fast as in bfloat16, one of B/2 0.95 and one of S/2 0.79 times.
 
 Source: Dettmers et al., "LLM.int8()", NeurIPS 2022, section 2.1 (row-wise scales, without its outliers).
 """
