@@ -126,7 +126,8 @@ def load_vae(folder: VaeFolder, dtype: torch.dtype = torch.float32) -> KLAutoenc
 
 def _load_kl(folder: VaeFolder, config: dict[str, Any]) -> KLAutoencoder:
     found: dict[str, Tensor] = {}
-    for path in folder.weights():
+    whole = [path for path in folder.weights() if path.name == WEIGHTS_NAME]
+    for path in whole or folder.weights():
         if path.suffix == ".safetensors":
             try:
                 found |= {KLAutoencoder.current_name(name): tensor for name, tensor in load_file(path).items()}

@@ -19,7 +19,7 @@ def run(
     alone, measured in the same run.
 
     Args:
-        name: start, load, denoise, decode, sample, train-step, or all of them (up to half an hour on two cores).
+        name: start, load, denoise, decode, sample, train-step, or all of them (ten minutes on two cores).
         json: also write the rows, with machine and versions, to this file.
         save: also write them to tools/results, named by machine, torch version and precision.
         rounds: rounds of each race, at least 1; long ones take fewer.
