@@ -156,7 +156,8 @@ def test_arguments_that_do_not_fit_are_refused(overrides, message):
 def test_an_empty_network_does_not_import_the_compiler():
     """Drawing weights on the meta device would: seconds of every start."""
     program = (
-        "import sys, torch\nfrom dit.models import create_model\nwith torch.device('meta'):\n    model = create_model('dit_ti_2')\n"
+        "import sys, torch\nfrom dit.models import create_model\nwith torch.device('meta'):\n"
+        "    model = create_model('dit_ti_2')\n"
         "assert all(p.is_meta for p in model.parameters())\n"
         "print([name for name in ('torch._dynamo', 'torch._inductor') if name in sys.modules])"
     )
