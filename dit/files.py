@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from dit.errors import ConfigError, UserError
@@ -49,6 +50,23 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write a JSON file atomically; NaN and infinity are refused, JSON has no word for them."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_writable(path: str | Path, option: str) -> None:
+    """Refuse a file that could not be written in the end, before the work that it is to hold.
+
+    Raises:
+        ConfigError: naming the option, and the folder that is none or can't be written.
+    """
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{option}: expected a place that can be written, found {folder}: {reason}") from None
 
 
 def read_json(path: str | Path) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from dit.errors import ConfigError
 from dit.layers.attention import Attention
 from dit.layers.embed import LabelEmbedder, PatchEmbed, TimestepEmbedder, unpatchify
 from dit.layers.int8 import Int8Linear
@@ -161,7 +162,13 @@ class DiT(nn.Module):
 
         Returns:
             (B, C, H, W), or (B, 2C, H, W) with `learn_sigma`.
+
+        Raises:
+            ConfigError: the latents have another shape than the network was built for.
         """
+        if x.shape[1:] != (self.in_channels, *self.input_size):
+            expected = "x".join(map(str, (self.in_channels, *self.input_size)))
+            raise ConfigError(f"x: expected latents of {expected}, found {'x'.join(map(str, x.shape[1:]))}")
         tokens = self.embed(x)  # (B, T, D)
         c = self.t_embedder(t) + self.y_embedder(y)  # (B, D)
         inner = c.to(dtype_of(self.blocks))

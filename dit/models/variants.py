@@ -71,6 +71,8 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     """
     for key, limit in LIMITS.items():
         lowest = 0 if key == "num_classes" else 1
+        if type(arguments[key]) is not int:
+            raise ConfigError(f"model.{key}: expected a whole number, found {arguments[key]!r}")
         if not lowest <= arguments[key] <= limit:
             raise ConfigError(f"model.{key}: expected {lowest} to {limit}, found {arguments[key]}")
     width, heads, patch = (arguments[key] for key in ("hidden_size", "num_heads", "patch_size"))

@@ -121,7 +121,10 @@ def integrate(
             callback(k, float(grid.t[k]), x, step.denoised.x_0)
         x, memory = step.x, step.memory
     if not x.isfinite().all():
-        raise UserError("sampling: the network returned values that are not finite; its weights are damaged")
+        raise UserError(
+            "sampling: the network returned values that are not finite; "
+            "guidance is too large, or its weights are damaged"
+        )
     return x
 
 

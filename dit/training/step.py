@@ -89,7 +89,7 @@ class Stepper:
             vector = part if vector is None else vector + part
         assert vector is not None
         if (number := failpoint(f"gradient-{step}-rank-{self.processes.rank}")) is not None:
-            self.parameters[0].grad.fill_(number)
+            next(p.grad for p in self.parameters if p.grad is not None).fill_(number)
         norm = self._gradient_norm()
         vector[1] = float(self.signals.received is not None)
         # The exchanged gradient is the same in every process, and its norm too, unless one of them is broken. A norm

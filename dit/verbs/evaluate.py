@@ -1,5 +1,6 @@
 """`dit evaluate`: the quality of a model's samples, measured against held-out images."""
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,6 +58,7 @@ def run(
     """
     from dit.config import load_recipe
     from dit.errors import ConfigError
+    from dit.files import check_writable
     from dit.verbs.sample import sampling_settings
     from dit.zoo.run import RECIPE_NAME
     from dit.zoo.source import locate
@@ -78,6 +80,7 @@ def run(
 
     from dit.verbs.device import choose_device
 
+    check_writable(out or REPORT, "--out")
     out = out or (Path(INT8_REPORT) if int8 else _report_of(source, folder))
     evaluate_source(source, recipe, out=out, device=choose_device(device), likelihood=likelihood, int8=int8, **settings)
 
@@ -137,6 +140,8 @@ def evaluate_source(
             failures.save(out.parent / FAILURES_NAME)
     if likelihood:
         report["likelihood"] = _measure_likelihood(pipeline, recipe)
+    if out.is_file():
+        print(f"evaluate: replaced an earlier report in {out}", file=sys.stderr)
     write_json(out, report)
     if is_exported(out.parent) and (out.parent / CARD_NAME).is_file():
         write_card(out.parent)

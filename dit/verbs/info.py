@@ -27,6 +27,7 @@ def _variant_facts(name: str) -> list[tuple[str, str]]:
 
 
 def _source_facts(source: str) -> list[tuple[str, str]]:
+    from dit.zoo.safetensors_file import read_header
     from dit.zoo.source import locate
 
     located = locate(source)
@@ -37,6 +38,8 @@ def _source_facts(source: str) -> list[tuple[str, str]]:
     rows.append(("sampling defaults", _values(config.sampling.model_dump())))
     rows.append(("classes", _classes(config)))
     rows += [(f"provenance: {key}", str(value)) for key, value in config.provenance.items()]
+    for path in located.weights:
+        read_header(path)  # what is cut off or no safetensors is refused here too
     return [*rows, *(("weights", str(path)) for path in located.weights)]
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from dit.zoo.pipeline import Pipeline
 
 SECTIONS = ("sampling",)
+MAX_TILES = 4096
+"""Most images in one picture."""
 INVERSION_STEPS = 50
 """Least steps of an inversion by the model's own solver: what is enough to make an image loses too much on the way."""
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -68,6 +70,7 @@ def run(
         overrides: dotted field of the sampling section -> value.
     """
     from dit.errors import ConfigError
+    from dit.files import check_writable
     from dit.zoo.source import locate
 
     settings = sampling_settings(overrides, steps=steps, solver=solver, guidance=guidance, cache=cache)
@@ -81,6 +84,15 @@ def run(
         raise ConfigError(f"--out: expected one picture ({', '.join(FORMATS)}) here, found {str(out)!r}")
     if sum(option is not None for option in (trajectory, inversion, interpolate)) > 1:
         raise ConfigError("--trajectory, --inversion, --interpolate: expected one of them, found several")
+    if single and num is not None and num > MAX_TILES:
+        raise ConfigError(
+            f"--num: expected at most {MAX_TILES} in one picture, found {num}; --out takes a folder or .npz"
+        )
+    if inversion is not None and not inversion.is_file():
+        raise ConfigError(f"--inversion: expected an image file, found none at {inversion}")
+    check_writable(out, "--out")
+    if trajectory is not None:
+        check_writable(trajectory, "--trajectory")
     locate(source)  # answers a wrong source before torch is imported
 
     from dit.verbs.device import choose_device

@@ -56,15 +56,15 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
 
     given = recipe.model
     latent_shape = num_classes = None
+    if given.num_classes is None:
+        from dit.data.images import open_images
+
+        num_classes = len(open_images(recipe.data, "train").class_names)
     if given.input_size is None or given.in_channels is None:
         from dit.latents.codec import load_codec
 
         codec = load_codec(recipe.latents)
         latent_shape = (codec.latent_channels, *codec.latent_size(recipe.data.image_size))
-    if given.num_classes is None:
-        from dit.data.images import open_images
-
-        num_classes = len(open_images(recipe.data, "train").class_names)
     recipe = resolve(recipe, latent_shape=latent_shape, num_classes=num_classes)
     arguments = resolve_arguments(recipe.model.name, **recipe.model.overrides())
     steps, batch = recipe.train.max_steps, recipe.train.batch_size
@@ -78,6 +78,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     """Encode the data where that was not done yet, build the network and train it."""
     import torch
 
+    from dit.data.images import open_images
     from dit.diffusion.process import create_process
     from dit.latents.codec import load_codec
     from dit.latents.encode import encode_dataset
@@ -91,6 +92,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     process = create_process(recipe.process)
     create_grid(process, recipe.sampling)  # a solver that does not fit is refused now and not at the first preview
     processes = start_processes(recipe.train)
+    open_images(recipe.data, "train")  # a wrong source is refused before an autoencoder is downloaded
     codec = load_codec(recipe.latents, processes.device)
     # Every process asks; one encodes what is not cached yet, the others wait at the cache's lock.
     train_set, val_set = (encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val"))

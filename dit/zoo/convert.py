@@ -118,6 +118,8 @@ def write_official(model: ForeignModel, target: Path) -> None:
 
 
 def _note_what_is_lost(config: FolderConfig, notices: list[str]) -> None:
+    vae = f" --vae {config.latents['vae']}" if config.latents else ""
+    notices.append(f"a .pt file holds the weights alone: to read it takes --process {config.process.name}{vae}")
     told = original_process(config.process.name, config.process.learn_sigma).model_dump()
     differing = [name for name, value in config.process.model_dump().items() if told[name] != value]
     if differing:

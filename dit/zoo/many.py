@@ -50,12 +50,12 @@ class ManyImages:
     def description(self) -> dict[str, Any]:
         """Return everything that decides the bytes, as JSON values."""
         return {
-            "num": len(self.labels),
-            "labels": self.labels.tolist(),
-            "sampling": self.sampling.model_dump(mode="json"),
             "seed": self.seed,
+            "num": len(self.labels),
             "batch_size": self.batch_size,
+            "sampling": self.sampling.model_dump(mode="json"),
             "weights_sha256": self.weights,
+            "labels": self.labels.tolist(),
         }
 
     def batches(self, rank: int, num_processes: int) -> list[range]:
@@ -131,7 +131,7 @@ def _begin(folder: Path, wanted: ManyImages) -> None:
         if found.get(key) != value:
             raise ConfigError(
                 f"{settings}: {key} is {_short(found.get(key))} there and {_short(value)} now; go on with the same "
-                "settings or choose another --out"
+                f"settings, choose another --out, or remove {folder}"
             )
 
 

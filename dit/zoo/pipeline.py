@@ -59,7 +59,10 @@ def load_pipeline(
     blocks = fast_precision(empty, located.weights, device or "cpu") if dtype is None else None
     model = fill(empty, located.weights, device=device, dtype=dtype, block_dtype=blocks)
     if config.latents is None:
-        raise UserError(f"{located.folder}: its config.json has no latents, so nothing can be decoded")
+        raise UserError(
+            f"{located.folder}: its config.json has no latents, so nothing can be decoded; "
+            "convert it again and name its autoencoder, dit convert SRC DST --to native --vae NAME"
+        )
     codec = Codec.from_description(config.latents, folder=located.folder, device=device)
     if dtype is not None:
         codec.exact()
@@ -76,6 +79,10 @@ def fast_precision(model: Any, files: Sequence[Path], device: str | torch.device
     """
     is_float32 = all(info.dtype == "F32" for path in files for info in read_header(path).tensors.values())
     return torch.bfloat16 if is_float32 and bf16_pays(device, model.config["hidden_size"]) else None
+
+
+MAX_IMAGES = 10_000_000
+MAX_SEED = 2**63 - 1
 
 
 @dataclass
@@ -213,7 +220,7 @@ class Pipeline:
     ) -> Tensor:
         """Make normalised latents: (N, C, H, W) float32 on the model's device; for the arguments see `__call__`."""
         settings = self.settings(**sampling)
-        _check_count("seed", seed, lowest=0)
+        _check_count("seed", seed, lowest=0, highest=MAX_SEED)
         _check_count("batch_size", batch_size)
         labels = self.labels(classes, num)
         batches = torch.arange(len(labels)).split(batch_size)
@@ -229,7 +236,7 @@ class Pipeline:
         Raises:
             ConfigError: a value out of range; the field is named.
         """
-        _check_count("seed", seed, lowest=0)
+        _check_count("seed", seed, lowest=0, highest=MAX_SEED)
         return PipelineSampler(self, self.settings(**sampling), seed)
 
     def settings(self, **sampling: Any) -> SamplingConfig:
@@ -293,7 +300,9 @@ def to_pictures(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array) for array in arrays]
 
 
-def _check_count(field: str, value: Any, *, lowest: int = 1) -> int:
+def _check_count(field: str, value: Any, *, lowest: int = 1, highest: int = MAX_IMAGES) -> int:
     if type(value) is not int or value < lowest:
         raise ConfigError(f"{field}: expected a whole number of at least {lowest}, found {value!r}")
+    if value > highest:
+        raise ConfigError(f"{field}: expected a whole number of at most {highest}, found {value}")
     return value

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dit.checkpoint import load_newest
 from dit.errors import ConfigError, UserError, did_you_mean
+from dit.models.variants import VARIANTS
 from dit.zoo.download import HubId
 from dit.zoo.entries import entries
 from dit.zoo.folder import FolderConfig, is_exported, read_config
@@ -50,6 +51,8 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
         return _locate_file(path)
     if HubId.parse(str(source), revision) is not None:
         return _locate_folder(fetch(str(source), revision=revision))
+    if str(source) in VARIANTS:
+        raise ConfigError(f"{source}: expected weights, found the name of an architecture; dit models --pretrained")
     raise ConfigError(
         f"{source}: expected a zoo name, a folder, a .safetensors file or a Hub id, found nothing."
         f"{did_you_mean(str(source), entries())}"

@@ -130,7 +130,7 @@ def test_too_many_bad_labels_stop_after_all(tmp_path):
     from tests.data.test_sources import table
 
     whole = table(10).to_dict() | {"label": [0, 1] * 4 + [None, -1]}
-    Dataset.from_dict(whole, features=table().features).save_to_disk(tmp_path / "x")
+    Dataset.from_dict(whole, features=table().features).save_to_disk(str(tmp_path / "x"))
     fields = {"on_error": "skip", "val_fraction": 0.0, "image_size": 9}
     images = open_images(config(tmp_path / "x", **fields, max_skipped=0.2))
     assert len(images) == 8

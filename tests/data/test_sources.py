@@ -111,10 +111,10 @@ def test_parquet_and_saved_sets_recognised_by_content(tmp_path, kind):
         table(2).to_parquet(source / "data" / "test-00000-of-00001.parquet")
     elif kind == "saved":
         source = tmp_path / "saved"
-        table().save_to_disk(source)
+        table().save_to_disk(str(source))
     else:
         source = tmp_path / "saved"
-        DatasetDict({"train": table(), "test": table(2)}).save_to_disk(source)
+        DatasetDict({"train": table(), "test": table(2)}).save_to_disk(str(source))
     assert lengths(source) == ({"train": 6} if kind in ("file", "saved") else {"train": 6, "test": 2})
     images = open_images(DataConfig(source=str(source), image_size=9, val_fraction=0))
     assert images.class_names == ("no", "yes")
@@ -179,7 +179,7 @@ def test_splits_that_are_not_there(tmp_path):
 def test_columns_of_images(tmp_path):
     columns = {"a": [str(write_folder(tmp_path, {"c": 1}) / "c" / "000.jpg")] * 2, "b": ["x", "y"]}
     two = Dataset.from_dict(columns | {"c": columns["a"]}, Features({"a": Image(), "b": Value("string"), "c": Image()}))
-    two.save_to_disk(tmp_path / "two")
+    two.save_to_disk(str(tmp_path / "two"))
     fields = {"source": str(tmp_path / "two"), "label_column": "b", "image_size": 16, "val_fraction": 0.0}
     with pytest.raises(ConfigError, match=r"data\.image_column: expected one column of images, found a, c; name it"):
         open_images(DataConfig(**fields))

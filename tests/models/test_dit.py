@@ -153,6 +153,13 @@ def test_arguments_that_do_not_fit_are_refused(overrides, message):
         create_model("dit_ti_2", **(TINY | overrides))
 
 
+@pytest.mark.parametrize("shape", [(4, 17, 16), (4, 8, 8), (3, 16, 16)])
+def test_latents_of_another_shape_are_refused(shape):
+    model = create_model("dit_ti_2", **TINY)
+    with pytest.raises(ConfigError, match=f"x: expected latents of 4x16x16, found {'x'.join(map(str, shape))}"):
+        model(torch.zeros(1, *shape), torch.zeros(1), torch.zeros(1).long())
+
+
 def test_an_empty_network_does_not_import_the_compiler():
     """Drawing weights on the meta device would: seconds of every start."""
     program = (

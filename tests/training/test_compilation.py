@@ -34,6 +34,7 @@ def test_without_a_compiler_auto_does_not(monkeypatch):
     assert not compiles(TrainConfig(), LARGE, CPU, "bf16", 1)
 
 
+@pytest.mark.filterwarnings("ignore")  # of older torch, about its own TorchScript
 def test_compiling_keeps_the_names_of_parameters():
     model = create_model("dit_ti_2", depth=2, hidden_size=48, num_heads=4, input_size=8)
     names = list(model.state_dict())

@@ -1,6 +1,8 @@
 import re
+import shutil
 
 from dit.cli import main
+from tests.command import fails
 
 
 def test_info_of_an_architecture(capsys):
@@ -28,3 +30,11 @@ def test_info_of_an_export_names_process_vae_and_provenance(trained, capsys):
 def test_info_of_a_run_is_that_of_its_newest_checkpoint(trained, capsys):
     assert main(["info", str(trained)]) == 0
     assert "step-00000003" in capsys.readouterr().out
+
+
+def test_info_of_damaged_weights_is_refused(trained, tmp_path, capsys):
+    folder = tmp_path / "export"
+    shutil.copytree(trained / "export", folder)
+    with open(folder / "model.safetensors", "r+b") as file:
+        file.truncate(1000)
+    assert "model.safetensors: " in fails(capsys, "info", folder, code=1)

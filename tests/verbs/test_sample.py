@@ -102,3 +102,28 @@ def test_figures_of_int8_are_not_taken_for_the_models(tmp_path, capsys, monkeypa
     monkeypatch.chdir(tmp_path)
     runs(capsys, "evaluate", "dit_ti_2.mnist", "--num", "20", "--steps", "2", "--int8")
     assert json.loads((tmp_path / "eval.int8.json").read_text())["subject"]["precision"] == "int8"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--num", "5000"], "--num: expected at most 4096 in one picture, found 5000; --out takes a folder or .npz"),
+        (
+            ["--num", "99999999999", "--out", "many"],
+            "num: expected a whole number of at most 10000000, found",
+        ),
+        (["--seed", str(2**63)], f"seed: expected a whole number of at most {2**63 - 1}, found {2**63}"),
+        (["--inversion", "none.png", "--classes", "1"], "--inversion: expected an image file, found none at none.png"),
+        (["--out", "file/x.png"], "--out: expected a place that can be written, found "),
+        (["--trajectory", "file/x.gif"], "--trajectory: expected a place that can be written, found "),
+    ],
+)
+def test_what_can_not_be_done_is_said_before_the_work(options, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert fails(capsys, "sample", "dit_ti_2.mnist", *options).startswith(words)
+    assert {path.name for path in tmp_path.iterdir()} <= {"file", "many"}
+
+
+def test_an_architecture_is_not_taken_for_weights(capsys):
+    assert fails(capsys, "sample", "dit_s_2").startswith("dit_s_2: expected weights, found the name of an architecture")
