@@ -10,6 +10,7 @@ import inspect
 import io
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ VERBS = (
 
 def entry_point() -> NoReturn:
     """Run the command that the process was started with, and exit with its code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # training has handlers of its own
     sys.exit(main())
 
 

@@ -144,3 +144,12 @@ def test_an_override_without_a_value_is_refused(argv, words):
     with pytest.raises(ConfigError) as error:
         split_overrides(argv)
     assert str(error.value).startswith(words)
+
+
+def test_a_polite_kill_is_an_interruption():
+    program = (
+        "import os, signal, sys\nfrom dit import cli\n"
+        "cli._run = lambda argv: (os.kill(os.getpid(), signal.SIGTERM), signal.pause())\ncli.entry_point()"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (1, "dit: interrupted\n")

@@ -165,6 +165,7 @@ def _write_many(
     settings: dict[str, Any],
     int8: bool,
 ) -> None:
+    from dit.errors import Preempted
     from dit.files import sha256
     from dit.zoo.many import ManyImages, process_rank, sample_to_folder, sample_to_npz
     from dit.zoo.source import locate
@@ -174,7 +175,10 @@ def _write_many(
     wanted = ManyImages(labels, pipeline.settings(**settings), seed, batch_size, weights)
     rank, num_processes = process_rank()
     write = sample_to_npz if out.suffix.lower() == ".npz" else sample_to_folder
-    made = write(pipeline, wanted, out, rank=rank, num_processes=num_processes)
+    try:
+        made = write(pipeline, wanted, out, rank=rank, num_processes=num_processes)
+    except KeyboardInterrupt:
+        raise Preempted(f"{out}: stopped; what was made is kept, and the same command goes on") from None
     print(f"{out}: made {made} of {len(labels)} images" + (f" in process {rank}" if num_processes > 1 else ""))
 
 

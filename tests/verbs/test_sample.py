@@ -3,7 +3,9 @@ import json
 import pytest
 from PIL import Image
 
+from dit.cli import main
 from dit.data.mnist import mnist_images
+from dit.zoo.pipeline import Pipeline
 from tests.command import fails, runs
 
 
@@ -127,3 +129,20 @@ def test_what_can_not_be_done_is_said_before_the_work(options, words, tmp_path, 
 
 def test_an_architecture_is_not_taken_for_weights(capsys):
     assert fails(capsys, "sample", "dit_s_2").startswith("dit_s_2: expected weights, found the name of an architecture")
+
+
+@pytest.mark.parametrize("out", ["many", "many.npz"])
+def test_a_signal_keeps_what_was_made_and_the_same_command_goes_on(out, tmp_path, capsys, monkeypatch):
+    command = ["sample", "dit_ti_2.mnist", "--steps", "2", "--num", "4", "--batch_size", "2", "--out", tmp_path / out]
+    draw, calls = Pipeline.draw, []
+
+    def stopped(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return draw(*arguments)
+
+    monkeypatch.setattr(Pipeline, "draw", stopped)
+    assert main([str(argument) for argument in command]) == 75
+    assert "the same command goes on" in capsys.readouterr().err
+    assert runs(capsys, *command) == [f"{tmp_path / out}: made 2 of 4 images"]
