@@ -213,6 +213,8 @@ def _write_inversion(
     labels = pipeline.labels(classes)
     if classes is None and pipeline.num_classes > 1:
         raise ConfigError("--classes: expected the class of the image, found none")
+    if len(labels) > 1:
+        raise ConfigError(f"--classes: expected the class of the image, found {len(labels)} classes")
     pixels = decode_image(
         image.read_bytes(),
         size=pipeline.image_size[0],

@@ -22,3 +22,9 @@ def test_several_runs_share_a_page(trained, tmp_path, capsys):
 
 def test_no_run_is_refused(capsys):
     assert "expected at least one run folder" in fails(capsys, "report")
+
+
+def test_a_place_that_can_not_be_written_is_named(trained, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    words = "--out: expected a place that can be written, found "
+    assert fails(capsys, "report", trained, "--out", tmp_path / "file" / "x.html").startswith(words)

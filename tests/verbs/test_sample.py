@@ -84,6 +84,8 @@ def test_an_inversion_by_a_solver_without_a_way_back_is_refused(tmp_path, capsys
     options = ["--inversion", tmp_path / "digit.png", "--solver", "dpmpp_2m"]
     words = "sampling.solver: inversion needs one of ddim, euler"
     assert fails(capsys, "sample", "dit_ti_2.mnist", *options, "--classes", "1").startswith(words)
+    words = "--classes: expected the class of the image, found 2 classes"
+    assert fails(capsys, "sample", "dit_ti_2.mnist", *options, "--classes", "1,2") == words
     words = "--classes: expected the class of the image, found none"
     assert fails(capsys, "sample", "dit_ti_2.mnist", *options) == words
     assert fails(capsys, "sample", "dit_ti_2.mnist", *options, "--interpolate", "seeds").startswith("--trajectory, ")
