@@ -57,7 +57,7 @@ def run(
         guidance: scale of classifier-free guidance; 1 is off.
         cache: skip the blocks in every other call: reuse (static) or extrapolate (taylor) their work; images change.
         guide: source of a weaker model that guides in place of the null class (autoguidance).
-        int8: compute the blocks' products in 8-bit integers (CPU): a quarter of the memory; images change a little.
+        int8: compute the blocks' products in 8-bit integers (CPU): half the memory of bfloat16; images change a little.
         seed: seed of the noise; an image depends on it and on its own position alone.
         batch_size: images at a time; it changes memory and speed, not the images but for rounding.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.

@@ -44,7 +44,8 @@ def test_files_refuse_a_new_run_but_not_a_resumed_one(tmp_path):
 def test_folder_of_a_run_that_failed_at_once_is_still_new(tmp_path):
     for _ in range(2):
         with RunFolder(tmp_path / "new").locked(resume=False):
-            pass
+            entered = (tmp_path / "new").is_dir()
+        assert entered
 
 
 def test_leftovers_of_a_killed_process_are_removed(tmp_path):  # C1

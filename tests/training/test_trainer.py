@@ -1,6 +1,7 @@
 """A checkpoint holds all that the rest of a run depends on: leaving out any item is noticed; bad ones are refused."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -238,3 +239,7 @@ def test_run_takes_no_more_than_it_is_given(tmp_path):
     model, process, codec, train_set, _ = make_parts(recipe)
     for val_set in (None, []):
         run(recipe, model, process, codec, train_set, val_set, tmp_path / str(val_set))
+        (line,) = (tmp_path / str(val_set) / "metrics.jsonl").read_text().splitlines()
+        row = json.loads(line)
+        assert row["step"] == 1
+        assert "val_loss" not in row
