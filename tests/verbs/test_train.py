@@ -143,3 +143,14 @@ def test_two_processes_log_the_losses_of_one(tmp_path, capsys):
     assert {row["num_processes"] for row in two} == {2}
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4)
     assert len(two) == 5
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_the_data_are_looked_at_before_the_autoencoder_is_downloaded(options, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    recipe = ROOT / "configs" / "dit_s_2_folder.yaml"  # its autoencoder is on the Hub
+    command = ["train", recipe, "--data.source", tmp_path / "empty", "--output", tmp_path / "run", *options]
+    assert main([str(argument) for argument in command]) in (1, 2)
+    message = capsys.readouterr().err
+    assert str(tmp_path / "empty") in message
+    assert "sd-vae" not in message
