@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dit.zoo.create import create_model
     from dit.zoo.entries import list_models
+    from dit.zoo.load import load_model
     from dit.zoo.pipeline import Pipeline, load_pipeline
-    from dit.zoo.weights import load_model
 
 __version__ = "0.1.0"
 __all__ = ["Pipeline", "create_model", "list_models", "load_model", "load_pipeline"]
@@ -19,7 +19,7 @@ _HOMES = {
     "Pipeline": "dit.zoo.pipeline",
     "create_model": "dit.zoo.create",
     "list_models": "dit.zoo.entries",
-    "load_model": "dit.zoo.weights",
+    "load_model": "dit.zoo.load",
     "load_pipeline": "dit.zoo.pipeline",
 }
 

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from dit import checkpoint
+from dit.charts import COLOURS, Line, line_chart
 from dit.config import load_recipe
 from dit.data.images import open_images
 from dit.evaluation.evaluate import evaluate
 from dit.evaluation.features import load_features
 from dit.files import write_text
-from dit.training.chart import COLOURS, Line, line_chart
-from dit.training.posthoc import reconstruct
+from dit.training.weights.posthoc import reconstruct
 from dit.zoo.pipeline import Pipeline, load_pipeline
 
 WIDTHS = "0.02,0.03,0.04,0.05,0.07,0.1,0.14,0.2,0.25"

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from dit.files import write_text
+from dit.zoo.cards.entry_card import entry_card
 from dit.zoo.entries import entries, zoo_table
-from dit.zoo.entry_card import entry_card
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = re.compile(r"(?<=<!-- zoo -->\n).*?(?=<!-- /zoo -->)", re.DOTALL)

@@ -75,7 +75,7 @@ def _programs(folder: Path, name: str) -> dict[str, tuple[str, str]]:
     plain = _CALL
     ours = (
         "import torch\nfrom pathlib import Path\nfrom dit.zoo.pipeline import fast_precision\n"
-        "from dit.zoo.weights import empty_model, fill"
+        "from dit.zoo.folder.weights import empty_model, fill"
     )
     created = "import torch\nfrom dit.models import create_model"
     theirs = "import torch\nfrom diffusers import DiTTransformer2DModel"

@@ -15,7 +15,8 @@ from dit.bench.limits import forward_seconds
 from dit.bench.peers import PlainDiT, diffusers_dit
 from dit.bench.settings import Settings
 from dit.diffusion.config import GaussianConfig
-from dit.diffusion.process import Process, create_process
+from dit.diffusion.create import create_process
+from dit.diffusion.process import Process
 from dit.layers.precision import bf16_pays
 from dit.models.dit import DiT
 from dit.models.variants import resolve_arguments

@@ -16,7 +16,7 @@ from dit.latents.codec import load_codec
 from dit.models.dit import DiT
 from dit.models.variants import resolve_arguments
 from dit.sampling.config import SamplingConfig
-from dit.zoo.folder import FolderConfig, ModelDescription, write_config
+from dit.zoo.folder.config import FolderConfig, ModelDescription, write_config
 
 STEPS = 20
 _THEIRS = """

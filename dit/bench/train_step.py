@@ -19,8 +19,8 @@ from dit.layers.precision import bf16_pays
 from dit.models.dit import DiT
 from dit.models.variants import resolve_arguments
 from dit.training.config import EmaConfig, OptimConfig
-from dit.training.ema import Ema
-from dit.training.optim import create_optimizer
+from dit.training.weights.ema import Ema
+from dit.training.weights.optim import create_optimizer
 
 CASES = (("dit_s_4", 32), ("dit_s_2", 16))
 DECAY = 0.9999

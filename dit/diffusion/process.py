@@ -106,16 +106,6 @@ def weighted(loss: Tensor, times: Times, terms: dict[str, Tensor] | None = None)
     return Losses(loss * times.weight.to(loss), times.t, loss, terms or {})
 
 
-def create_process(config: FlowConfig | GaussianConfig) -> Process:
-    """Build the process that a recipe's or an exported folder's section describes."""
-    from dit.diffusion.flow import FlowProcess
-    from dit.diffusion.gaussian import GaussianProcess
-
-    if isinstance(config, FlowConfig):
-        return FlowProcess(config)
-    return GaussianProcess(config)
-
-
 def mean_square(error: Tensor) -> Tensor:
     """Return the mean over (C, H, W) of the square of (B, C, H, W): (B,), in float32 or better."""
     return error.to(torch.promote_types(error.dtype, torch.float32)).square().flatten(1).mean(1)

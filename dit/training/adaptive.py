@@ -11,7 +11,7 @@ import torch
 
 from dit.diffusion.process import Losses
 from dit.diffusion.timesteps import TimeLaw
-from dit.training.processes import Processes
+from dit.training.ranks.processes import Processes
 
 
 def show_losses(law: TimeLaw, parts: Sequence[Losses], processes: Processes) -> None:

@@ -15,21 +15,21 @@ from torch import nn
 from dit.config import Recipe
 from dit.diffusion.process import Process
 from dit.errors import Preempted, UserError
-from dit.training.health import bad_step_error, dump_bad_step, explain_out_of_memory, warn
-from dit.training.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
-from dit.training.log import Trackers, Window
-from dit.training.measures import Measures
-from dit.training.metrics import append_row
-from dit.training.optim import create_schedule, set_learning_rate
-from dit.training.preview import Preview
-from dit.training.processes import Processes, start_processes
-from dit.training.progress import Progress
-from dit.training.run_folder import RunFolder
+from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory, warn
+from dit.training.monitor.log import Trackers, Window
+from dit.training.monitor.measures import Measures
+from dit.training.monitor.preview import Preview
+from dit.training.monitor.progress import Progress
+from dit.training.monitor.validation import Validation, with_fixed_times
+from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
+from dit.training.ranks.processes import Processes, start_processes
+from dit.training.ranks.signals import StopSignals
+from dit.training.run.folder import RunFolder
+from dit.training.run.metrics import append_row
 from dit.training.setup import assemble, check_sizes, restore_newest, run_facts, write_facts
-from dit.training.signals import StopSignals
 from dit.training.step import Attempt
 from dit.training.trainer import Trainer
-from dit.training.validation import Validation, with_fixed_times
+from dit.training.weights.optim import create_schedule, set_learning_rate
 
 if TYPE_CHECKING:
     from dit.latents.codec import Codec

@@ -12,16 +12,16 @@ from dit.errors import ConfigError
 from dit.files import read_json, write_json, write_text
 from dit.training.batch import BatchSource
 from dit.training.compilation import compiles
-from dit.training.ema import Ema
-from dit.training.health import SpikeMonitor, say, warn
-from dit.training.metrics import cut_rows
-from dit.training.optim import create_optimizer
-from dit.training.processes import Processes
-from dit.training.resume import check_same_run, flat_fields
-from dit.training.run_folder import RunFolder
-from dit.training.signals import StopSignals
+from dit.training.monitor.health import SpikeMonitor, say, warn
+from dit.training.ranks.processes import Processes
+from dit.training.ranks.signals import StopSignals
+from dit.training.run.folder import RunFolder
+from dit.training.run.metrics import cut_rows
+from dit.training.run.resume import check_same_run, flat_fields
 from dit.training.step import Stepper
 from dit.training.trainer import Trainer
+from dit.training.weights.ema import Ema
+from dit.training.weights.optim import create_optimizer
 
 if TYPE_CHECKING:
     from dit.latents.codec import Codec

@@ -17,9 +17,9 @@ from dit.diffusion.process import Losses, Process
 from dit.files import failpoint
 from dit.training.adaptive import show_losses
 from dit.training.batch import Batch, BatchSource, positions_of
-from dit.training.measures import Measures, Pending, measure
-from dit.training.processes import Processes
-from dit.training.signals import StopSignals
+from dit.training.monitor.measures import Measures, Pending, measure
+from dit.training.ranks.processes import Processes
+from dit.training.ranks.signals import StopSignals
 
 
 @dataclass

@@ -17,12 +17,12 @@ from dit import checkpoint
 from dit.checkpoint import Checkpoint
 from dit.config import Recipe
 from dit.errors import UserError
-from dit.training.ema import Ema
-from dit.training.health import SpikeMonitor, warn
-from dit.training.log import Stopwatch, Window
-from dit.training.optim import load_optimizer_state, optimizer_state
-from dit.training.run_folder import RunFolder
+from dit.training.monitor.health import SpikeMonitor, warn
+from dit.training.monitor.log import Stopwatch, Window
+from dit.training.run.folder import RunFolder
 from dit.training.step import Stepper
+from dit.training.weights.ema import Ema
+from dit.training.weights.optim import load_optimizer_state, optimizer_state
 
 SNAPSHOT_TYPES = {"fp32": torch.float32, "fp16": torch.float16}
 

@@ -35,8 +35,8 @@ def run(
         vae: autoencoder: mnist, a folder or a Hub id.
         max_shard_size: largest weight file of a folder, such as 5GB.
     """
-    from dit.zoo.convert import convert
-    from dit.zoo.foreign import ReadOptions
+    from dit.zoo.layouts.convert import convert
+    from dit.zoo.layouts.original import ReadOptions
 
     options = ReadOptions(
         weights=weights, process=process, num_heads=num_heads, num_classes=num_classes, input_size=input_size, vae=vae

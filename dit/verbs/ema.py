@@ -26,7 +26,7 @@ def run(
     from safetensors.torch import save_file
 
     from dit.config import load_recipe
-    from dit.training.posthoc import reconstruct
+    from dit.training.weights.posthoc import reconstruct
     from dit.zoo.export import export
 
     found = reconstruct(run / "snapshots", sigma_rel, step=step)

@@ -60,7 +60,7 @@ def run(
     from dit.errors import ConfigError
     from dit.files import check_writable
     from dit.verbs.sample import sampling_settings
-    from dit.zoo.run import RECIPE_NAME
+    from dit.zoo.folder.run import RECIPE_NAME
     from dit.zoo.source import locate
 
     overrides = overrides or {}
@@ -117,8 +117,8 @@ def evaluate_source(
     from dit.files import sha256, write_json
     from dit.verbs.failures import NAME as FAILURES_NAME
     from dit.verbs.failures import Failures
-    from dit.zoo.card import CARD_NAME, write_card
-    from dit.zoo.folder import is_exported
+    from dit.zoo.cards.card import CARD_NAME, write_card
+    from dit.zoo.folder.config import is_exported
     from dit.zoo.pipeline import load_pipeline
     from dit.zoo.source import locate
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from dit.zoo.folder import FolderConfig
+    from dit.zoo.folder.config import FolderConfig
 
 
 def run(source: Annotated[str, Positional, arg(metavar="SOURCE")]) -> None:
@@ -27,7 +27,7 @@ def _variant_facts(name: str) -> list[tuple[str, str]]:
 
 
 def _source_facts(source: str) -> list[tuple[str, str]]:
-    from dit.zoo.safetensors_file import read_header
+    from dit.zoo.folder.safetensors_file import read_header
     from dit.zoo.source import locate
 
     located = locate(source)

@@ -20,6 +20,6 @@ def run(
         revision: branch, tag or commit of a Hub id.
         layout: of a zoo name with several sources, which: native, original or diffusers.
     """
-    from dit.zoo.pull import pull
+    from dit.zoo.hub.pull import pull
 
     print(pull(source, folder, revision=revision, layout=layout))

@@ -31,7 +31,7 @@ def run(
         license: licence of the weights by the Hub's identifier, such as apache-2.0; a fine-tune inherits its base's.
         dry_run: show files, sizes and the card, and publish nothing.
     """
-    from dit.zoo.push import push
+    from dit.zoo.hub.push import push
 
     pushed = push(
         folder,

@@ -16,7 +16,7 @@ def run(run: Annotated[list[Path], Positional, arg(metavar="RUN [RUN ...]")], ou
         out: HTML file to write; it holds everything it shows.
     """
     from dit.files import check_writable, write_text
-    from dit.training.report import load_runs, report_page
+    from dit.training.monitor.report import load_runs, report_page
 
     check_writable(out, "--out")
     write_text(out, report_page(load_runs(run)))

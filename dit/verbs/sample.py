@@ -108,7 +108,7 @@ def run(
     elif inversion is not None:
         _write_inversion(pipeline, inversion, out, classes, seed, settings)
     elif interpolate is not None:
-        from dit.zoo.pictures import interpolate as draw_between
+        from dit.zoo.pictures.pictures import interpolate as draw_between
 
         labels = pipeline.labels(classes, num)
         _write(draw_between(pipeline, labels, pipeline.settings(**settings), between=interpolate, seed=seed), out)
@@ -167,7 +167,7 @@ def _write_many(
 ) -> None:
     from dit.errors import Preempted
     from dit.files import sha256
-    from dit.zoo.many import ManyImages, process_rank, sample_to_folder, sample_to_npz
+    from dit.zoo.pictures.many import ManyImages, process_rank, sample_to_folder, sample_to_npz
     from dit.zoo.source import locate
 
     labels = pipeline.labels(classes, num) if balanced or classes else pipeline.random_labels(num, seed=seed)
@@ -187,7 +187,7 @@ def _write_trajectory(
 ) -> None:
     from dit.data.picture import image_grid
     from dit.files import write_bytes
-    from dit.zoo.pictures import save_gif, trace, trajectory_frames, trajectory_strip
+    from dit.zoo.pictures.pictures import save_gif, trace, trajectory_frames, trajectory_strip
 
     trajectory = trace(pipeline, labels, pipeline.settings(**settings), seed=seed)
     columns = _columns(len(labels), len(labels))
@@ -208,7 +208,7 @@ def _write_inversion(
     from dit.data.decode import decode_image
     from dit.errors import ConfigError
     from dit.sampling.inversion import DETERMINISTIC_ONE_STEP
-    from dit.zoo.pictures import invert_image
+    from dit.zoo.pictures.pictures import invert_image
 
     labels = pipeline.labels(classes)
     if classes is None and pipeline.num_classes > 1:

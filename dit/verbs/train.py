@@ -79,12 +79,12 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     import torch
 
     from dit.data.images import open_images
-    from dit.diffusion.process import create_process
+    from dit.diffusion.create import create_process
     from dit.latents.codec import load_codec
     from dit.latents.encode import encode_dataset
     from dit.sampling.grid import create_grid
     from dit.training.loop import run as train
-    from dit.training.processes import start_processes
+    from dit.training.ranks.processes import start_processes
     from dit.verbs.resolve import resolve
     from dit.zoo.create import create_model, warn_of_another_process
     from dit.zoo.source import locate
@@ -114,7 +114,7 @@ def _finish(recipe: "Recipe", output: Path) -> None:
     from dit.verbs.device import choose_device
     from dit.verbs.evaluate import REPORT, evaluate_source
     from dit.zoo.export import SAMPLES_NAME, export
-    from dit.zoo.folder import is_exported
+    from dit.zoo.folder.config import is_exported
 
     folder = output / EXPORT
     if is_exported(folder):  # of the run that was now continued; a checkpoint makes it again

@@ -21,8 +21,8 @@ from dit.errors import ConfigError, did_you_mean
 from dit.models import registry
 from dit.models.variants import VARIANTS, resolve_arguments
 from dit.zoo.entries import entries
+from dit.zoo.folder.weights import empty_model, fill
 from dit.zoo.source import Located, locate
-from dit.zoo.weights import empty_model, fill
 
 ARCHITECTURE = ("patch_size", "hidden_size", "depth", "num_heads", "mlp_ratio")
 """Arguments in which a network has to equal the one that the weights are for."""

@@ -11,13 +11,13 @@ from dit.data.picture import image_grid
 from dit.errors import UserError
 from dit.files import new_folder
 from dit.latents.codec import COPY_NAME as VAE_NAME
-from dit.zoo.card import write_card
-from dit.zoo.folder import write_config
-from dit.zoo.loss_curve import draw_loss_curve
+from dit.zoo.cards.card import write_card
+from dit.zoo.cards.loss_curve import draw_loss_curve
+from dit.zoo.folder.config import write_config
+from dit.zoo.folder.run import RECIPE_NAME, is_run
+from dit.zoo.folder.weights import empty_model, fill
 from dit.zoo.pipeline import Pipeline, load_pipeline
-from dit.zoo.run import RECIPE_NAME, is_run
 from dit.zoo.source import locate
-from dit.zoo.weights import empty_model, fill
 
 WEIGHTS_NAME = "model.safetensors"
 SAMPLES_NAME = "samples.png"

@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dit.diffusion.process import Process, create_process
+from dit.diffusion.create import create_process
+from dit.diffusion.process import Process
 from dit.errors import ConfigError, UserError
 from dit.latents.codec import Codec
 from dit.layers.precision import bf16_pays
@@ -27,11 +28,11 @@ from dit.rng import Purpose, uniform
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import Sampled, sample
 from dit.validation import validate
-from dit.zoo.folder import FolderConfig
+from dit.zoo.folder.config import FolderConfig
+from dit.zoo.folder.safetensors_file import read_header
+from dit.zoo.folder.weights import empty_model, fill
 from dit.zoo.labels import parse_classes
-from dit.zoo.safetensors_file import read_header
 from dit.zoo.source import locate
-from dit.zoo.weights import empty_model, fill
 
 
 def load_pipeline(

@@ -11,12 +11,12 @@ from pathlib import Path
 from dit.checkpoint import load_newest
 from dit.errors import ConfigError, UserError, did_you_mean
 from dit.models.variants import VARIANTS
-from dit.zoo.download import HubId
 from dit.zoo.entries import entries
-from dit.zoo.folder import FolderConfig, is_exported, read_config
-from dit.zoo.pull import fetch
-from dit.zoo.run import describe_run, is_run
-from dit.zoo.safetensors_file import weight_files
+from dit.zoo.folder.config import FolderConfig, is_exported, read_config
+from dit.zoo.folder.run import describe_run, is_run
+from dit.zoo.folder.safetensors_file import weight_files
+from dit.zoo.hub.download import HubId
+from dit.zoo.hub.pull import fetch
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dit.diffusion.config import AdaptiveTime, FlowConfig, GaussianConfig, LogitNormalTime, UniformTime
-from dit.diffusion.process import create_process
+from dit.diffusion.create import create_process
 from dit.diffusion.timesteps import AdaptiveLaw, create_time_law
 
 BUCKETS = 8

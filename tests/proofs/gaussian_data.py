@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
-from dit.diffusion.process import Denoised, Process, create_process
+from dit.diffusion.create import create_process
+from dit.diffusion.process import Denoised, Process
 from dit.sampling.grid import Grid
 from dit.sampling.sample import integrate
 from tests.proofs.reference import Path, derivative

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dit.training.config import EmaConfig
-from dit.training.ema import Ema
+from dit.training.weights.ema import Ema
 
 
 @pytest.mark.parametrize("warmup", [False, True])

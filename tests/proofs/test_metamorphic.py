@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
-from dit.diffusion.process import create_process
+from dit.diffusion.create import create_process
 from dit.layers.embed import patchify, unpatchify
 from dit.rng import Purpose, normal, uniform
 from dit.sampling.config import SamplingConfig

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dit.diffusion.config import FlowConfig
-from dit.diffusion.process import create_process
+from dit.diffusion.create import create_process
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
 from tests.goldens import load_network

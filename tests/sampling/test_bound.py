@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dit.diffusion.config import GaussianConfig
-from dit.diffusion.process import create_process
+from dit.diffusion.create import create_process
 from dit.errors import ConfigError, UserError
 from dit.sampling.bound import variational_bound
 from tests.goldens import load_network

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
-from dit.diffusion.process import create_process
+from dit.diffusion.create import create_process
 from dit.errors import ConfigError
 from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
-from dit.diffusion.process import create_process
+from dit.diffusion.create import create_process
 from dit.errors import ConfigError, UserError
 from dit.sampling.config import LikelihoodConfig
 from dit.sampling.likelihood import Flow, differentiable, nll_grid, ode_nll

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
-from dit.diffusion.process import create_process
+from dit.diffusion.create import create_process
 from dit.errors import ConfigError, UserError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import respaced_ddim_steps, respaced_steps

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
-from dit.diffusion.process import create_process
+from dit.diffusion.create import create_process
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dit.config import check_recipe
-from dit.diffusion.process import create_process
+from dit.diffusion.create import create_process
 from dit.models.registry import create_model
 
 MODEL = {"name": "dit_ti_2", "hidden_size": 24, "depth": 2, "num_heads": 2, "num_classes": 3, "input_size": [4, 4]}

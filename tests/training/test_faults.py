@@ -11,8 +11,8 @@ import pytest
 from dit import checkpoint
 from dit.data.order import positions_to_indices
 from dit.errors import Preempted, UserError
-from dit.training.health import SpikeMonitor
 from dit.training.loop import run
+from dit.training.monitor.health import SpikeMonitor
 from tests.training.fakes import make_parts, make_recipe
 from tests.training.test_loop import assert_same_end, compared, rows, torchrun, train
 
@@ -176,7 +176,7 @@ def test_tracker_that_fails_does_not_end_the_run(tmp_path, monkeypatch, capsys):
     def fail(*arguments):
         raise ConnectionError("unreachable")
 
-    monkeypatch.setattr("dit.training.log._start_tracker", fail)
+    monkeypatch.setattr("dit.training.monitor.log._start_tracker", fail)
     train(tmp_path / "run", **{"train.trackers": ["wandb"]})
     assert "wandb could not be started (unreachable)" in capsys.readouterr().err
 

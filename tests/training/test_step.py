@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from dit.training.ema import Ema
-from dit.training.optim import create_optimizer
-from dit.training.processes import start_processes
-from dit.training.signals import StopSignals
+from dit.training.ranks.processes import start_processes
+from dit.training.ranks.signals import StopSignals
 from dit.training.step import Stepper
+from dit.training.weights.ema import Ema
+from dit.training.weights.optim import create_optimizer
 from tests.training.fakes import make_parts, make_recipe
 from tests.training.test_batch import make_source
 

@@ -7,11 +7,11 @@ import pytest
 
 import dit
 from dit.cli import main
+from dit.zoo.cards.entry_card import entry_card
 from dit.zoo.entries import EMBEDDED, entries, num_parameters, zoo_table
-from dit.zoo.entry_card import entry_card
-from dit.zoo.folder import read_config
+from dit.zoo.folder.config import read_config
 from dit.zoo.labels import imagenet_classes, parse_classes
-from dit.zoo.weights import load_model
+from dit.zoo.load import load_model
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [name for name, entry in entries().items() if entry.sources[0].embedded]

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 
 from dit import checkpoint
 from dit.errors import ConfigError, UserError
+from dit.zoo.cards.loss_curve import draw_loss_curve
 from dit.zoo.export import export, spread
-from dit.zoo.folder import read_config
-from dit.zoo.loss_curve import draw_loss_curve
+from dit.zoo.folder.config import read_config
+from dit.zoo.load import load_model
 from dit.zoo.pipeline import load_pipeline
-from dit.zoo.weights import load_model
 from tests.zoo.conftest import TINY, random_model, write_run
 
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from dit.diffusion.config import FlowConfig
-from dit.diffusion.process import create_process
+from dit.diffusion.create import create_process
 from dit.errors import ConfigError, UserError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
-from dit.zoo.folder import FolderConfig, ModelDescription
+from dit.zoo.folder.config import FolderConfig, ModelDescription
 from dit.zoo.pipeline import Pipeline, load_pipeline
 from tests.zoo.conftest import TINY, random_model, write_run
 

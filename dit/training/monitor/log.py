@@ -1,0 +1,141 @@
+"""What rows of metrics are averaged from, and the trackers that receive them besides metrics.jsonl.
+
+A row covers the steps since the row before. The window of sums is part of a checkpoint, so that a resumed run writes
+the rows that the uninterrupted one would have written; only times differ.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dit.training.monitor.health import warn
+from dit.training.monitor.measures import FIXED, Measures
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+
+@dataclass
+class Window:
+    """Sums over the steps since the last row."""
+
+    num_steps: int = 0
+    """Steps."""
+    num_samples: int = 0
+    """Images."""
+    sums: list[float] = field(default_factory=list)
+    """Sum of the vectors of measures."""
+    max_grad_norm: float = 0.0
+    """Largest gradient norm."""
+    terms: tuple[str, ...] = ()
+    """Names of the parts of the loss."""
+    began: float = 0.0
+    """Seconds of training (see `Stopwatch`) when the window was opened."""
+
+    def add(self, measures: Measures) -> None:
+        """Take in the measures of one step."""
+        self.num_steps += 1
+        self.num_samples += measures.num_samples
+        old = self.sums or [0.0] * len(measures.values)
+        self.sums = [a + b for a, b in zip(old, measures.values, strict=True)]
+        self.max_grad_norm = max(self.max_grad_norm, measures.grad_norm)
+        self.terms = measures.terms
+
+    def row(self, num_buckets: int) -> dict[str, Any]:
+        """Return the means: loss, its parts, loss by time (null where a bucket is empty), gradient norm."""
+        means = dict(zip(self.terms, self.sums[len(FIXED) :], strict=False))
+        return {
+            "loss": self.sums[3] / self.num_samples,
+            **{f"loss_{name}": value / self.num_samples for name, value in means.items()},
+            "loss_by_time": mean_by_bucket(self.sums[-2 * num_buckets : -num_buckets], self.sums[-num_buckets:]),
+            "grad_norm": self.sums[2] / self.num_steps,
+            "grad_norm_max": self.max_grad_norm,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return the window as JSON."""
+        return asdict(self)
+
+
+def mean_by_bucket(sums: Sequence[float], counts: Sequence[float]) -> list[float | None]:
+    """Return the mean of each bucket, None for an empty one."""
+    return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
+
+
+@dataclass
+class Stopwatch:
+    """Where the time goes: training itself, and each kind of pause."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds by kind, over the whole run with its resumptions; part of the checkpoint."""
+    _started: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def pause(self, kind: str) -> Iterator[None]:
+        """Count the time of the block as this kind and not as training."""
+        self.lap("train")
+        try:
+            yield
+        finally:
+            self.lap(kind)
+
+    def lap(self, kind: str) -> None:
+        """Count the time since the last call as this kind."""
+        now = time.perf_counter()
+        self.seconds[kind] = self.seconds.get(kind, 0.0) + now - self._started
+        self._started = now
+
+
+class Trackers:
+    """Experiment trackers besides metrics.jsonl; one that fails is reported once and left out from then on."""
+
+    def __init__(self, names: Sequence[str], folder: Path, *, first_step: int) -> None:
+        self._trackers: dict[str, GeneralTracker] = {}
+        for name in names:
+            with self._tolerated(name, "could not be started"):
+                self._trackers[name] = _start_tracker(name, folder, first_step)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Pass the numbers of a row on; those of a list or an object get one name each."""
+        values = dict(_flat(row))
+        for name, tracker in list(self._trackers.items()):
+            with self._tolerated(name, "failed"):
+                tracker.log(values, step=row["step"])
+
+    def close(self) -> None:
+        """End the trackers."""
+        for name, tracker in list(self._trackers.items()):
+            with self._tolerated(name, "failed"):
+                tracker.finish()
+
+    @contextmanager
+    def _tolerated(self, name: str, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a tracker may fail in any way, and training must go on
+            self._trackers.pop(name, None)
+            warn(f"the tracker {name} {what} ({error}); training goes on without it, metrics.jsonl has every row")
+
+
+def _start_tracker(name: str, folder: Path, first_step: int) -> "GeneralTracker":
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, TensorBoardTracker
+
+    if name == "tensorboard":
+        # Rows after the checkpoint that is resumed from are hidden, for they will come again.
+        tracker = TensorBoardTracker("tensorboard", logging_dir=folder, purge_step=first_step + 1)
+    else:
+        tracker = LOGGER_TYPE_TO_CLASS[name](folder.name)
+    tracker.start()
+    return tracker
+
+
+def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in row.items():
+        items = value if isinstance(value, dict) else dict(enumerate(value)) if isinstance(value, list) else None
+        if items is not None:
+            yield from _flat({str(inner): entry for inner, entry in items.items()}, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            yield prefix + key, value

@@ -1,0 +1,102 @@
+"""The loss on held-out images, at noise and times that are the same in every validation of every run.
+
+Sample i of the held-out split has its own latent draw, noise and time; the times are spread evenly over the time
+law's quantiles, so that few samples cover all times.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dit.diffusion.process import Process
+from dit.diffusion.timesteps import UniformLaw
+from dit.errors import UserError
+from dit.rng import Purpose, normal, uniform
+from dit.training.monitor.log import mean_by_bucket
+from dit.training.monitor.measures import by_time
+from dit.training.ranks.processes import Processes
+
+if TYPE_CHECKING:
+    from dit.latents.codec import Codec
+    from dit.latents.dataset import LatentDataset
+
+SEED = 0
+"""Not the run's seed: the same held-out samples get the same noise in every run, so that losses can be compared."""
+NOISE, DRAW, TIME = range(3)
+"""Streams of the purpose PROBE."""
+
+
+def with_fixed_times(process: Process) -> Process:
+    """Return the process with uniform times if its own times change with what it learns, else itself."""
+    if not process.time_law.state_dict():
+        return process
+    fixed = copy.copy(process)
+    fixed.time_law = UniformLaw()
+    return fixed
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Measures networks on the held-out split."""
+
+    dataset: "LatentDataset"
+    """Cached moments and labels of the held-out split."""
+    codec: "Codec"
+    """Draws and normalises latents."""
+    process: Process
+    """Makes losses."""
+    processes: Processes
+    """Who takes part; each measures its share of the samples."""
+    num_classes: int
+    """K."""
+    num_samples: int
+    """Samples of one validation."""
+    num_buckets: int
+    """Time buckets."""
+    batch_size: int
+    """Samples per network call."""
+
+    @torch.no_grad()
+    def measure(self, network: nn.Module) -> tuple[float, list[float | None]]:
+        """Return the mean loss and the mean loss of each time bucket (None where it is empty).
+
+        Raises:
+            UserError: the loss is not finite.
+        """
+        rank, count = self.processes.rank, self.processes.count
+        share = range(rank * self.num_samples // count, (rank + 1) * self.num_samples // count)
+        sums = torch.zeros(2, self.num_buckets, dtype=torch.float32, device=self.processes.device)
+        was_training = network.training
+        network.eval()
+        with self.processes.autocast():
+            for start in range(share.start, share.stop, self.batch_size):
+                sums += self._part(network, range(start, min(start + self.batch_size, share.stop)))
+        network.train(was_training)
+        losses, counts = self.processes.sum(sums).tolist()
+        loss = sum(losses) / self.num_samples
+        if loss - loss != 0:
+            raise UserError(f"validation loss: expected a finite number, found {loss}; the weights are damaged")
+        return loss, mean_by_bucket(losses, counts)
+
+    def row(self, network: nn.Module, averages: Mapping[str, nn.Module]) -> dict[str, Any]:
+        """Return the columns of metrics.jsonl: the loss of the network, by time, and of each average of its weights."""
+        loss, loss_by_time = self.measure(network)
+        of_averages = {name: self.measure(average)[0] for name, average in averages.items()}
+        return {"val_loss": loss, "val_loss_by_time": loss_by_time, "val_loss_of_average": of_averages}
+
+    def _part(self, network: nn.Module, positions: range) -> Tensor:
+        device, shape = self.processes.device, self.dataset.latents_shape
+        moments, labels = self.dataset.get(np.arange(positions.start, positions.stop), np.zeros(len(positions), bool))
+        draw = normal(SEED, Purpose.PROBE, positions, shape, step=DRAW).to(device)
+        noise = normal(SEED, Purpose.PROBE, positions, shape, step=NOISE).to(device)
+        x_0 = self.codec.latents_from_moments(moments.to(device), draw)
+        y = labels if self.num_classes else torch.zeros_like(labels)
+        bucket = torch.tensor(positions) % self.num_buckets
+        u = (bucket + uniform(SEED, Purpose.PROBE, positions, step=TIME)) / self.num_buckets  # (B,)
+        losses = self.process.losses(network, x_0, y.to(device), noise=noise, u=u)
+        return torch.stack([value.float() for value in by_time(losses, self.num_buckets)])

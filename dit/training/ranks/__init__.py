@@ -1,0 +1,1 @@
+"""The processes that train together: what they tell each other, who still lives, signals."""

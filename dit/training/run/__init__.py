@@ -1,0 +1,1 @@
+"""The folder of a run, its rows of metrics, and what continues it."""

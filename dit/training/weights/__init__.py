@@ -1,0 +1,1 @@
+"""What happens to the weights: optimizer, averages, averages of any width after the run."""

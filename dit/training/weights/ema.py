@@ -1,0 +1,88 @@
+"""Averages of the weights: theta_n = d_n theta_(n-1) + (1 - d_n) theta, updated once per optimizer step.
+
+Each average is a copy of the network whose parameters are the averages themselves, so it is ready to sample from.
+Several decays and power-function averages can be tracked at once.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dit.training.config import EmaConfig
+from dit.training.weights.posthoc import power_decay, sigma_rel_to_gamma
+
+PRIMARY = "ema"
+"""Name of the average that previews, evaluations and exports use."""
+
+
+@dataclass(frozen=True)
+class Average:
+    """One average of the weights."""
+
+    network: nn.Module
+    """Copy of the network, in evaluation mode, that holds the averages."""
+    decay: Callable[[int], float]
+    """Step n >= 1 -> weight of the old average."""
+
+
+class Ema:
+    """The averages of one network, by name: `ema`, `ema-<decay>`, `power-<sigma_rel>`.
+
+    Args:
+        model: the network; only its trained parameters are averaged, the rest is copied once.
+        config: which averages there are.
+    """
+
+    def __init__(self, model: nn.Module, config: EmaConfig) -> None:
+        decays = {PRIMARY: exponential(config.decay, warmup=config.warmup)}
+        decays |= {f"{PRIMARY}-{decay}": exponential(decay, warmup=config.warmup) for decay in config.further_decays}
+        decays |= {f"power-{width}": power_function(width) for width in config.sigma_rels}
+        self.averages = {name: Average(_frozen_copy(model), decay) for name, decay in decays.items()}
+        self._sources: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self._targets: dict[str, list[Tensor]] = {
+            name: [average.network.get_parameter(key) for key in names] for name, average in self.averages.items()
+        }
+
+    @property
+    def network(self) -> nn.Module:
+        """The network with the primary averages as weights."""
+        return self.averages[PRIMARY].network
+
+    @property
+    def power_names(self) -> list[str]:
+        """Names of the power-function averages."""
+        return [name for name in self.averages if name.startswith("power-")]
+
+    def restart(self, model: nn.Module) -> None:
+        """Begin every average anew from the network's weights."""
+        for average in self.averages.values():
+            average.network.load_state_dict(model.state_dict())
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after optimizer step `step`, counted from 1."""
+        for name, average in self.averages.items():
+            torch._foreach_lerp_(self._targets[name], self._sources, 1 - average.decay(step))  # pyright: ignore[reportPrivateImportUsage]
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Return the state dict of one average."""
+        return self.averages[name].network.state_dict()
+
+
+def exponential(decay: float, *, warmup: bool = False) -> Callable[[int], float]:
+    """Return d_n = decay, or min(decay, (1 + n) / (10 + n)) with warm-up."""
+    return (lambda step: min(decay, (1 + step) / (10 + step))) if warmup else lambda step: decay
+
+
+def power_function(sigma_rel: float) -> Callable[[int], float]:
+    """Return d_n of the power-function average of this relative width."""
+    gamma = sigma_rel_to_gamma(sigma_rel)
+    return lambda step: power_decay(gamma, step)
+
+
+def _frozen_copy(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model).eval().requires_grad_(False)

@@ -1,0 +1,329 @@
+"""Model cards: everything a reader asks of a checkpoint, from what is in its exported folder alone. Free of torch.
+
+The text is `model_cards/template.md`; names that come from data (titles, class names) are escaped, so that they come
+out literally, and the metadata goes through a YAML dumper.
+"""
+
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from dit.diffusion.config import FlowConfig
+from dit.files import read_json, sha256, write_text
+from dit.models.variants import count_macs, count_parameters, resolve_arguments
+from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
+
+CARD_NAME = "README.md"
+HUB_IDS = {"mnist": "ylecun/mnist", "imagenet-1k": "ILSVRC/imagenet-1k"}
+"""Data sets that recipes name -> their id on the Hub."""
+
+HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+MARKUP = re.compile(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))")  # an underscore inside a word has no meaning
+MAX_CLASSES_SHOWN = 20
+
+
+def write_card(folder: str | Path, *, title: str | None = None, source: str | None = None) -> Path:
+    """Render the card of an exported folder into its README.md."""
+    path = Path(folder) / CARD_NAME
+    write_text(path, render_card(folder, title=title, source=source))
+    return path
+
+
+def render_card(folder: str | Path, *, title: str | None = None, source: str | None = None) -> str:
+    """Render the card of an exported folder.
+
+    Args:
+        folder: exported folder.
+        title: headline; the model's name by default.
+        source: how the snippet names the model; the folder's name by default.
+
+    Raises:
+        UserError: the folder is not an exported folder, or is damaged.
+    """
+    folder = Path(folder)
+    in_diffusers = (folder / FOREIGN_CONFIG_NAME).is_file()
+    config = read_config(folder, FOREIGN_CONFIG_NAME if in_diffusers else CONFIG_NAME)
+    source = source or folder.name
+    evaluation = read_json(folder / "eval.json") if (folder / "eval.json").is_file() else {}
+    title = " ".join((title or f"{config.model.name} trained on {dataset_name(config)}").split())
+    return (
+        _environment()
+        .from_string(card_template())
+        .render(
+            metadata=metadata(config, evaluation, title=title, library="diffusers" if in_diffusers else "dit"),
+            title=title,
+            description=describe(config),
+            facts=model_facts(config),
+            snippet=snippet(config, source),
+            diffusers_snippet=diffusers_snippet(source) if in_diffusers else "",
+            diffusers_note=diffusers_note(config),
+            classes=class_list(config.class_names),
+            limits=limits(config),
+            training=training_facts(config, (folder / "recipe.yaml").is_file()),
+            evaluation=evaluation_rows(evaluation, config),
+            files=weight_table(folder),
+            licence=licence_text(config),
+            has_samples=(folder / "samples.png").is_file(),
+            has_loss_curve=(folder / "loss.png").is_file(),
+            has_failures=(folder / "failures.png").is_file(),
+        )
+    )
+
+
+def card_template() -> str:
+    """Return the template's text: from the wheel, or from `model_cards/` of a checkout."""
+    return (cards_folder() / "template.md").read_text(encoding="utf-8")
+
+
+def cards_folder() -> Path:
+    """Return the folder of the template and of the zoo's cards."""
+    installed = Path(str(files("dit.zoo"))) / "model_cards"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "model_cards"
+
+
+def as_text(value: Any) -> str:
+    """Escape data for running Markdown text: one line, nothing in it has a meaning of its own."""
+    return MARKUP.sub(r"\\\1", html.escape(" ".join(str(value).split()), quote=False))
+
+
+def as_code(value: Any) -> str:
+    """Put data into a code span, in which nothing but the fence has a meaning."""
+    text = " ".join(str(value).split())
+    fence = "`" * (max((len(run) for run in re.findall("`+", text)), default=0) + 1)
+    padding = " " if text[:1] == "`" or text[-1:] == "`" else ""
+    return f"{fence}{padding}{text}{padding}{fence}"
+
+
+def metadata(config: FolderConfig, evaluation: Mapping[str, Any], *, title: str, library: str) -> str:
+    """Return the card's YAML block for the Hub, without its fences."""
+    from huggingface_hub import ModelCardData
+
+    facts = config.provenance
+    data = dataset_id(config)
+    card = ModelCardData(
+        library_name=library,
+        pipeline_tag="unconditional-image-generation",
+        tags=[
+            "dit",
+            "diffusion-transformer",
+            config.process.name,
+            *(["class-conditional"] if config.num_classes else []),
+        ],
+        license=facts.get("license"),
+        license_name=facts.get("license_name"),
+        license_link=facts.get("license_link"),
+        datasets=[data] if data else None,
+        base_model=facts.get("base_model"),
+        model_name=title,
+        eval_results=eval_results(config, evaluation) or None,
+    )
+    return card.to_yaml()
+
+
+def eval_results(config: FolderConfig, evaluation: Mapping[str, Any]) -> list[Any]:
+    """Turn the figures of `eval.json` into entries of the Hub's model-index, with all that is needed to repeat them."""
+    from huggingface_hub import EvalResult
+
+    how = evaluation_settings(evaluation, config)
+    return [
+        EvalResult(
+            task_type="unconditional-image-generation",
+            dataset_type=dataset_id(config) or "other",
+            dataset_name=dataset_name(config),
+            metric_type=kind,
+            metric_name=name,
+            metric_value=value,
+            metric_args=how,
+        )
+        for kind, name, value in measures(evaluation)
+    ]
+
+
+def measures(evaluation: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Return (type, name, value) of every figure in an `eval.json`."""
+    features = evaluation.get("features", "")
+    is_fid = features.startswith("inception")
+    found = [
+        ("accuracy", "class accuracy", evaluation.get("accuracy")),
+        ("fid" if is_fid else "frechet_distance", "FID" if is_fid else f"Frechet distance ({features})",
+         evaluation.get("frechet_distance")),
+    ]  # fmt: skip
+    return [(kind, name, round(value, 6)) for kind, name, value in found if value is not None]
+
+
+def evaluation_settings(evaluation: Mapping[str, Any], config: FolderConfig) -> dict[str, Any]:
+    """Return what the figures of an `eval.json` depend on."""
+    if not evaluation:
+        return {}
+    sampling = evaluation.get("sampling", {})
+    return {
+        "num_samples": evaluation.get("num"),
+        "solver": sampling.get("solver"),
+        "steps": sampling.get("steps"),
+        "guidance": sampling.get("guidance"),
+        "guidance_channels": sampling.get("guidance_channels"),
+        "vae": (config.latents or {}).get("vae"),
+        "label_balance": "class i % K at position i",
+        "seed": evaluation.get("seed"),
+        "reference_sha256": evaluation.get("reference", {}).get("sha256"),
+        "features_sha256": evaluation.get("features_sha256"),
+        "evaluator": "dit " + evaluation.get("versions", {}).get("dit", ""),
+    }
+
+
+def evaluation_rows(evaluation: Mapping[str, Any], config: FolderConfig) -> list[tuple[str, str, str]]:
+    """Return (measure, value, how) for the card's table."""
+    how = evaluation_settings(evaluation, config)
+    note = ", ".join(f"{key} {value}" for key, value in how.items() if value is not None and "sha256" not in key)
+    rows = [(name, f"{value:.4g}", note) for _, name, value in measures(evaluation)]
+    if evaluation.get("frechet_floor") is not None:
+        rows.append(("its floor", f"{evaluation['frechet_floor']:.4g}", "training images against the same reference"))
+    return rows
+
+
+def describe(config: FolderConfig) -> str:
+    """Return one sentence on what the model is."""
+    kind = f"class-conditional on {config.num_classes} classes" if config.num_classes else "unconditional"
+    return (
+        f"A Diffusion Transformer ({config.model.name}), {kind}, trained on {dataset_name(config)} "
+        f"by {process_name(config)} on the latents of the autoencoder {vae_name(config)}. The weights are the "
+        "exponential moving average of the training's."
+    )
+
+
+def model_facts(config: FolderConfig) -> list[tuple[str, str]]:
+    """Return the rows of the card's first table."""
+    arguments = resolve_arguments(config.model.name, **config.model.arguments)
+    height, width = arguments["input_size"]
+    sampling = config.sampling
+    return [
+        ("architecture", f"{config.model.name}: width {arguments['hidden_size']}, depth {arguments['depth']}, "
+                         f"{arguments['num_heads']} heads, patch {arguments['patch_size']}"),
+        ("parameters", f"{count_parameters(arguments):,}"),
+        ("cost of a network call", f"{count_macs(arguments) / 1e9:.2f} GMAC"),
+        ("latents", f"{arguments['in_channels']} x {height} x {width}, autoencoder {vae_name(config)}"),
+        ("process", process_name(config)),
+        ("sampling defaults", f"{sampling.solver}, {sampling.steps} steps, guidance {sampling.guidance:g} "
+                              f"on {sampling.guidance_channels} channels"),
+    ]  # fmt: skip
+
+
+def training_facts(config: FolderConfig, has_recipe: bool) -> list[tuple[str, str]]:
+    """Return the rows of the card's table on training."""
+    facts = config.provenance
+    rows = [
+        ("data", dataset_name(config)),
+        ("recipe", "recipe.yaml" if has_recipe else facts.get("recipe")),
+        ("steps", facts.get("steps")),
+        ("images seen", facts.get("images_seen")),
+        ("seed", facts.get("seed")),
+        ("started from", facts.get("base_model")),
+        ("code", f"dit {facts['code_version']}" if facts.get("code_version") else None),
+        ("converted from", facts.get("converted_from")),
+    ]
+    return [(name, f"{value:,}" if type(value) is int else str(value)) for name, value in rows if value is not None]
+
+
+def process_name(config: FolderConfig) -> str:
+    """Return the process in words."""
+    if isinstance(config.process, FlowConfig):
+        return "flow matching"
+    variance = ", learned variance" if config.process.learn_sigma else ""
+    return f"Gaussian diffusion, {config.process.num_steps} {config.process.betas} betas{variance}"
+
+
+def vae_name(config: FolderConfig) -> str:
+    """Return the autoencoder's name, or that it is not known."""
+    latents = config.latents or {}
+    return str(latents.get("vae", "unknown"))
+
+
+def dataset_name(config: FolderConfig) -> str:
+    """Return the training data's name; of a path its last part."""
+    data = str(config.provenance.get("data") or "unknown data")
+    return data if HUB_ID.fullmatch(data) else Path(data).name
+
+
+def dataset_id(config: FolderConfig) -> str | None:
+    """Return the training data's id on the Hub, where it has one."""
+    data = str(config.provenance.get("data") or "")
+    return HUB_IDS.get(data) or (data if HUB_ID.fullmatch(data) and not Path(data).exists() else None)
+
+
+def class_list(names: Sequence[str]) -> str:
+    """Return the class names as code spans, the first of them where there are many."""
+    shown = ", ".join(f"{i} {as_code(name)}" for i, name in enumerate(names[:MAX_CLASSES_SHOWN]))
+    return shown + (f" and {len(names) - MAX_CLASSES_SHOWN} more" if len(names) > MAX_CLASSES_SHOWN else "")
+
+
+def snippet(config: FolderConfig, source: str) -> str:
+    """Return code that makes images of the first classes."""
+    classes = "" if config.num_classes == 0 else f"{list(range(min(4, config.num_classes)))}, "
+    num = "num=4, " if config.num_classes == 0 else ""
+    return (
+        "import dit\n\n"
+        f"pipe = dit.load_pipeline({json.dumps(source)})\n"
+        f"images = pipe({classes}{num}seed=0)  # PIL images\n"
+        'images[0].save("sample.png")'
+    )
+
+
+def diffusers_snippet(source: str) -> str:
+    """Return code that makes images with diffusers alone."""
+    return (
+        "from diffusers import DiTPipeline\n\n"
+        f"pipe = DiTPipeline.from_pretrained({json.dumps(source)})\n"
+        "images = pipe(class_labels=[0, 1], guidance_scale=4.0, num_inference_steps=50).images"
+    )
+
+
+def diffusers_note(config: FolderConfig) -> str:
+    """Return what sets the images of diffusers apart from ours."""
+    note = "DiTPipeline guides all channels, and its time embedding has the frequencies 10000^(-i/127) instead of /128."
+    found = config.provenance.get("difference_in_diffusers")
+    if found is None:
+        return note
+    return (
+        f"{note} Over {found['num_times']} times the network's output differs from the original's by "
+        f"{100 * found['median']:.2g}% in the median and {100 * found['maximum']:.2g}% at most."
+    )
+
+
+def weight_table(folder: Path) -> list[tuple[str, int, str]]:
+    """Return (name, bytes, SHA-256) of every weight file, those of the autoencoder included."""
+    paths = sorted(folder.rglob("*.safetensors"))
+    return [(path.relative_to(folder).as_posix(), path.stat().st_size, sha256(path)) for path in paths]
+
+
+def limits(config: FolderConfig) -> str:
+    """Return what the model is for and what it is not."""
+    classes = "its classes" if config.num_classes else "its training data"
+    return str(
+        config.provenance.get("limits")
+        or "Research on generative models and teaching. The model knows nothing but "
+        f"{classes}, at one resolution; it repeats the biases of its training data, and its samples are not evidence "
+        "of anything. It is not meant for making images that are passed off as real."
+    )
+
+
+def licence_text(config: FolderConfig) -> str:
+    """Return the sentence on the licence of the weights."""
+    facts = config.provenance
+    name = facts.get("license_name") or facts.get("license")
+    if not name:
+        return "No licence was chosen yet: nobody may use these weights."
+    link = f" ({facts['license_link']})" if facts.get("license_link") else ""
+    base = f" They start from {facts['base_model']}, whose licence they inherit." if facts.get("base_model") else ""
+    return f"The weights are under {name}{link}.{base} The code is under Apache-2.0."
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment.filters |= {"text": as_text, "cell": as_text, "code": as_code}
+    return environment

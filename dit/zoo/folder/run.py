@@ -1,0 +1,95 @@
+"""What a run folder says of the model that it trains.
+
+    recipe.yaml    the recipe, with what the data decided filled in
+    run.json       {model_arguments, codec, id2label, code_version}
+    checkpoints/   step-XXXXXXXX/{model, ema, ...}.safetensors, state.json, manifest.json
+
+Free of torch.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from dit.checkpoint import Checkpoint
+from dit.config import load_recipe
+from dit.files import read_json
+from dit.validation import validate
+from dit.zoo.entries import entries
+from dit.zoo.folder.config import FolderConfig, ModelDescription, is_exported, read_config
+
+RUN_NAME = "run.json"
+RECIPE_NAME = "recipe.yaml"
+
+
+class RunFacts(BaseModel):
+    """The part of `run.json` that describes the model; training may write more."""
+
+    model_arguments: dict[str, Any]
+    """All arguments of the network."""
+    codec: dict[str, Any]
+    """Description of the latents."""
+    id2label: dict[str, str]
+    """Class id, in decimal, -> class name."""
+    code_version: str
+    """Version of this package."""
+
+
+def is_run(folder: str | Path) -> bool:
+    """Tell whether a folder is a run's."""
+    return (Path(folder) / RUN_NAME).is_file()
+
+
+def base_facts(source: str) -> dict[str, Any]:
+    """Return what a card says of the model that another was trained from, whose licence it inherits.
+
+    Args:
+        source: zoo name, folder, file or Hub id, as a recipe's `model.pretrained` has it.
+
+    Returns:
+        `base_model`, and, where it is known, `license` and `base_license`.
+    """
+    if source in entries():
+        entry = entries()[source]
+        repository = next((place.repository for place in entry.sources if place.repository), None)
+        return {"base_model": repository or source, "license": entry.license, "base_license": entry.license}
+    folder = next((path for path in (Path(source), Path(source).parent) if is_exported(path)), None)
+    facts = read_config(folder).provenance if folder else {}
+    licence = facts.get("license")
+    # A path of this machine says nothing elsewhere.
+    known = {"base_model": facts.get("repository") or (Path(source).name if Path(source).exists() else source)}
+    return known | ({"license": licence, "base_license": licence} if licence else {})
+
+
+def describe_run(run: str | Path, checkpoint: Checkpoint | None = None) -> FolderConfig:
+    """Describe the model of a run as an exported folder would.
+
+    Args:
+        run: run folder.
+        checkpoint: whose step and images go into the provenance.
+
+    Raises:
+        UserError: a file is missing or damaged; the file and the field are named.
+    """
+    run = Path(run)
+    facts = validate(RunFacts, read_json(run / RUN_NAME), origin=str(run / RUN_NAME))
+    recipe = load_recipe(run / RECIPE_NAME)
+    provenance: dict[str, Any] = {
+        "code_version": facts.code_version,
+        "recipe": RECIPE_NAME,
+        "seed": recipe.train.seed,
+        "data": recipe.data.source,
+    }
+    if checkpoint is not None:
+        provenance |= {"steps": checkpoint.step, "images_seen": checkpoint.step * recipe.train.batch_size}
+    if recipe.model.pretrained:
+        provenance |= base_facts(recipe.model.pretrained)
+    return FolderConfig(
+        model=ModelDescription(name=recipe.model.name, arguments=facts.model_arguments),
+        process=recipe.process,
+        latents=facts.codec,
+        sampling=recipe.sampling,
+        id2label=facts.id2label,
+        provenance=provenance,
+    )

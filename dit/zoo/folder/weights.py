@@ -1,0 +1,165 @@
+"""Weights into networks: strict, from safetensors alone, memory-mapped, without a random initialisation first.
+
+The network is built on the meta device, where it has shapes and no memory. Names, shapes and types are compared with
+the file's header, and only then are the tensors mapped and assigned.
+"""
+
+import mmap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dit.errors import ConfigError, UserError
+from dit.files import write_json
+from dit.models.registry import create_model
+from dit.zoo.folder.safetensors_file import TensorInfo, listed, read_header
+
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def empty_model(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a network on the meta device: names and shapes, no memory.
+
+    Raises:
+        ConfigError: unknown name or argument, or arguments that do not fit each other.
+    """
+    arguments = dict(arguments)
+    if isinstance(arguments.get("input_size"), list):
+        arguments["input_size"] = tuple(arguments["input_size"])
+    with torch.device("meta"):
+        return create_model(name, **arguments)
+
+
+def fill(
+    model: nn.Module,
+    files: Sequence[Path],
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    block_dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """Assign the tensors of safetensors files to a network of the meta device, and put it into eval mode.
+
+    Args:
+        model: network as `empty_model` builds it.
+        files: the file, or all shards.
+        device: where the weights go; the CPU, memory-mapped, by default.
+        dtype: type of the weights; the file's by default.
+        block_dtype: type of the blocks alone, which are nearly all of a network; `dtype` by default.
+
+    Raises:
+        UserError: a name is missing or unexpected, a shape or type is wrong, or a number is not finite.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    check_names_and_shapes(files, expected)
+    dtypes = {name: block_dtype if block_dtype and name.startswith("blocks.") else dtype for name in expected}
+    tensors: dict[str, Tensor] = {}
+    for path in files:
+        # What is converted is read tensor by tensor: of a mapped file both copies would be in memory.
+        loaded = load_file(path) if set(dtypes.values()) == {None} else _read_as(path, dtypes)
+        check_finite(path, loaded)
+        tensors |= {name: tensor.to(device) for name, tensor in loaded.items()}
+    model.load_state_dict(tensors, strict=True, assign=True)
+    return model.eval()
+
+
+def _read_as(path: Path, dtypes: Mapping[str, torch.dtype | None]) -> dict[str, Tensor]:
+    """Read the tensors of a checked file, each converted to its type; None is the file's."""
+    tensors = {}
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        for name, info in read_header(path).tensors.items():
+            stored = DTYPES[info.dtype]
+            if not info.num_bytes:
+                tensors[name] = torch.empty(info.shape, dtype=dtypes[name] or stored)
+                continue
+            count = info.num_bytes // stored.itemsize
+            found = torch.frombuffer(mapped, dtype=stored, count=count, offset=info.start).view(info.shape)
+            tensors[name] = found.to(dtypes[name] or stored, copy=True)
+            del found  # or the file can't be closed
+            if hasattr(mapped, "madvise"):  # what has been read need not stay in memory
+                pages = [byte // mmap.PAGESIZE * mmap.PAGESIZE for byte in (info.start, info.start + info.num_bytes)]
+                if pages[0] < pages[1]:
+                    mapped.madvise(mmap.MADV_DONTNEED, pages[0], pages[1] - pages[0])
+    return tensors
+
+
+def check_names_and_shapes(files: Sequence[Path], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the headers of a file, or of all its shards, with what a network expects.
+
+    Raises:
+        UserError: naming the tensors, with both shapes.
+    """
+    found: dict[str, TensorInfo] = {}
+    for path in files:
+        found |= read_header(path).tensors
+    where = files[0] if len(files) == 1 else files[0].parent
+    if missing := [name for name in expected if name not in found]:
+        raise UserError(f"{where}: {len(missing)} tensors are missing: {listed(missing)}")
+    if extra := [name for name in found if name not in expected]:
+        raise UserError(f"{where}: {len(extra)} tensors are unexpected: {listed(extra)}")
+    if wrong := [
+        f"{name} (expected {list(shape)}, found {list(found[name].shape)})"
+        for name, shape in expected.items()
+        if found[name].shape != shape
+    ]:
+        raise UserError(f"{where}: {len(wrong)} tensors have another shape: {listed(wrong)}")
+    _check_dtypes(where, found)
+
+
+def _check_dtypes(where: Path, found: Mapping[str, TensorInfo]) -> None:
+    counts = Counter(info.dtype for info in found.values())
+    usual = counts.most_common(1)[0][0] if counts else "F32"
+    expected = usual if usual in DTYPES else "F32, F16 or BF16"
+    if wrong := [f"{name} ({info.dtype})" for name, info in found.items() if info.dtype != expected]:
+        raise UserError(f"{where}: {len(wrong)} tensors have another type than {expected}: {listed(wrong)}")
+
+
+def check_finite(where: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    Raises:
+        UserError: naming the tensors.
+    """
+    # A sum reads the memory once and takes none; only where it is not finite is the exact test worth its mask. In the
+    # tensor's own type: one that asks for float32 of bfloat16 takes ten times as long, and both add in float32.
+    if bad := [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all()
+    ]:
+        raise UserError(f"{where}: {len(bad)} tensors hold NaN or infinity: {listed(bad)}")
+
+
+def save_weights(tensors: Mapping[str, Tensor], folder: Path, stem: str, max_shard_size: str | None = None) -> None:
+    """Write tensors to `<stem>.safetensors`, or to shards with an index where that would be too large.
+
+    Args:
+        tensors: by name; no two share memory.
+        folder: existing folder.
+        stem: name without suffix.
+        max_shard_size: largest file, such as "5GB"; no limit by default.
+
+    Raises:
+        ConfigError: `max_shard_size` is not a size.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    if max_shard_size is None:
+        save_file(tensors, folder / f"{stem}.safetensors", metadata={"format": "pt"})
+        return
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    pattern = f"{stem}{{suffix}}.safetensors"
+    try:
+        split = split_torch_state_dict_into_shards(tensors, filename_pattern=pattern, max_shard_size=max_shard_size)
+    except ValueError:
+        raise ConfigError(f"--max_shard_size: expected a size such as 5GB, found {max_shard_size!r}") from None
+    for name, names in split.filename_to_tensors.items():
+        save_file({key: tensors[key] for key in names}, folder / name, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        write_json(folder / f"{stem}.safetensors.index.json", index)

@@ -1,0 +1,1 @@
+"""Getting models from the Hugging Face Hub and other addresses, and publishing them."""

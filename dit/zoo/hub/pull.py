@@ -1,0 +1,146 @@
+"""From a zoo name or a Hub id to an exported folder on this machine.
+
+A revision is resolved once, and that commit is used for every file. Only safetensors are taken from a repository; the
+`.pt` files of zoo entries go through the converter, which opens them safely. Converted models are kept below
+DIT_CACHE, or ~/.cache/dit, in `zoo/`.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dit.errors import ConfigError, UserError
+from dit.files import new_folder, sha256
+from dit.zoo.entries import EMBEDDED, Entry, SourceEntry, architecture_of, entries
+from dit.zoo.folder.config import is_exported
+from dit.zoo.hub.download import EXTRAS, NEEDED, HubId, download, download_address, download_file
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+def pull(
+    source: str,
+    folder: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    layout: str | None = None,
+    api: "HfApi | None" = None,
+) -> Path:
+    """Bring a model to this machine, whole, as an exported folder.
+
+    Args:
+        source: zoo name, or Hub id `org/name[@revision]`.
+        folder: new or empty folder to write; by default it stays in the cache.
+        revision: branch, tag or commit of a Hub id.
+        layout: of a zoo entry with several sources, which.
+        api: client of the Hub; that of the environment by default.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: there is no such name, or `folder` is not empty.
+        UserError: it can't be had; the reason is given.
+    """
+    if folder is not None and Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
+        raise ConfigError(f"{folder}: expected a new or empty folder, found files there; choose another")
+    found = fetch(source, revision=revision, layout=layout, api=api, with_extras=True)
+    if folder is None:
+        return found
+    with new_folder(folder) as target:
+        shutil.copytree(found, target, dirs_exist_ok=True)
+    return Path(folder)
+
+
+def fetch(
+    source: str,
+    *,
+    revision: str | None = None,
+    layout: str | None = None,
+    api: "HfApi | None" = None,
+    with_extras: bool = False,
+) -> Path:
+    """Return an exported folder of a zoo name or Hub id, downloading and converting what is not in the caches.
+
+    Raises:
+        ConfigError: it is neither.
+        UserError: it can't be had; the reason is given.
+    """
+    if source in entries():
+        return _fetch_entry(source, entries()[source], layout, api)
+    hub_id = HubId.parse(source, revision)
+    if hub_id is None:
+        raise ConfigError(f"{source}: expected a zoo name or a Hub id org/name[@revision]")
+    snapshot, commit = download(hub_id, [*NEEDED, *(EXTRAS if with_extras else ())], api=api)
+    if is_exported(snapshot):
+        return snapshot
+    key = f"{hub_id.repository.replace('/', '--')}@{commit[:12]}"
+    return _converted(key, snapshot, {"repository": hub_id.repository, "commit": commit})
+
+
+def cache_folder() -> Path:
+    """Return the folder of converted models."""
+    return Path(os.environ.get("DIT_CACHE") or Path.home() / ".cache" / "dit") / "zoo"
+
+
+def _fetch_entry(name: str, entry: Entry, layout: str | None, api: "HfApi | None") -> Path:
+    source = entry.source(layout)
+    if source is None:
+        known = ", ".join(place.layout for place in entry.sources)
+        raise ConfigError(f"{name}: expected a layout it has a source in ({known}), found {layout!r}")
+    if source.embedded:
+        return EMBEDDED / name
+    facts = _facts(name, entry, source)
+    if source.address:
+        if is_exported(cache_folder() / name):
+            return cache_folder() / name
+        file = download_address(source, cache_folder() / "downloads")
+        folder = _converted(name, file, facts | {"sha256": sha256(file)}, entry)
+        file.unlink()
+        return folder
+    assert source.repository is not None
+    hub_id = HubId(source.repository, source.revision)
+    if source.file is None:
+        snapshot, commit = download(hub_id, NEEDED, api=api)
+        return _converted(f"{name}@{commit[:12]}", snapshot, facts | {"commit": commit}, entry)
+    file, commit = download_file(hub_id, source.file, api=api)
+    return _converted(f"{name}@{commit[:12]}", file, facts | {"commit": commit}, entry)
+
+
+def _facts(name: str, entry: Entry, source: SourceEntry) -> dict[str, Any]:
+    facts = {
+        "name": name, "data": entry.data, "license": entry.license, "base_license": entry.license,
+        "converted_from": source.describe(), "paper": entry.paper, "repository": source.repository,
+    }  # fmt: skip
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | None = None) -> Path:
+    """Return the exported folder that a downloaded model converts to; made where it is not there yet."""
+    folder = cache_folder() / key
+    if is_exported(folder):
+        return folder
+    from dit.zoo.layouts.convert import read_any, write_native
+    from dit.zoo.layouts.original import ReadOptions
+
+    is_file = source.is_file()
+    model = read_any(source, ReadOptions(process=entry.process, vae=entry.vae) if is_file and entry else ReadOptions())
+    update: dict[str, Any] = {"provenance": facts}
+    if entry is not None:
+        if model.config.model.name != architecture_of(facts["name"]):
+            raise UserError(
+                f"{facts['name']}: expected the weights of {architecture_of(facts['name'])}, "
+                f"found those of {model.config.model.name}"
+            )
+        update["sampling"] = entry.sampling
+    else:
+        update["provenance"] = model.config.provenance | facts
+    model.config = model.config.model_copy(update=update)
+    with new_folder(folder) as target:
+        write_native(model, target)
+        from dit.zoo.cards.card import write_card
+
+        write_card(target, source=facts.get("name") or facts.get("repository"))
+    return folder

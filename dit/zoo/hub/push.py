@@ -1,0 +1,264 @@
+"""From an exported folder to a repository on the Hub: checked, described, and in one commit.
+
+What is pushed is an allow-list: never optimizer state, environment files or pickles. The commit names the parent that
+was seen, so that it fails rather than hides what somebody else pushed in the meantime; until it is made nothing
+changes. Tokens come from the environment or the Hub's own login, and appear nowhere.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from dit.errors import ConfigError, UserError
+from dit.files import failpoint
+from dit.zoo.cards.card import CARD_NAME, write_card
+from dit.zoo.cards.loss_curve import draw_loss_curve
+from dit.zoo.folder.config import (
+    CONFIG_NAME,
+    FOREIGN_CONFIG_NAME,
+    FolderConfig,
+    is_exported,
+    read_config,
+    write_config,
+)
+from dit.zoo.hub.errors import HUB_ID, explained
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_SHARDS = r"(-\d{5}-of-\d{5})?\.safetensors"
+ALLOWED = re.compile(
+    rf"config\.json|model{_SHARDS}|model\.safetensors\.index\.json|recipe\.yaml|metrics\.jsonl|eval\.json|README\.md"
+    r"|[\w-]+\.png|dit_config\.json|model_index\.json|scheduler/scheduler_config\.json|(transformer|vae)/config\.json"
+    rf"|(transformer|vae)/diffusion_pytorch_model({_SHARDS}|\.safetensors\.index\.json)"
+)
+TEXTS = (".json", ".jsonl", ".yaml", ".md")
+PERMISSIVE = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "unlicense"}
+"""Licences under which a derived model may choose its own; any other one passes on to what is derived from it."""
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did, or would do."""
+
+    files: dict[str, int]
+    """Path in the repository -> bytes."""
+    left_out: list[str]
+    """Files of the folder that are not published."""
+    card: str
+    """The rendered card."""
+    address: str | None = None
+    """Where the result can be seen; None after a dry run."""
+
+
+def push(
+    folder: str | Path,
+    repository: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    tag: str | None = None,
+    create_pr: bool = False,
+    dry_run: bool = False,
+    licence: str | None = None,
+    api: "HfApi | None" = None,
+) -> Pushed:
+    """Publish an exported folder, or a diffusers folder that was converted here.
+
+    Args:
+        folder: the folder; its weights are checked as they are when a model is loaded.
+        repository: org/name; it is made where it is not there.
+        private: whether a new repository is private.
+        revision: branch to push to; made where it is not there.
+        tag: tag that the commit gets.
+        create_pr: whether to propose the commit instead of making it.
+        dry_run: only check and render.
+        licence: of the weights, by the Hub's identifier; the base model's, or the one in the folder, by default.
+        api: client of the Hub; that of the environment by default.
+
+    Raises:
+        ConfigError: `repository` is not an id of the Hub.
+        UserError: the folder is damaged, a required field is empty, the licence is not allowed, or the Hub refuses.
+    """
+    folder = Path(folder)
+    if not HUB_ID.fullmatch(repository):
+        raise ConfigError(f"{repository}: expected an id of the Hub, org/name")
+    check_folder(folder)
+    with _staged(folder, repository, licence) as staged:
+        files = {path: (staged / path).stat().st_size for path in published_files(staged)}
+        left_out = sorted(set(_relative_files(folder)) - set(files))
+        card = (staged / CARD_NAME).read_text(encoding="utf-8")
+        _refuse_secrets(staged, files)
+        if dry_run:
+            return Pushed(files, left_out, card)
+        from huggingface_hub import HfApi
+
+        api = api or HfApi(library_name="dit")
+        address = _commit(api, staged, files, repository, private, revision, tag, create_pr)
+    return Pushed(files, left_out, card, address)
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder holds a model that loads: every tensor there, of the right shape, finite.
+
+    Raises:
+        UserError: naming the file and the tensors.
+    """
+    from dit.zoo.layouts.convert import read_any
+    from dit.zoo.layouts.original import ReadOptions
+
+    if not is_exported(folder) and not (folder / FOREIGN_CONFIG_NAME).is_file():
+        raise UserError(
+            f"{folder}: expected an exported folder, found no {CONFIG_NAME} of one; `dit export` makes one of a run"
+        )
+    read_any(folder, ReadOptions())
+
+
+def published_files(folder: Path) -> list[str]:
+    """Return the files of a folder that are on the allow-list, in order; names in `/` notation."""
+    return [path for path in _relative_files(folder) if ALLOWED.fullmatch(path) and _is_what_it_says(folder / path)]
+
+
+def check_licence(config: FolderConfig, licence: str | None) -> str:
+    """Return the licence of a model that is to be published.
+
+    Args:
+        config: of the model.
+        licence: that was asked for.
+
+    Raises:
+        UserError: none is known, or the base model's does not allow it.
+    """
+    facts = config.provenance
+    base, chosen = facts.get("base_license"), licence or facts.get("license")
+    if not chosen:
+        raise UserError(
+            "card: license: expected a licence of the weights, found none; give --license, such as apache-2.0"
+        )
+    if base and base not in PERMISSIVE and chosen != base:
+        origin = facts.get("base_model") or facts.get("converted_from") or "the base model"
+        raise UserError(
+            f"card: license: expected {base}, which the weights inherit from {origin}, found {chosen}; leave it out"
+        )
+    if chosen == "other" and not (facts.get("license_name") and facts.get("license_link")):
+        raise UserError("card: license other: expected license_name and license_link in the provenance of config.json")
+    return chosen
+
+
+def check_card(config: FolderConfig, folder: Path) -> None:
+    """Refuse a card with an empty required field.
+
+    Raises:
+        UserError: naming the fields.
+    """
+    facts = config.provenance
+    fields = {
+        "training data": facts.get("data"),
+        "code version": facts.get("code_version") or facts.get("converted_from"),
+        "autoencoder": config.latents,
+        "class names": config.id2label or config.num_classes == 0,
+        "samples.png": (folder / "samples.png").is_file() or facts.get("converted_from"),
+    }
+    if empty := [name for name, value in fields.items() if not value]:
+        raise UserError(f"{folder}: its card can't be published without {', '.join(empty)}")
+
+
+@contextmanager
+def _staged(folder: Path, repository: str, licence: str | None) -> Iterator[Path]:
+    """Give a temporary folder with what is to be published, its card rendered for the repository."""
+    with TemporaryDirectory(prefix="dit-push-") as temporary:
+        staged = Path(temporary)
+        for path in published_files(folder):
+            (staged / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / path, staged / path)
+        name = CONFIG_NAME if is_exported(staged) else FOREIGN_CONFIG_NAME
+        config = read_config(staged, name)
+        facts = {"license": check_licence(config, licence)}
+        config = config.model_copy(update={"provenance": config.provenance | facts})
+        check_card(config, staged)
+        write_config(staged, config, name)
+        if (staged / "metrics.jsonl").is_file():
+            draw_loss_curve(staged / "metrics.jsonl", staged / "loss.png")
+        write_card(staged, title=repository.partition("/")[2], source=repository)
+        yield staged
+
+
+def _commit(
+    api: "HfApi",
+    staged: Path,
+    files: dict[str, int],
+    repository: str,
+    private: bool,
+    revision: str | None,
+    tag: str | None,
+    create_pr: bool,
+) -> str:
+    from huggingface_hub import CommitOperationAdd
+
+    operations = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(staged / path)) for path in files]
+    with explained(repository, revision):
+        api.create_repo(repository, private=private, exist_ok=True)
+        if revision is not None and not create_pr:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        parent = api.model_info(repository, revision=revision).sha
+        failpoint("push:before-commit")
+        made = api.create_commit(
+            repository,
+            operations,
+            commit_message=f"Publish {_summary(files)}",
+            revision=revision,
+            parent_commit=parent,
+            create_pr=create_pr,
+        )
+    if tag is not None and not create_pr:
+        _tag(api, repository, tag, made.oid)
+    return str(made.pr_url or made.commit_url)
+
+
+def _summary(files: dict[str, int]) -> str:
+    """Return what a commit message calls the files."""
+    weights = sum(size for path, size in files.items() if path.endswith(".safetensors"))
+    return f"{len(files)} files, {weights / 1e6:.1f} MB of weights"
+
+
+def _tag(api: "HfApi", repository: str, tag: str, commit: str) -> None:
+    try:
+        with explained(repository):
+            api.create_tag(repository, tag=tag, revision=commit)
+    except UserError as error:
+        raise UserError(f"{error}: commit {commit[:12]} was made, but the tag {tag!r} was not") from None
+
+
+def _relative_files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _is_what_it_says(path: Path) -> bool:
+    if path.suffix != ".png":
+        return True
+    with open(path, "rb") as file:
+        return file.read(len(PNG_MAGIC)) == PNG_MAGIC
+
+
+def _refuse_secrets(folder: Path, files: dict[str, int]) -> None:
+    """Refuse to publish a text in which the user's own token stands.
+
+    Raises:
+        UserError: naming the file.
+    """
+    from huggingface_hub import get_token
+
+    token = get_token()
+    for path in files:
+        if (
+            token
+            and Path(path).suffix in TEXTS
+            and token in (folder / path).read_text(encoding="utf-8", errors="ignore")
+        ):
+            raise UserError(f"{path}: it holds your token for the Hub; remove it and make a new one")

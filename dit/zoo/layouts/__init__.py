@@ -1,0 +1,1 @@
+"""Reading and writing the layouts that models are published in."""

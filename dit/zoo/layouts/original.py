@@ -1,0 +1,291 @@
+"""Reading a model of any known layout: what a file or folder is, is told from its content.
+
+A file is safetensors or a pickle by its first bytes. A state dict is of a family by its names
+(`dit.zoo.layouts.table`); its architecture follows from the shapes; the process, where the content does not give it
+away, is asked for.
+
+    SiT:   t=1 is data, the network embeds that raw t and returns data - noise.   Ours: t=1 is noise.
+    REPA:  t=1 is noise, the network embeds the raw t and returns noise - data.
+
+so a SiT embeds 1 - t of ours and returns the opposite of our velocity.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dit.diffusion.config import FlowConfig, GaussianConfig, ProcessConfig
+from dit.errors import ConfigError, UserError
+from dit.latents.codec import COPY_NAME, load_codec
+from dit.sampling.config import SamplingConfig
+from dit.validation import validate
+from dit.zoo.folder.config import FolderConfig, ModelDescription
+from dit.zoo.folder.safetensors_file import read_header
+from dit.zoo.folder.weights import DTYPES, check_finite, empty_model
+from dit.zoo.labels import imagenet_classes
+from dit.zoo.layouts.architecture import infer_architecture
+from dit.zoo.layouts.pickle_file import load_pickle
+from dit.zoo.layouts.table import Family, count_blocks, recognise, strip_wrappers, to_native
+
+METADATA_KEY = "dit_config"
+"""Where our own files in the original layout carry their `config.json`, so that nothing is lost on the way."""
+SD_VAES = {"ema": "stabilityai/sd-vae-ft-ema", "mse": "stabilityai/sd-vae-ft-mse"}
+SD_SCALE = 0.18215
+NUM_IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the content of a file can't tell, or what the user prefers."""
+
+    weights: Literal["ema", "raw"] = "ema"
+    """Which weights of a training checkpoint."""
+    process: Literal["gaussian", "flow"] | None = None
+    """The process it was trained for."""
+    num_heads: int | None = None
+    """Attention heads, off the standard variants."""
+    num_classes: int | None = None
+    """Classes, where the label table has no row for the null class."""
+    input_size: tuple[int, int] | None = None
+    """Height and width of the latent, where they differ."""
+    vae: str | None = None
+    """The autoencoder: an embedded name, a folder or a Hub id."""
+
+
+@dataclass
+class ForeignModel:
+    """A model in memory, named as ours, on its way from one layout to another."""
+
+    config: FolderConfig
+    """Its description."""
+    tensors: dict[str, Tensor]
+    """Its weights, by our names."""
+    notices: list[str] = field(default_factory=list)
+    """What was decided or left out on the way, one line each."""
+    vae_folder: Path | None = None
+    """The folder of its autoencoder, where that is the user's own and has to go along."""
+    carried_over: list[Path] = field(default_factory=list)
+    """Further files of its folder that stay true."""
+
+
+def read_state_file(path: str | Path, options: ReadOptions) -> ForeignModel:
+    """Read a file with a state dict: safetensors, or what torch.save wrote.
+
+    Raises:
+        ConfigError: something has to be given that the file does not tell.
+        UserError: the file is not a model, or is damaged.
+    """
+    path = Path(path)
+    tensors, facts, notices = _load(path, options)
+    try:
+        native, family = _named_as_ours(tensors, notices)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    _check_tensors(path, native)
+    vae_folder = None
+    if METADATA_KEY in facts:
+        config = _described_by_itself(path, facts[METADATA_KEY])
+    else:
+        config, vae_folder = _describe(path, native, family, facts, options, notices)
+    check_fit(path, config, native)
+    return ForeignModel(config, native, notices, vae_folder)
+
+
+def check_fit(where: str | Path, config: FolderConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes with the described network.
+
+    Raises:
+        UserError: naming the tensors.
+    """
+    empty = empty_model(config.model.name, config.model.arguments)
+    expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        name = wrong[0]
+        raise UserError(
+            f"{where}: {len(wrong)} tensors do not fit {config.model.name}, the first {name}: "
+            f"expected {list(expected[name]) if name in expected else 'none'}, "
+            f"found {list(found[name]) if name in found else 'none'}"
+        )
+
+
+def original_process(name: str, learn_sigma: bool, *, family: str = "DiT or SiT") -> ProcessConfig:
+    """Return the process of published weights: DiT's, REPA's, or SiT's with its time reversed."""
+    if name == "gaussian":
+        return GaussianConfig(learn_sigma=learn_sigma)
+    if family == "REPA":
+        return FlowConfig(time_scale=1.0, time_offset=0.0, output_sign=1, learn_sigma=learn_sigma)
+    return FlowConfig(time_scale=-1.0, time_offset=1.0, output_sign=-1, learn_sigma=learn_sigma)
+
+
+def default_sampling(process: ProcessConfig) -> SamplingConfig:
+    """Return sampling defaults for published weights: guidance 4 on three channels, as their papers' pictures.
+
+    Source of the numbers of steps: Lu et al., "DPM-Solver++", 2022, abstract and section 6.
+    """
+    steps = 15 if isinstance(process, GaussianConfig) else 20
+    return SamplingConfig(solver="dpmpp_2m", steps=steps, guidance=4.0, guidance_channels=3)
+
+
+def describe_vae(vae: str, in_channels: int) -> tuple[dict[str, Any], Path | None]:
+    """Describe an autoencoder for `config.json`; the Stable Diffusion ones without a download.
+
+    Returns:
+        The description, and the autoencoder's folder where it is the user's own.
+
+    Raises:
+        ConfigError: there is no such autoencoder, or its latents have another number of channels.
+    """
+    folder = None
+    if vae in SD_VAES.values():
+        description = {
+            "vae": vae, "revision": None, "fingerprint": None, "class": "AutoencoderKL", "image_channels": 3,
+            "latent_channels": 4, "downscale": 8, "scale": [SD_SCALE] * 4, "shift": [0.0] * 4,
+        }  # fmt: skip
+    else:
+        codec = load_codec(vae)
+        description = codec.describe()
+        if codec.folder.is_local:
+            folder = codec.folder.path
+            description["vae"] = COPY_NAME  # where it is copied to; the path on this machine says nothing elsewhere
+    if description["latent_channels"] != in_channels:
+        raise ConfigError(
+            f"--vae: expected an autoencoder with {in_channels} latent channels, found {vae!r} with "
+            f"{description['latent_channels']}"
+        )
+    return description, folder
+
+
+def imagenet_labels(num_classes: int) -> dict[str, str]:
+    """Return the names of 1000 classes, which are ImageNet's in all that was published; else nothing."""
+    return {str(i): name for i, name in enumerate(imagenet_classes())} if num_classes == NUM_IMAGENET_CLASSES else {}
+
+
+def _described_by_itself(path: Path, text: str) -> FolderConfig:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        raise UserError(f"{path}: expected JSON in its metadata under {METADATA_KEY}, found {text[:40]!r}") from None
+    return validate(FolderConfig, content, origin=f"{path}, metadata {METADATA_KEY}")
+
+
+def _load(path: Path, options: ReadOptions) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
+    """Return a file's state dict, what else it says of the model, and notices."""
+    notices: list[str] = []
+    with open(path, "rb") as file:
+        start = file.read(9)
+    if start[8:9] == b"{" or path.suffix == ".safetensors":  # a pickle under that name is refused
+        facts: dict[str, Any] = dict(read_header(path).metadata)
+        return load_file(path), facts, notices
+    content = load_pickle(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
+    facts = {}
+    wanted = {"ema": "ema", "raw": "model"}[options.weights]
+    nested = [key for key in ("ema", "model", "state_dict") if isinstance(content.get(key), dict)]
+    if nested:
+        args = content.get("args")
+        facts = vars(args) if hasattr(args, "__dict__") else dict(args) if isinstance(args, dict) else {}
+        chosen = wanted if wanted in nested else nested[0]
+        if chosen != wanted:
+            notices.append(f"{path.name} has no {options.weights} weights; its {chosen!r} was taken")
+        content = content[chosen]
+    if other := [str(key) for key, value in content.items() if not isinstance(value, Tensor)]:
+        raise UserError(f"{path}: expected tensors only, found {', '.join(other[:5])}")
+    return content, facts, notices
+
+
+def _named_as_ours(tensors: Mapping[str, Tensor], notices: list[str]) -> tuple[dict[str, Tensor], Family]:
+    stripped = strip_wrappers(tensors)
+    family = recognise(stripped)
+    native, left_out = to_native(stripped, family)
+    if left_out:
+        notices.append(f"{len(left_out)} tensors that are no part of the model were left out, such as {left_out[0]}")
+    return native, family
+
+
+def _check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) > 1 or not dtypes <= set(DTYPES.values()):
+        raise UserError(
+            f"{path}: expected tensors of one type, float32, float16 or bfloat16, found {', '.join(map(str, dtypes))}"
+        )
+    check_finite(path, tensors)
+
+
+def _describe(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    family: Family,
+    facts: Mapping[str, Any],
+    options: ReadOptions,
+    notices: list[str],
+) -> tuple[FolderConfig, Path | None]:
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        name, arguments = infer_architecture(
+            shapes,
+            count_blocks(shapes),
+            num_heads=options.num_heads,
+            num_classes=options.num_classes,
+            input_size=options.input_size,
+        )
+    except UserError as error:
+        raise type(error)(f"{path}: {error}") from None
+    process = _process(path, family, facts, options, arguments["learn_sigma"])
+    latents, vae_folder = _latents(facts, options, arguments, notices)
+    labels = imagenet_labels(arguments["num_classes"])
+    if labels:
+        notices.append("its 1000 classes were given the names of ImageNet")
+    config = FolderConfig(
+        model=ModelDescription(name=name, arguments=arguments),
+        process=process,
+        latents=latents,
+        sampling=default_sampling(process),
+        id2label=labels,
+        provenance={"converted_from": path.name, "weights": options.weights},
+    )
+    return config, vae_folder
+
+
+def _process(
+    path: Path, family: Family, facts: Mapping[str, Any], options: ReadOptions, learn_sigma: bool
+) -> ProcessConfig:
+    told = _process_told(family, facts)
+    if told and options.process and told != options.process:
+        raise ConfigError(f"--process: expected {told}, as {path.name} tells, found {options.process}")
+    name = told or options.process
+    if name is None:
+        raise ConfigError(
+            f"--process: expected gaussian or flow; {path.name} does not tell it (a DiT is gaussian, a SiT is flow)"
+        )
+    for key, expected in (("path_type", ("linear",)), ("prediction", ("velocity", "v"))):
+        if name == "flow" and key in facts and str(facts[key]).lower() not in expected:
+            raise UserError(f"{path}: args.{key}: expected {expected[0]}, as SiT was published, found {facts[key]!r}")
+    return original_process(name, learn_sigma, family=family.name)
+
+
+def _process_told(family: Family, facts: Mapping[str, Any]) -> str | None:
+    """Return the process that the content gives away: REPA's projector, or the model's name among the arguments."""
+    if family.name == "REPA":
+        return "flow"
+    model = str(facts.get("model", ""))
+    return {"DiT-": "gaussian", "SiT-": "flow"}.get(model[:4])
+
+
+def _latents(
+    facts: Mapping[str, Any], options: ReadOptions, arguments: Mapping[str, Any], notices: list[str]
+) -> tuple[dict[str, Any] | None, Path | None]:
+    if options.vae:
+        return describe_vae(options.vae, arguments["in_channels"])
+    if arguments["in_channels"] != 4 or arguments["num_classes"] != NUM_IMAGENET_CLASSES:
+        notices.append("its autoencoder is not known, so no images can be made; give --vae")
+        return None, None
+    vae = SD_VAES.get(str(facts.get("vae")), SD_VAES["ema"])
+    notices.append(f"the autoencoder is taken to be {vae}; give --vae if it is another")
+    return describe_vae(vae, 4)

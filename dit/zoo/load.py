@@ -1,0 +1,32 @@
+"""Loading a network alone."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dit.zoo.folder.weights import empty_model, fill
+from dit.zoo.source import locate
+
+
+def load_model(
+    source: str | Path,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """Load a network alone, in eval mode; of a run the averaged weights of its newest checkpoint.
+
+    Args:
+        source: zoo name, run folder, exported folder, `.safetensors` file of one of them, or Hub id.
+        revision: branch, tag or commit of a Hub id.
+        device: where the weights go; the CPU by default.
+        dtype: type of the weights; the file's by default.
+
+    Raises:
+        ConfigError: there is no such source.
+        UserError: what is there is damaged; the tensors are named.
+    """
+    located = locate(source, revision)
+    empty = empty_model(located.config.model.name, located.config.model.arguments)
+    return fill(empty, located.weights, device=device, dtype=dtype)

@@ -1,0 +1,1 @@
+"""Many samples, and pictures that explain a model."""

@@ -1,0 +1,159 @@
+"""Charts: valid SVG, points where they belong, lines that break where there is nothing."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from dit.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, line_chart, tick_texts, ticks
+
+
+def parsed(chart):
+    return ElementTree.fromstring(chart)
+
+
+def points(chart):
+    """Every line's points, in pixels."""
+    paths = [path.get("d") for path in parsed(chart).iter("path") if path.get("fill") == "none"]
+    return [[tuple(map(float, pair.split(","))) for pair in re.findall(r"[\d.]+,[\d.]+", path)] for path in paths]
+
+
+def test_the_ends_of_a_line_are_at_the_ends_of_the_frame():
+    (line,) = points(line_chart("loss", [Line("", [0, 50, 100], [1.0, 2.0, 3.0], "red")]))
+    assert [x for x, _ in line] == [LEFT, (LEFT + WIDTH - RIGHT) / 2, WIDTH - RIGHT]
+    heights = [y for _, y in line]
+    assert heights[1] == pytest.approx((TOP + HEIGHT - BOTTOM) / 2)
+    assert heights[0] > heights[1] > heights[2]
+    assert min(heights) >= TOP
+    assert max(heights) <= HEIGHT - BOTTOM
+
+
+def test_equal_factors_are_equal_distances_where_logarithmic():
+    (line,) = points(line_chart("loss", [Line("", [0, 1, 2], [0.1, 1.0, 10.0], "red")], log=True))
+    (_, a), (_, b), (_, c) = line
+    assert a - b == pytest.approx(b - c, abs=0.2)
+
+
+def test_missing_points_break_the_line():
+    chart = line_chart("loss", [Line("", [0, 1, 2, 3], [1.0, None, 2.0, float("nan")], "red")])
+    (path,) = [path.get("d") for path in parsed(chart).iter("path") if path.get("fill") == "none"]
+    assert re.findall("[ML]", path) == ["M", "M"]
+
+
+def test_nothing_to_draw_is_no_chart():
+    assert line_chart("loss", []) == ""
+    assert line_chart("loss", [Line("", [1], [None], "red")]) == ""
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_constant_has_a_frame(log):
+    assert len(points(line_chart("x", [Line("", [1, 2], [0.5, 0.5], "red")], log=log))) == 1
+    assert len(points(line_chart("x", [Line("", [1], [0.5], "red")], log=log))) == 1
+
+
+def test_names_are_text():
+    chart = line_chart("<script>", [Line("a & b", [0, 1], [0, 1], "red")])
+    assert "<script>" not in chart
+    assert next(text.text for text in parsed(chart).iter("text")) == "<script>"
+
+
+def test_long_lines_are_thinned():
+    (line,) = points(line_chart("x", [Line("", list(range(50_000)), list(range(50_000)), "red")]))
+    assert 500 < len(line) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "expected"),
+    [
+        (0, 10, False, [0, 2, 4, 6, 8, 10]),
+        (0.13, 0.48, False, [0.2, 0.3, 0.4]),
+        (1, 100, True, [1, 2, 5, 10, 20, 50, 100]),
+        (1, 1e4, True, [1, 10, 100, 1000, 10000]),
+        (0.63, 1.78, True, [0.8, 1.0, 1.2, 1.4, 1.6]),
+    ],
+)
+def test_ticks_are_round(low, high, log, expected):
+    assert ticks(low, high, log=log) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([2.004, 2.005], ["2.004", "2.005"]),
+        ([0, 500, 1000, 12_000], ["0", "500", "1,000", "12,000"]),
+        ([1e-5, 2e-5], ["1e-05", "2e-05"]),
+        ([0.5, 1, 1.5], ["0.5", "1", "1.5"]),
+        ([-20, 0, 20], ["-20", "0", "20"]),
+    ],
+)
+def test_tick_texts_tell_ticks_apart(values, texts):
+    assert tick_texts(values) == texts
+
+
+def test_a_short_logarithmic_axis_has_ticks_too():
+    assert ticks(1.95, 2.35, log=True) == pytest.approx([2.0, 2.1, 2.2, 2.3])
+
+
+def test_counts_have_whole_ticks():
+    assert ticks(0, 1, whole=True) == [0, 1]
+    texts = [text.text for text in parsed(line_chart("n", [Line("", [1, 2], [0, 1], "red")])).iter("text")]
+    assert "0.5" not in texts
+    texts = [text.text for text in parsed(line_chart("n", [Line("", [1, 2], [0.0, 1.0], "red")])).iter("text")]
+    assert "0.2" in texts
+
+
+def boxes(chart):
+    """Where the upright texts of a chart are, at most: left, right, top, bottom and the text."""
+    found = []
+    for text in parsed(chart).iter("text"):
+        if text.get("transform"):
+            continue
+        size, weight = (13, 7.4) if text.get("class") == "title" else (11, 6.4)
+        width, x = weight * len(text.text), float(text.get("x"))
+        left = x - {"middle": width / 2, "end": width}.get(text.get("text-anchor"), 0.0)
+        bottom = float(text.get("y")) + float(text.get("dy", 0))
+        found.append((left, left + width, bottom - 0.8 * size, bottom, text.text))
+    return found
+
+
+def assert_no_overlap(chart):
+    _, _, width, height = map(float, parsed(chart).get("viewBox").split())
+    found = boxes(chart)
+    for k, (left, right, top, bottom, text) in enumerate(found):
+        assert left >= 0, text
+        assert right <= width, text
+        assert bottom <= height, text
+        for other in found[:k]:
+            assert right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top, (text, other[4])
+
+
+@pytest.mark.parametrize("num_lines", [1, 3, 9])
+def test_legend_takes_as_many_rows_as_it_needs(num_lines):
+    names = [f"a rather long name of line {k}" for k in range(num_lines)]
+    chart = line_chart("loss", [Line(name, [0, 9], [1.0, 2.0], "red") for name in names], y_label="loss")
+    assert [text.text for text in parsed(chart).iter("text") if text.get("class") == "name"] == names
+    assert_no_overlap(chart)
+    assert min(y for line in points(chart) for _, y in line) > max(box[3] for box in boxes(chart) if box[4] in names)
+
+
+def test_key_shows_the_colours_of_a_scale_in_order():
+    lines = [Line("", [0, 9], [1.0 + k, 2.0 + k], f"hsl({k} 75% 52%)") for k in range(5)]
+    chart = line_chart("loss", lines, key=("t = 0", "t = 1"))
+    strip = list(parsed(chart).iter("rect"))
+    assert [patch.get("fill") for patch in strip] == [line.colour for line in lines]
+    assert float(strip[0].get("x")) < float(strip[-1].get("x"))
+    names = [text for text in parsed(chart).iter("text") if text.get("class") == "name"]
+    assert [text.text for text in names] == ["t = 0", "t = 1"]
+    assert_no_overlap(chart)
+
+
+def test_a_range_widens_the_axis():
+    (line,) = points(line_chart("loss", [Line("", [50, 100], [1.0, 2.0], "red")], x_range=(0, 0)))
+    assert [x for x, _ in line] == [(LEFT + WIDTH - RIGHT) / 2, WIDTH - RIGHT]
+
+
+def test_axes_are_named():
+    chart = line_chart("x", [Line("", [0, 1], [1.0, 2.0], "red")], x_label="epoch", y_label="images per second")
+    labels = [text.text for text in parsed(chart).iter("text") if text.get("class") == "label"]
+    assert labels == ["epoch", "images per second"]
+    assert "loss (logarithmic)" in line_chart("x", [Line("", [0, 1], [1.0, 2.0], "red")], y_label="loss", log=True)

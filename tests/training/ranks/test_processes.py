@@ -1,0 +1,50 @@
+"""One process: device, precision, and exchanges that are the identity. Several: see test_loop.py."""
+
+import pytest
+import torch
+
+from dit.errors import ConfigError, UserError
+from dit.layers import precision
+from dit.training.config import TrainConfig
+from dit.training.ranks.processes import resolve_precision, start_processes
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def test_one_process_exchanges_with_itself():
+    processes = start_processes(TrainConfig())
+    assert (processes.rank, processes.count, processes.is_main) == (0, 1, True)
+    values = torch.tensor([1.0, 2.0])
+    assert processes.sum(values) is values
+    assert processes.gather(values) is values
+    processes.check_agreement({"seed": 1})
+    assert processes.on_main(lambda: 5) == 5
+
+
+def test_errors_of_the_main_process_come_through():
+    def fail():
+        raise UserError("full")
+
+    with pytest.raises(UserError, match="full"):
+        start_processes(TrainConfig()).on_main(fail)
+
+
+def test_a_program_can_train_in_one_precision_after_another():
+    assert start_processes(TrainConfig(mixed_precision="bf16")).accelerator.mixed_precision == "bf16"
+    assert start_processes(TrainConfig(mixed_precision="fp32")).accelerator.mixed_precision == "no"
+
+
+def test_precision_by_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: True)
+    monkeypatch.setattr(precision, "has_bf16_matrix_unit", lambda: True)
+    assert resolve_precision("auto", CPU, hidden_size=192) == "fp32"
+    assert resolve_precision("auto", CPU, hidden_size=384) == "bf16"
+    monkeypatch.setattr(precision, "has_bf16_matrix_unit", lambda: False)
+    assert resolve_precision("auto", CPU, hidden_size=384) == "fp32"
+    assert resolve_precision("auto", GPU) == "bf16"
+    assert resolve_precision("fp16", GPU) == "fp16"
+    assert resolve_precision("bf16", CPU) == "bf16"
+    with pytest.raises(ConfigError, match=r"train\.mixed_precision: fp16 needs a GPU"):
+        resolve_precision("fp16", CPU)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: False)
+    assert resolve_precision("auto", GPU) == "fp32"

@@ -1,0 +1,160 @@
+"""Cards: what they say, and row H7 (hostile names come out literally)."""
+
+import re
+
+import pytest
+import yaml
+
+from dit.diffusion.config import GaussianConfig
+from dit.errors import UserError
+from dit.files import write_json
+from dit.sampling.config import SamplingConfig
+from dit.zoo.cards.card import as_code, as_text, render_card
+from dit.zoo.export import export
+from dit.zoo.folder.config import FolderConfig, read_config, write_config
+
+EVALUATION = {
+    "num": 1000,
+    "seed": 0,
+    "features": "mnist",
+    "features_sha256": "ab" * 32,
+    "frechet_distance": 1.234567,
+    "frechet_floor": 0.5,
+    "accuracy": 0.953,
+    "sampling": {"solver": "heun", "steps": 20, "guidance": 1.5, "guidance_channels": "all"},
+    "reference": {"num": 1000, "sha256": "cd" * 32},
+    "versions": {"dit": "0.1.0"},
+}
+
+
+@pytest.fixture
+def exported(tiny_run, tmp_path):
+    run, _ = tiny_run
+    return export(run, tmp_path / "out", samples=False)
+
+
+def metadata_of(card):
+    _, front, _ = card.split("---\n", 2)
+    return yaml.safe_load(front)
+
+
+def change(folder, **changes):
+    config = read_config(folder)
+    write_config(folder, FolderConfig(**{name: getattr(config, name) for name in FolderConfig.model_fields} | changes))
+
+
+def test_the_metadata_is_what_the_hub_reads(exported):
+    write_json(exported / "eval.json", EVALUATION)
+    change(exported, provenance=read_config(exported).provenance | {"license": "apache-2.0"})
+    found = metadata_of(render_card(exported, title="digits"))
+    assert found["library_name"] == "dit"
+    assert found["pipeline_tag"] == "unconditional-image-generation"
+    assert found["tags"] == ["dit", "diffusion-transformer", "flow", "class-conditional"]
+    assert (found["license"], found["datasets"]) == ("apache-2.0", ["ylecun/mnist"])
+    index = found["model-index"][0]
+    assert index["name"] == "digits"
+    metrics = {metric["type"]: metric for metric in index["results"][0]["metrics"]}
+    assert metrics["accuracy"]["value"] == 0.953
+    assert metrics["frechet_distance"]["value"] == 1.234567
+    assert metrics["frechet_distance"]["args"] == {
+        "num_samples": 1000,
+        "solver": "heun",
+        "steps": 20,
+        "guidance": 1.5,
+        "guidance_channels": "all",
+        "vae": "mnist",
+        "label_balance": "class i % K at position i",
+        "seed": 0,
+        "reference_sha256": "cd" * 32,
+        "features_sha256": "ab" * 32,
+        "evaluator": "dit 0.1.0",
+    }
+
+
+def test_the_body_says_what_a_reader_asks(exported):
+    write_json(exported / "eval.json", EVALUATION)
+    card = render_card(exported)
+    for phrase in (
+        "30,880",
+        "flow matching",
+        "| images seen | 112 |",
+        "dit 0.1.0+abc",
+        "0.953",
+        "1.235",
+        "recipe.yaml",
+    ):
+        assert phrase in card
+    assert re.search(r"\| model\.safetensors \| \d+ \| `[0-9a-f]{64}` \|", card)
+    assert "samples.png" not in card
+    (exported / "samples.png").write_bytes(b"x")
+    assert "![Samples, a row per class](samples.png)" in render_card(exported)
+
+
+def test_a_model_without_figures_says_so(exported):
+    assert "No figures were measured." in render_card(exported)
+    assert "model-index" not in metadata_of(render_card(exported))
+
+
+def test_a_gaussian_process_is_described(exported):
+    change(exported, process=GaussianConfig(), sampling=SamplingConfig(solver="ddim", guidance_channels=3))
+    assert "Gaussian diffusion, 1000 linear betas, learned variance" in render_card(exported)
+
+
+def test_a_path_of_this_machine_does_not_leave_it(exported):
+    change(exported, provenance={"data": "/home/someone/secret/flowers"})
+    card = render_card(exported)
+    assert "secret" not in card
+    assert "trained on flowers" in card
+    assert "datasets" not in metadata_of(card)
+
+
+HOSTILE = ["{{7*7}}", "---", "<script>alert(1)</script>", "{% raw %}", "a`b``c", "x\n---\ny", "| cell |", "'\":"]
+
+
+def test_h7_hostile_class_names_come_out_literally(exported):
+    names = [*HOSTILE, "7", "8"]
+    change(exported, id2label={str(i): name for i, name in enumerate(names)})
+    card = render_card(exported)
+    for i, name in enumerate(names):
+        assert f"{i} {as_code(name)}" in card
+    assert "49" not in card.split("Classes are asked")[1].split("\n")[0]
+    assert metadata_of(card) == metadata_of(render_card(exported))
+
+
+@pytest.mark.parametrize("title", HOSTILE)
+def test_h7_hostile_titles_come_out_literally(exported, title):
+    card = render_card(exported, title=title)
+    assert metadata_of(card)["model_name"] == " ".join(title.split())
+    assert f"\n# {as_text(title)}\n" in card
+    assert "<script>" not in card.split("---\n", 2)[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a_b c", "a_b c"),
+        ("_x_ *y*", r"\_x\_ \*y\*"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("a\n# b", "a # b"),
+        ("[x](y)|", r"\[x\](y)\|"),
+    ],
+)
+def test_text_is_escaped(text, expected):
+    assert as_text(text) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("x", "`x`"), ("a`b", "``a`b``"), ("`", "`` ` ``"), ("a\nb", "`a b`")])
+def test_code_is_fenced(text, expected):
+    assert as_code(text) == expected
+
+
+def test_the_snippet_runs(exported):
+    [code] = re.findall(r"```python\n(.*?)```", render_card(exported, source=str(exported)), re.S)
+    code = code.replace('"sample.png"', repr(str(exported / "one.png")))
+    exec(compile(code, "snippet", "exec"), {})
+    assert (exported / "one.png").is_file()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"config\.json: expected a JSON file, found nothing"):
+        render_card(tmp_path)

@@ -1,0 +1,117 @@
+"""Loading is strict: row C7 (wrong shape, missing, extra tensors) and what it says of types and numbers."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dit.errors import ConfigError, UserError
+from dit.models.registry import create_model
+from dit.zoo.folder.weights import check_finite, empty_model, fill
+
+TINY = {"input_size": 4, "hidden_size": 24, "depth": 2, "num_heads": 3, "num_classes": 5}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = create_model("dit_ti_2", **TINY)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    path = tmp_path / "model.safetensors"
+    save_file(model.state_dict(), path)
+    return model, path
+
+
+def test_a_round_trip_is_bit_equal_and_ready_to_use(saved):
+    model, path = saved
+    loaded = fill(empty_model("dit_ti_2", TINY), [path])
+    assert not loaded.training
+    assert all(not tensor.is_meta for tensor in [*loaded.parameters(), *loaded.buffers()])
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])
+    assert not loaded.pos_embed.requires_grad
+    assert loaded.blocks[0].attn.qkv.weight.requires_grad
+    x, t, y = torch.randn(3, 4, 4, 4), torch.tensor([0.0, 3.0, 999.0]), torch.tensor([0, 4, 5])
+    assert torch.equal(loaded(x, t, y), model(x, t, y))
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_blocks_are_converted_while_they_are_read(saved, tmp_path, stored):
+    model, _ = saved
+    path = tmp_path / "stored.safetensors"
+    save_file({name: tensor.to(stored) for name, tensor in model.state_dict().items()}, path)
+    found = fill(empty_model("dit_ti_2", TINY), [path], block_dtype=torch.float16).state_dict()
+    for name, tensor in model.state_dict().items():
+        expected = tensor.to(stored).to(torch.float16 if name.startswith("blocks.") else stored)
+        assert found[name].dtype == expected.dtype
+        assert torch.equal(found[name], expected)
+
+
+def test_what_is_not_finite_is_refused_in_any_type(saved, tmp_path):
+    state = saved[0].state_dict()
+    state["blocks.1.attn.qkv.weight"][3, 2] = torch.nan
+    save_file(state, tmp_path / "bad.safetensors")
+    with pytest.raises(UserError, match=r"1 tensors hold NaN or infinity: blocks\.1\.attn\.qkv\.weight"):
+        fill(empty_model("dit_ti_2", TINY), [tmp_path / "bad.safetensors"], block_dtype=torch.bfloat16)
+
+
+def test_input_size_may_be_a_list_as_json_gives_it(saved):
+    _, path = saved
+    assert fill(empty_model("dit_ti_2", TINY | {"input_size": [4, 4]}), [path]).input_size == (4, 4)
+
+
+def test_the_type_is_the_files_unless_asked(saved, tmp_path):
+    model, _ = saved
+    half = tmp_path / "half.safetensors"
+    save_file({name: tensor.bfloat16() for name, tensor in model.state_dict().items()}, half)
+    assert {tensor.dtype for tensor in fill(empty_model("dit_ti_2", TINY), [half]).parameters()} == {torch.bfloat16}
+    asked = fill(empty_model("dit_ti_2", TINY), [half], dtype=torch.float32)
+    assert {tensor.dtype for tensor in asked.parameters()} == {torch.float32}
+
+
+def change(path, edit):
+    tensors = load_file(path)
+    edit(tensors)
+    save_file(tensors, path)
+
+
+C7 = {
+    "missing": (lambda t: t.pop("blocks.1.attn.qkv.bias"), r"1 tensors are missing: blocks\.1\.attn\.qkv\.bias$"),
+    "extra": (lambda t: t.update(extra=torch.zeros(1)), r"1 tensors are unexpected: extra$"),
+    "shape": (
+        lambda t: t.update(pos_embed=torch.zeros(1, 9, 24)),
+        r"pos_embed \(expected \[1, 4, 24\], found \[1, 9, 24\]\)",
+    ),
+    "type": (lambda t: t.update(pos_embed=t["pos_embed"].half()), r"another type than F32: pos_embed \(F16\)"),
+    "integers": (
+        lambda t: t.update({name: tensor.int() for name, tensor in t.items()}),
+        r"another type than F32, F16 or BF16: .*\(I32\)",
+    ),
+    "nan": (lambda t: t["pos_embed"].__setitem__((0, 3, 1), torch.nan), r"NaN or infinity: pos_embed$"),
+    "infinity": (lambda t: t["pos_embed"].__setitem__((0, 0, 0), torch.inf), r"NaN or infinity: pos_embed$"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", C7)
+def test_c7_what_does_not_fit_is_named(saved, fault):
+    _, path = saved
+    edit, message = C7[fault]
+    change(path, edit)
+    with pytest.raises(UserError, match=message) as caught:
+        fill(empty_model("dit_ti_2", TINY), [path])
+    assert str(caught.value).startswith(str(path))
+
+
+def test_many_faults_stay_on_one_line(saved):
+    _, path = saved
+    with pytest.raises(UserError, match=r"20 tensors are missing: .* and 15 more$"):
+        fill(empty_model("dit_ti_2", TINY | {"depth": 4}), [path])  # 2 further blocks of 10 tensors each
+
+
+def test_sums_that_overflow_are_not_taken_for_infinity():
+    check_finite("x", {"large": torch.full((4,), 3e38), "halves": torch.full((4,), 6e4, dtype=torch.float16)})
+
+
+def test_an_impossible_depth_is_refused_before_memory_is_taken():
+    with pytest.raises(ConfigError, match=r"depth: expected 1 to \d+, found 1000000000"):
+        empty_model("dit_ti_2", {"depth": 10**9})

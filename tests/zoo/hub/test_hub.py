@@ -1,0 +1,587 @@
+"""Push and pull against a double of the Hub, with its unmodified client: rows H1 to H8 of the fault matrix."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dit.errors import ConfigError, UserError
+from dit.zoo.folder.config import read_config, write_config
+from dit.zoo.hub.pull import cache_folder, pull
+from dit.zoo.hub.push import check_licence, push
+from dit.zoo.layouts.convert import convert
+from dit.zoo.load import load_model
+from dit.zoo.pipeline import load_pipeline
+from tests.hub_double import TOKEN, Hub
+
+NAME = "someone/digits"
+# Of the client's own code.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+
+
+def files_of(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def set_provenance(folder, **facts):
+    config = read_config(folder)
+    write_config(folder, config.model_copy(update={"provenance": config.provenance | facts}))
+    return folder
+
+
+def connect(monkeypatch, endpoint):
+    """Let the client, which read its address when it was imported, talk to another one."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub that this process talks to, logged in, with empty caches and plain LFS transfers."""
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
+
+    impatient = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
+    monkeypatch.setattr(_http, "time", impatient)
+    monkeypatch.setattr(file_download, "time", impatient)
+    with Hub() as hub:
+        connect(monkeypatch, hub.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("DIT_CACHE", str(tmp_path / "dit_cache"))
+        yield hub
+
+
+@pytest.fixture
+def exported(exported_once, tmp_path):
+    shutil.copytree(exported_once, tmp_path / "exported")
+    return set_provenance(tmp_path / "exported", license="apache-2.0")
+
+
+@pytest.fixture
+def published(hub, exported):
+    push(exported, NAME)
+    return hub
+
+
+def test_what_is_pushed_comes_back_bit_equal(hub, exported, tmp_path):
+    pushed = push(exported, NAME, tag="v1")
+    assert pushed.address.startswith(f"{hub.endpoint}/{NAME}/commit/")
+    back = pull(NAME, tmp_path / "back")
+    assert (back / "model.safetensors").read_bytes() == (exported / "model.safetensors").read_bytes()
+    ours, theirs = load_pipeline(exported), load_pipeline(NAME)
+    assert torch.equal(ours.sample_latents([3, 4], seed=1), theirs.sample_latents([3, 4], seed=1))
+    assert set(files_of(back)) == {
+        "README.md", "config.json", "loss.png", "metrics.jsonl", "model.safetensors", "recipe.yaml", "samples.png",
+    }  # fmt: skip
+    repository = hub.repositories[NAME]
+    assert repository.refs["v1"] == repository.refs["main"]
+    assert len(repository.commits) == 2  # the Hub's own, and ours
+
+
+def test_the_card_names_the_repository_and_its_licence(published):
+    repository = published.repositories[NAME]
+    card = repository.commits[repository.refs["main"]]["README.md"].content.decode()
+    assert "license: apache-2.0" in card
+    assert "model_name: digits" in card or "name: digits" in card
+    assert f'dit.load_pipeline("{NAME}")' in card
+    assert "![Training loss](loss.png)" in card
+
+
+def test_only_what_is_allowed_is_pushed(hub, exported):
+    for name in (".env", "optimizer.safetensors", "state.bin", "notes.txt", "run.pt", "fake.png"):
+        (exported / name).write_bytes(b"secret")
+    (exported / "checkpoints").mkdir()
+    (exported / "checkpoints" / "model.safetensors").write_bytes(b"x")
+    pushed = push(exported, NAME)
+    names = set(hub.repositories[NAME].commits[hub.repositories[NAME].refs["main"]])
+    assert names - {".gitattributes"} == set(pushed.files)
+    assert not names & set(pushed.left_out)
+    assert {".env", "optimizer.safetensors", "checkpoints/model.safetensors", "fake.png"} <= set(pushed.left_out)
+
+
+def test_a_dry_run_shows_all_and_asks_nobody(hub, exported):
+    before = files_of(exported)
+    shown = push(exported, NAME, dry_run=True)
+    assert shown.address is None
+    assert shown.files["model.safetensors"] == (exported / "model.safetensors").stat().st_size
+    assert shown.card.startswith("---\n")
+    assert hub.requests == []
+    assert files_of(exported) == before
+
+
+def test_a_private_repository_a_branch_and_a_pull_request(hub, exported):
+    push(exported, NAME, private=True, revision="experiment")
+    repository = hub.repositories[NAME]
+    assert repository.is_private
+    assert "model.safetensors" in repository.commits[repository.refs["experiment"]]
+    assert "model.safetensors" not in repository.commits[repository.refs["main"]]
+    pushed = push(exported, NAME, create_pr=True)
+    assert pushed.address.startswith(f"{hub.endpoint}/{NAME}/discussions/")
+    assert "model.safetensors" not in repository.commits[repository.refs["main"]]
+
+
+def test_a_tag_that_is_there_is_named(published, exported):
+    push(exported, NAME, tag="v1")
+    with pytest.raises(
+        UserError, match=r"the Hub has it already: commit [0-9a-f]{12} was made, but the tag 'v1' was not"
+    ):
+        push(exported, NAME, tag="v1")
+
+
+def test_shards_go_there_and_back(hub, exported, tmp_path):
+    convert(exported, tmp_path / "sharded", max_shard_size="50KB")
+    push(tmp_path / "sharded", NAME)
+    back = pull(NAME, tmp_path / "back")
+    assert len(list(back.glob("model-*.safetensors"))) > 1
+    expected = load_file(exported / "model.safetensors")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in load_model(NAME).state_dict().items())
+
+
+def test_a_diffusers_folder_goes_there_and_back(hub, tmp_path, mnist_codec):
+    from tests.zoo.layouts.test_diffusers import exported_model
+
+    native = set_provenance(exported_model(tmp_path / "gaussian", mnist_codec), license="mit", converted_from="x")
+    convert(native, tmp_path / "diffusers", to="diffusers")
+    push(tmp_path / "diffusers", NAME)
+    repository = hub.repositories[NAME]
+    files = repository.commits[repository.refs["main"]]
+    assert b"library_name: diffusers" in files["README.md"].content
+    assert {"model_index.json", "transformer/config.json", "vae/config.json", "dit_config.json"} <= set(files)
+    expected = load_file(native / "model.safetensors")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in load_model(NAME).state_dict().items())
+    assert [path.name for path in cache_folder().iterdir()] == [f"someone--digits@{repository.refs['main'][:12]}"]
+    load_pipeline(NAME)
+
+
+def test_a_second_load_downloads_nothing(published):
+    load_model(NAME)
+    published.requests.clear()
+    load_model(NAME)
+    assert not [request for request in published.requests if "/resolve/" in request.path or "/lfs/" in request.path]
+
+
+def test_only_what_is_needed_is_downloaded(published):
+    published.requests.clear()
+    load_model(NAME)
+    fetched = {request.path.rpartition("/")[2] for request in published.requests if "/resolve/" in request.path}
+    assert fetched == {"config.json", "model.safetensors"}
+
+
+def test_a_revision_is_part_of_a_name(published, exported, tmp_path):
+    first = published.repositories[NAME].refs["main"]
+    set_provenance(exported, seed=99)
+    push(exported, NAME, tag="new")
+    assert read_config(pull(f"{NAME}@{first}")).provenance["seed"] == 3
+    assert read_config(pull(NAME, revision="new")).provenance["seed"] == 99
+    assert load_pipeline(NAME, revision=first).config.provenance["seed"] == 3
+    with pytest.raises(ConfigError, match="expected one revision, found 'new' and 'main'"):
+        pull(f"{NAME}@new", revision="main")
+
+
+def test_the_cache_works_offline(published, monkeypatch):
+    from huggingface_hub import constants
+
+    expected = load_model(NAME).state_dict()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in load_model(NAME).state_dict().items())
+
+
+def test_a_folder_that_is_not_empty_is_refused_before_anything_is_asked(hub, tmp_path):
+    (tmp_path / "x").write_text("precious")
+    with pytest.raises(ConfigError, match="expected a new or empty folder"):
+        pull(NAME, tmp_path)
+    assert hub.requests == []
+
+
+# H1: short and damaged downloads
+
+
+def flip_first_byte_of_weights(times):
+    """Answer GETs of large files with a changed byte; the first time to the given number of times."""
+    left = [times]
+
+    def fault(handler):
+        if handler.command == "GET" and handler.url.startswith("/lfs/") and left[0] > 0:
+            content = bytearray(handler.hub.objects[handler.url.rpartition("/")[2]])
+            if content[8:9] != b"{":
+                return False
+            left[0] -= 1
+            content[-1] ^= 1
+            handler.reply(200, bytes(content))
+            return True
+        return False
+
+    return fault
+
+
+def test_h1_a_flipped_bit_is_noticed_and_fetched_again(published, exported, tmp_path):
+    published.faults.append(flip_first_byte_of_weights(1))
+    back = pull(NAME, tmp_path / "back")
+    assert (back / "model.safetensors").read_bytes() == (exported / "model.safetensors").read_bytes()
+
+
+def test_h1_a_download_that_stays_damaged_is_refused_and_not_kept(published, tmp_path):
+    published.faults.append(flip_first_byte_of_weights(2))
+    with pytest.raises(UserError, match=r"model\.safetensors was damaged on the way, twice"):
+        pull(NAME, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+    assert load_model(NAME) is not None  # nothing damaged is left in the cache
+
+
+def test_h1_damage_in_the_cache_is_noticed_too(published):
+    path = pull(NAME) / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.resolve().write_bytes(content)
+    load_model(NAME)
+    assert bytes(content) != path.read_bytes()
+
+
+def test_h1_a_short_download_is_explained(published, tmp_path):
+    def short(handler):
+        if handler.command == "GET" and handler.url.startswith("/lfs/"):
+            handler.send_response(200)
+            handler.send_header("Content-Length", "999999")
+            handler.end_headers()
+            if "Range" not in handler.headers:  # the client goes on as long as there is more
+                handler.wfile.write(b"short")
+            handler.close_connection = True
+            return True
+        return False
+
+    published.faults.append(short)
+    with pytest.raises(UserError, match=f"^{NAME}: ") as caught:
+        pull(NAME, tmp_path / "back")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "back").exists()
+    published.faults.clear()
+    pull(NAME, tmp_path / "back")
+
+
+# H2: who may read what
+
+
+def message_of(function, *arguments, **keywords):
+    with pytest.raises(UserError) as caught:
+        function(*arguments, **keywords)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert caught.value.__cause__ is None
+    return message
+
+
+def refuse_all(status, code=""):
+    def fault(handler):
+        handler.refuse(status, code)
+        return True
+
+    return fault
+
+
+def test_h2_every_refusal_has_its_own_message(published, monkeypatch):
+    from huggingface_hub import constants
+
+    messages = {
+        "typo": message_of(pull, "someone/digitz"),
+        "revision": message_of(pull, NAME, revision="v9"),
+    }
+    published.repositories[NAME].is_gated = True
+    messages["gated"] = message_of(pull, NAME)
+    published.repositories[NAME].is_gated = False
+    for status in (403, 500):
+        published.faults.append(refuse_all(status))
+        messages[status] = message_of(pull, NAME)
+        published.faults.clear()
+    monkeypatch.delenv("HF_TOKEN")
+    published.repositories[NAME].is_private = True
+    messages["private"] = message_of(pull, NAME)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    messages["offline"] = message_of(pull, NAME)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    connect(monkeypatch, "http://127.0.0.1:9")
+    messages["no network"] = message_of(pull, NAME)
+    expected = {
+        "typo": "there is no such model that your login may see; check the name",
+        "revision": "it has no revision 'v9'",
+        "gated": "access to it is gated",
+        403: "your token does not allow this",
+        500: "the Hub failed with status 500",
+        "private": "there is no such model, or it is private and you are not logged in",
+        "offline": "HF_HUB_OFFLINE keeps the Hub from being asked",
+        "no network": "the Hub can't be reached",
+    }
+    for fault, phrase in expected.items():
+        assert phrase in messages[fault], (fault, messages[fault])
+    assert len(set(messages.values())) == len(messages)
+    assert all(NAME[:-1] in message for message in messages.values())
+
+
+def test_h2_a_push_that_is_not_allowed_is_explained(hub, exported, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_anotherTokenOfTheTests")
+    assert "the Hub does not accept your token" in message_of(push, exported, NAME)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.faults.append(lambda handler: handler.url.endswith("/commit/main") and refuse_all(403)(handler))
+    assert "it needs access to this model, with write permission" in message_of(push, exported, NAME)
+
+
+# H3, H4: what a repository may hold
+
+
+def test_h3_a_repository_with_only_pickles_is_refused(hub):
+    hub.add("them/old", {"config.json": b"{}", "pytorch_model.bin": b"x", "README.md": b"x"})
+    message = message_of(pull, "them/old")
+    assert "found only pytorch_model.bin: pickles can run code and are not opened" in message
+    assert not [request for request in hub.requests if "/resolve/" in request.path]
+
+
+def test_h3_the_pickle_of_a_diffusers_repository_is_refused(hub):
+    hub.add("them/old", {"model_index.json": b"{}", "transformer/diffusion_pytorch_model.bin": b"x"})
+    assert "found only transformer/diffusion_pytorch_model.bin" in message_of(pull, "them/old")
+
+
+def test_h4_an_index_that_leaves_its_folder_is_refused(published, exported):
+    repository = published.repositories[NAME]
+    config = (exported / "config.json").read_bytes()
+    index = json.dumps({"weight_map": {"pos_embed": "../../x"}}).encode()
+    published.add(
+        "them/evil", {"config.json": config, "model.safetensors.index.json": index, "model-1.safetensors": b"x"}
+    )
+    with pytest.raises(
+        UserError, match=r"weight_map names '\.\./\.\./x'; expected a \.safetensors file of the same folder"
+    ):
+        load_model("them/evil")
+    assert repository is not None
+
+
+def test_a_repository_of_something_else_is_refused(hub):
+    hub.add("them/bert", {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"x"})
+    with pytest.raises(UserError):
+        load_model("them/bert")
+
+
+# H5: pushes that die
+
+
+def run_python(code, hub, tmp_path, **environment):
+    env = os.environ | {
+        "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN,
+        "HF_HOME": str(tmp_path / "hf_home"), "DIT_CACHE": str(tmp_path / "subprocess_cache"),
+    } | environment  # fmt: skip
+    root = Path(__file__).parents[3]
+    return subprocess.run([sys.executable, "-c", code], env=env, cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_h5_a_push_that_is_killed_leaves_main_as_it_was(published, exported, tmp_path):
+    before = dict(published.repositories[NAME].refs)
+    set_provenance(exported, seed=99)
+    code = f"from dit.zoo.hub.push import push; push({str(exported)!r}, {NAME!r})"
+    done = run_python(code, published, tmp_path, DIT_FAILPOINT="push:before-commit:kill")
+    assert "failpoint fired: push:before-commit:kill" in done.stderr
+    assert done.returncode == -9
+    assert published.repositories[NAME].refs == before
+
+
+def test_h5_a_push_that_dies_while_uploading_leaves_main_as_it_was(published, exported):
+    before = dict(published.repositories[NAME].refs)
+    weights = load_file(exported / "model.safetensors")
+    weights["pos_embed"] += 1
+    from safetensors.torch import save_file
+
+    save_file(weights, exported / "model.safetensors")
+    published.faults.append(lambda handler: handler.command == "PUT" and refuse_all(403)(handler))
+    message_of(push, exported, NAME)
+    assert published.repositories[NAME].refs == before
+
+
+def test_h5_a_branch_that_moved_is_not_overwritten(published, exported):
+    repository = published.repositories[NAME]
+
+    def move(handler):
+        if "/preupload/" in handler.url:
+            repository.commit(repository.commits[repository.refs["main"]], message="somebody else's")
+            published.faults.clear()
+        return False
+
+    published.faults.append(move)
+    assert "the branch has moved since it was looked at; nothing was written" in message_of(push, exported, NAME)
+    assert repository.messages[repository.refs["main"]] == "somebody else's"
+
+
+# H6: the token appears nowhere
+
+PUSH_AND_PULL = """
+import logging, traceback
+logging.basicConfig(level=logging.DEBUG)
+from dit.zoo.hub.push import push
+from dit.zoo.hub.pull import pull
+folder, names, back = {arguments!r}
+for name in names:
+    try:
+        print(push(folder, name).card)
+        print("pulled", pull(name, back))
+    except Exception:
+        traceback.print_exc()
+"""
+
+
+def test_h6_the_token_is_in_no_output_file_or_other_origin(hub, exported, tmp_path):
+    for status in (401, 403, 500):
+        hub.faults.append(
+            lambda handler, status=status: f"fails{status}/commit/" in handler.url and refuse_all(status)(handler)
+        )
+    names = ["someone/fails401", "someone/fails403", "someone/fails500", NAME]
+    code = PUSH_AND_PULL.format(arguments=(str(exported), names, str(tmp_path / "back")))
+    done = run_python(code, hub, tmp_path, HF_DEBUG="1", HF_HUB_VERBOSITY="debug")
+    assert done.stderr.count("dit.errors.UserError") == 3
+    assert "pulled" in done.stdout
+    assert TOKEN not in done.stdout + done.stderr
+    for folder in (exported, tmp_path / "back", tmp_path / "subprocess_cache", tmp_path / "hf_home"):
+        assert not [name for name, content in files_of(folder).items() if TOKEN.encode() in content]
+    for file in hub.repositories[NAME].commits[hub.repositories[NAME].refs["main"]].values():
+        assert TOKEN.encode() not in file.content
+    assert any(request.authorization == f"Bearer {TOKEN}" for request in hub.requests)
+    elsewhere = [request for request in hub.requests if request.host.startswith("localhost")]
+    assert elsewhere
+    assert not [request for request in elsewhere if request.authorization]
+
+
+def test_h6_a_file_that_holds_the_token_is_not_pushed(hub, exported):
+    (exported / "recipe.yaml").write_text(f"# {TOKEN}\n")
+    message = message_of(push, exported, NAME)
+    assert message == "recipe.yaml: it holds your token for the Hub; remove it and make a new one"
+    assert hub.requests == []
+
+
+# H8: one commit throughout
+
+
+def test_h8_a_branch_that_moves_during_a_pull_gives_one_commit(published, exported, tmp_path):
+    repository = published.repositories[NAME]
+    first = repository.refs["main"]
+
+    def move(handler):
+        if "/resolve/" in handler.url and repository.refs["main"] == first:
+            repository.commit({name: file for name, file in repository.commits[first].items() if name != "recipe.yaml"})
+        return False
+
+    published.faults.append(move)
+    back = pull(NAME, tmp_path / "back")
+    assert repository.refs["main"] != first
+    assert (back / "recipe.yaml").is_file()
+    resolved = [request.path for request in published.requests if "/resolve/" in request.path]
+    assert resolved
+    assert all(f"/resolve/{first}/" in path for path in resolved)
+
+
+# what may be published
+
+
+@pytest.mark.parametrize(
+    ("facts", "licence", "expected"),
+    [
+        ({}, "mit", "mit"),
+        ({"license": "mit"}, None, "mit"),
+        ({"license": "cc-by-nc-4.0", "base_license": "cc-by-nc-4.0"}, None, "cc-by-nc-4.0"),
+        ({"license": "mit", "base_license": "mit"}, "apache-2.0", "apache-2.0"),
+        ({"license_name": "x", "license_link": "https://x"}, "other", "other"),
+    ],
+)
+def test_licences_that_may_be_chosen(exported, facts, licence, expected):
+    config = read_config(exported).model_copy(update={"provenance": facts})
+    assert check_licence(config, licence) == expected
+
+
+@pytest.mark.parametrize(
+    ("facts", "licence", "message"),
+    [
+        ({}, None, "card: license: expected a licence of the weights, found none"),
+        ({"base_license": "cc-by-nc-4.0", "base_model": "facebook/DiT-XL-2-256"}, "apache-2.0",
+         "expected cc-by-nc-4.0, which the weights inherit from facebook/DiT-XL-2-256, found apache-2.0"),
+        ({}, "other", "card: license other: expected license_name and license_link"),
+    ],
+)  # fmt: skip
+def test_licences_that_may_not_be_chosen(hub, exported, facts, licence, message):
+    config = read_config(exported)
+    write_config(exported, config.model_copy(update={"provenance": {"data": "mnist", "code_version": "1"} | facts}))
+    assert message in message_of(push, exported, NAME, licence=licence)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda f: set_provenance(f, data=""), "training data"),
+        (lambda f: set_provenance(f, code_version=None), "code version"),
+        (lambda f: (f / "samples.png").unlink(), r"samples\.png"),
+        (lambda f: write_config(f, read_config(f).model_copy(update={"id2label": {}})), "class names"),
+        (lambda f: write_config(f, read_config(f).model_copy(update={"latents": None})), "autoencoder"),
+    ],
+)
+def test_a_card_with_an_empty_required_field_is_not_pushed(hub, exported, change, field):
+    change(exported)
+    with pytest.raises(UserError, match=f"its card can't be published without {field}$"):
+        push(exported, NAME)
+    assert hub.requests == []
+
+
+def test_a_damaged_folder_is_not_pushed(hub, exported):
+    content = bytearray((exported / "model.safetensors").read_bytes())
+    (exported / "model.safetensors").write_bytes(content[:-4])
+    with pytest.raises(UserError, match=r"model\.safetensors: its tensors take"):
+        push(exported, NAME)
+    with pytest.raises(UserError, match="expected an exported folder"):
+        push(exported.parent, NAME)
+    with pytest.raises(ConfigError, match="expected an id of the Hub, org/name"):
+        push(exported, "digits")
+    assert hub.requests == []
+
+
+# the Xet path, by undocumented routes of the client
+
+XET = """
+import sys
+from dit.zoo.hub.push import push
+from dit.zoo.hub.pull import pull
+import hf_xet
+folder, name, back, step = {arguments!r}
+if step == "push":
+    push(folder, name)
+    files = [f"{{folder}}/model.safetensors", f"{{folder}}/samples.png"]
+    print(*[hash.hash if hasattr(hash, "hash") else hash for hash in hf_xet.hash_files(files)])
+else:
+    pull(name, back)
+"""
+
+
+def test_weights_come_back_bit_equal_through_xet(hub, exported, tmp_path):
+    pytest.importorskip("hf_xet")
+    hub.xet_folder = str(tmp_path / "cas")
+    (tmp_path / "cas").mkdir()
+    arguments = (str(exported), NAME, str(tmp_path / "back"))
+    done = run_python(XET.format(arguments=(*arguments, "push")), hub, tmp_path, HF_HUB_DISABLE_XET="0")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not [request for request in hub.requests if request.method == "PUT"]
+    files = hub.repositories[NAME].commits[hub.repositories[NAME].refs["main"]]
+    for name, xet_hash in zip(("model.safetensors", "samples.png"), done.stdout.split(), strict=True):
+        hub.xet_hashes[files[name].sha256] = xet_hash
+    del files["loss.png"]  # drawn for the push, so its hash is not known here
+    done = run_python(XET.format(arguments=(*arguments, "pull")), hub, tmp_path, HF_HUB_DISABLE_XET="0")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "back" / "model.safetensors").read_bytes() == (exported / "model.safetensors").read_bytes()
+    assert not [request for request in hub.requests if request.method == "GET" and request.path.startswith("/lfs/")]
