@@ -3,9 +3,10 @@
 Steps are optimizer steps. The batch size is global: over all processes and all accumulated micro-batches.
 """
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dit.schema import Section
 
@@ -13,8 +14,10 @@ from dit.schema import Section
 class TrainConfig(Section):
     """Length, batch, precision and cadences of a run."""
 
+    epochs: float | None = Field(default=None, gt=0, le=10**6, allow_inf_nan=False)
+    """Passes over the training images, in place of max_steps; whole steps, rounded up."""
     max_steps: int = Field(default=100_000, ge=1, le=10**9)
-    """Optimizer steps in all; a resumed run stops at the same number."""
+    """Optimizer steps in all; a resumed run stops at the same number. Null where epochs says it."""
     batch_size: int = Field(default=256, ge=1, le=10**6)
     """Images per optimizer step over all processes and accumulated micro-batches."""
     gradient_accumulation: int = Field(default=1, ge=1, le=10**6)
@@ -49,6 +52,22 @@ class TrainConfig(Section):
     """How far above the mean of the recent losses a loss is a spike, in their standard deviations."""
     timeout: float = Field(default=1_800.0, gt=0, le=10**6, allow_inf_nan=False)
     """Seconds after which processes that wait for another one give up and name it."""
+
+    @field_validator("max_steps", mode="before")
+    @classmethod
+    def _one_length(cls, value: Any, info: ValidationInfo) -> Any:
+        if (epochs := info.data.get("epochs")) is None:
+            return value
+        if value is not None:
+            raise ValueError(f"expected max_steps or epochs, found {value} and {epochs:g}; set one of them to null")
+        return cls.model_fields["max_steps"].default
+
+    def with_max_steps(self, num_images: int) -> Self:
+        """Return the section with `epochs`, if it is set, turned into `max_steps` of a training set of this size."""
+        if self.epochs is None:
+            return self
+        max_steps = math.ceil(self.epochs * num_images / self.batch_size)
+        return self.model_copy(update={"max_steps": max_steps, "epochs": None})
 
 
 class OptimConfig(Section):

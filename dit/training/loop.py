@@ -76,6 +76,7 @@ def run(
         UserError: the run failed in a way that the message explains.
         Preempted: a signal came; a checkpoint was written.
     """
+    recipe = recipe.model_copy(update={"train": recipe.train.with_max_steps(len(train_set))})
     arguments: Any = model.config  # nn.Module's attributes are tensors or modules to a type checker
     processes = start_processes(recipe.train, arguments["hidden_size"])
     check_sizes(recipe, model, processes, train_set)

@@ -56,10 +56,12 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
 
     given = recipe.model
     latent_shape = num_classes = None
-    if given.num_classes is None:
+    if given.num_classes is None or recipe.train.epochs is not None:
         from dit.data.images import open_images
 
-        num_classes = len(open_images(recipe.data, "train").class_names)
+        images = open_images(recipe.data, "train")
+        num_classes = len(images.class_names)
+        recipe = recipe.model_copy(update={"train": recipe.train.with_max_steps(len(images))})
     if given.input_size is None or given.in_channels is None:
         from dit.latents.codec import load_codec
 

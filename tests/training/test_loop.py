@@ -77,6 +77,18 @@ def test_status_and_facts(whole):
     assert not list(whole.glob(".tmp*"))
 
 
+def test_epochs_become_steps_before_anything_depends_on_them(tmp_path, whole):
+    """One pass over 48 images by 8 is 6 steps: schedule, rows and last checkpoint are those of max_steps 6."""
+    epochs = {"train.max_steps": None, "train.epochs": 1}
+    train(tmp_path / "run", **epochs)
+    assert compared(tmp_path / "run") == compared(whole)
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == (whole / "recipe.yaml").read_text()
+    train(tmp_path / "run", resume=True, **epochs | {"train.epochs": 1.1})  # 6.6 steps
+    assert len(rows(tmp_path / "run")) == 7
+    with pytest.raises(ConfigError, match=r"max_steps: expected max_steps or epochs, found 6 and 2; set one"):
+        make_recipe(**{"train.epochs": 2})
+
+
 def test_the_loss_goes_down(tmp_path):
     train(tmp_path / "run", **{"train.max_steps": 150, "train.log_every": 15, "train.checkpoint_every": 150})
     first, *_, last = losses(tmp_path / "run")

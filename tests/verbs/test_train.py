@@ -35,6 +35,11 @@ def test_a_dry_run_prints_recipe_and_size_and_touches_nothing(capsys, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_counts_the_steps_of_epochs(capsys):
+    assert main(["train", str(RECIPE), "--dry-run", "--train.max_steps", "null", "--train.epochs", "2.5"]) == 0
+    assert "# steps: 157 of 64 images, 10,048 images in all" in capsys.readouterr().out  # 2.5 times 4,000
+
+
 # --- the whole way ----------------------------------------------------------------------------------------------------
 
 
