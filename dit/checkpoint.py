@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.files import TEMPORARY_PREFIX, failpoint, new_folder, read_json, sha256
 
 if TYPE_CHECKING:
@@ -49,18 +49,18 @@ class Checkpoint:
         """Read `<name>.safetensors`: every tensor by name, on the CPU.
 
         Raises:
-            UserError: the checkpoint has no such file, or it is not safetensors.
+            DitError: the checkpoint has no such file, or it is not safetensors.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self.path / f"{name}.safetensors"
         if not path.is_file():
-            raise UserError(f"{path}: expected the tensors of {name!r}, found no such file")
+            raise DitError(f"{path}: expected the tensors of {name!r}, found no such file")
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: expected safetensors, found {error}") from None
+            raise DitError(f"{path}: expected safetensors, found {error}") from None
 
 
 def save(root: str | Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor]]", state: Mapping[str, Any]) -> Path:
@@ -79,7 +79,7 @@ def save(root: str | Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor
         The checkpoint's folder.
 
     Raises:
-        UserError: it could not be written, for example because the disk is full; older checkpoints are untouched.
+        DitError: it could not be written, for example because the disk is full; older checkpoints are untouched.
     """
     from safetensors import SafetensorError
 
@@ -94,7 +94,7 @@ def save(root: str | Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor
         failpoint(f"checkpoint-{step}:renamed")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(
+        raise DitError(
             f"{target}: this checkpoint could not be written ({reason}); older ones are untouched, "
             "make room and go on with --resume"
         ) from error
@@ -122,7 +122,7 @@ def verify(path: str | Path) -> None:
     """Check a checkpoint's folder against its manifest.
 
     Raises:
-        UserError: the manifest or a file that it lists is missing, or differs in size or SHA-256.
+        DitError: the manifest or a file that it lists is missing, or differs in size or SHA-256.
     """
     path = Path(path)
     manifest = read_json(path / MANIFEST)
@@ -130,10 +130,10 @@ def verify(path: str | Path) -> None:
     expected = {"format_version": FORMAT_VERSION, "step": int(match[1]) if match else None}
     found = {key: manifest.get(key) for key in expected} if isinstance(manifest, dict) else manifest
     if found != expected:
-        raise UserError(f"{path / MANIFEST}: expected {expected}, found {found}")
+        raise DitError(f"{path / MANIFEST}: expected {expected}, found {found}")
     files = manifest.get("files")
     if not isinstance(files, dict) or STATE not in files:
-        raise UserError(f"{path / MANIFEST}: expected a list of files with {STATE}")
+        raise DitError(f"{path / MANIFEST}: expected a list of files with {STATE}")
     for name, entry in files.items():
         _verify_file(path, name, entry)
 
@@ -141,30 +141,30 @@ def verify(path: str | Path) -> None:
 def _verify_file(folder: Path, name: str, entry: Any) -> None:
     path = folder / name
     if not PLAIN_NAME.fullmatch(name) or not isinstance(entry, dict):
-        raise UserError(f"{folder / MANIFEST}: expected a file of the same folder, found {name!r}")
+        raise DitError(f"{folder / MANIFEST}: expected a file of the same folder, found {name!r}")
     if path.is_symlink() or not path.is_file():
-        raise UserError(f"{path}: expected a file, found none")
+        raise DitError(f"{path}: expected a file, found none")
     if path.stat().st_size != entry.get("bytes"):
-        raise UserError(f"{path}: expected {entry.get('bytes')} bytes, found {path.stat().st_size}")
+        raise DitError(f"{path}: expected {entry.get('bytes')} bytes, found {path.stat().st_size}")
     if (digest := sha256(path)) != entry.get("sha256"):
-        raise UserError(f"{path}: expected SHA-256 {entry.get('sha256')}, found {digest}")
+        raise DitError(f"{path}: expected SHA-256 {entry.get('sha256')}, found {digest}")
 
 
 def load_newest(root: str | Path) -> Checkpoint | None:
     """Return the newest checkpoint that verifies, or None where there is no checkpoint at all.
 
     Raises:
-        UserError: there are checkpoints, and none of them verifies: the run is never begun anew in silence.
+        DitError: there are checkpoints, and none of them verifies: the run is never begun anew in silence.
     """
     passed_over = []
     for path, step in _newest_first(root):
         try:
             verify(path)
             return Checkpoint(path, step, read_json(path / STATE), tuple(passed_over))
-        except UserError as error:
+        except DitError as error:
             passed_over.append(str(error))
     if passed_over:
-        raise UserError(f"{root}: expected at least one whole checkpoint, found none: {'; '.join(passed_over)}")
+        raise DitError(f"{root}: expected at least one whole checkpoint, found none: {'; '.join(passed_over)}")
     return None
 
 
@@ -172,7 +172,7 @@ def load_all(root: str | Path) -> list[Checkpoint]:
     """Return every checkpoint below a folder, the oldest first, for callers that need all of them.
 
     Raises:
-        UserError: one of them does not verify.
+        DitError: one of them does not verify.
     """
     found = sorted(_newest_first(root), key=lambda item: item[1])
     for path, _ in found:
@@ -213,6 +213,6 @@ def _newest_first(root: str | Path) -> Iterator[tuple[Path, int]]:
 def _is_whole(path: Path) -> bool:
     try:
         verify(path)
-    except UserError:
+    except DitError:
         return False
     return True

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Annotated, Any, NoReturn, get_args, get_origin
 
-from dit.errors import ConfigError, Preempted, UserError, did_you_mean
+from dit.errors import ConfigError, Preempted, DitError, did_you_mean
 
 _METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 VERBS = (
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as `head`, had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (UserError, Preempted) as error:
+    except (DitError, Preempted) as error:
         return _report(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _report("interrupted", 1)

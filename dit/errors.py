@@ -1,4 +1,4 @@
-"""The errors that a user can cause, and the exit code of each.
+"""The errors that are told in one line, and the exit code of each.
 
 A message is one line: the file or field, what was expected, what was found, and what to do.
 The command line prints that line alone; `DIT_DEBUG=1` shows the traceback as well.
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-class UserError(ValueError):
-    """Something outside the program is wrong: a file, a download, a value met while running."""
+class DitError(ValueError):
+    """Something outside the program is wrong: a file, a server, the disk, a value met while running."""
 
     exit_code = 1
 
 
-class ConfigError(UserError):
+class ConfigError(DitError):
     """Wrong usage or configuration, found before any work was done."""
 
     exit_code = 2

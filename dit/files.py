@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -73,14 +73,14 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is missing or is not JSON; the message names it.
+        DitError: the file is missing or is not JSON; the message names it.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: expected a JSON file, found nothing there") from None
+        raise DitError(f"{path}: expected a JSON file, found nothing there") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected JSON, found {error}") from None
+        raise DitError(f"{path}: expected JSON, found {error}") from None
 
 
 def sha256(path: str | Path) -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dit import checkpoint
-from dit.errors import UserError
+from dit.errors import DitError
 
 STATE = {"step": 1, "loss": 0.1 + 0.2}
 
@@ -41,7 +41,7 @@ def test_round_trip_is_exact(tmp_path):
 def test_missing_tensors_are_named(tmp_path):
     checkpoint.save(tmp_path, 7, tensors(), STATE)
     loaded = checkpoint.load_newest(tmp_path)
-    with pytest.raises(UserError, match=r"optimizer\.safetensors"):
+    with pytest.raises(DitError, match=r"optimizer\.safetensors"):
         loaded.tensors("optimizer")
 
 
@@ -113,7 +113,7 @@ def test_damaged_newest_falls_back_and_says_why(tmp_path, damage):
 def test_all_damaged_is_refused(tmp_path):  # C5
     for step in (1, 2):
         damage_bit_flip(checkpoint.save(tmp_path, step, tensors(), STATE))
-    with pytest.raises(UserError, match=r"step-00000002.*step-00000001"):
+    with pytest.raises(DitError, match=r"step-00000002.*step-00000001"):
         checkpoint.load_newest(tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_kill_while_writing_leaves_the_older_one(tmp_path, site):  # C1
 def test_full_disk_leaves_the_older_one_and_no_rest(tmp_path, monkeypatch, capfd, site):  # C2
     checkpoint.save(tmp_path, 1, tensors(), STATE)
     monkeypatch.setenv("DIT_FAILPOINT", f"{site}:enospc")
-    with pytest.raises(UserError, match=r"step-00000002.*No space left"):
+    with pytest.raises(DitError, match=r"step-00000002.*No space left"):
         checkpoint.save(tmp_path, 2, tensors(), STATE)
     assert "failpoint fired" in capfd.readouterr().err
     assert folders(tmp_path) == ["step-00000001"]
@@ -205,7 +205,7 @@ def test_pickle_in_place_of_tensors_is_refused(tmp_path):  # C8
     path = checkpoint.save(tmp_path / "root", 1, tensors(), STATE)
     loaded = checkpoint.load_newest(tmp_path / "root")
     torch.save(Malicious(), path / "model.safetensors")
-    with pytest.raises(UserError, match=r"model\.safetensors"):
+    with pytest.raises(DitError, match=r"model\.safetensors"):
         loaded.tensors("model")
     assert not sentinel.exists()
 
@@ -228,6 +228,6 @@ def test_hostile_headers_are_refused_at_once(tmp_path, case):  # C9
     loaded = checkpoint.load_newest(tmp_path)
     (path / "model.safetensors").write_bytes(content)
     start = time.perf_counter()
-    with pytest.raises(UserError, match=r"model\.safetensors"):
+    with pytest.raises(DitError, match=r"model\.safetensors"):
         loaded.tensors("model")
     assert time.perf_counter() - start < 1

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from dit.cli import VERBS, main, split_overrides
-from dit.errors import ConfigError, Preempted, UserError
+from dit.errors import ConfigError, Preempted, DitError
 from tests.command import RECIPE, ROOT, fails
 
 # --- dispatch ---------------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_wrong_usage_is_one_line(argv, words, capsys):
     ("error", "code", "line"),
     [
         (ConfigError("field: expected a, found b"), 2, "field: expected a, found b"),
-        (UserError("file: broken\nin two"), 1, "file: broken in two"),
+        (DitError("file: broken\nin two"), 1, "file: broken in two"),
         (Preempted("stopped"), 75, "stopped"),
         (PermissionError(13, "Permission denied", "/x"), 1, "/x: Permission denied"),
         (OSError(28, "No space left on device"), 1, "[Errno 28] No space left on device"),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dit.errors import ConfigError, UserError, did_you_mean
+from dit.errors import ConfigError, DitError, did_you_mean
 from dit.files import failpoint, new_folder, read_json, sha256, write_bytes, write_json
 
 
@@ -75,10 +75,10 @@ def test_new_folder_is_all_or_nothing(tmp_path):
 
 
 def test_read_json_names_the_file(tmp_path):
-    with pytest.raises(UserError, match=r"missing\.json"):
+    with pytest.raises(DitError, match=r"missing\.json"):
         read_json(tmp_path / "missing.json")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(UserError, match=r"bad\.json"):
+    with pytest.raises(DitError, match=r"bad\.json"):
         read_json(tmp_path / "bad.json")
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "nan.json", float("nan"))

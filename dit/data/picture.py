@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from dit.errors import UserError
+from dit.errors import DitError
 
 SMALLEST_TILE = 64  # pixels; smaller images are enlarged by a whole factor until a tile is at least this large
 BACKGROUND = 128
@@ -24,7 +24,7 @@ def image_grid(images: Tensor | np.ndarray, *, columns: int, scale: int | None =
         A picture of mode L or RGB.
 
     Raises:
-        UserError: images are not uint8 (N, 1 or 3, H, W), or a number is out of range.
+        DitError: images are not uint8 (N, 1 or 3, H, W), or a number is out of range.
     """
     tiles = np.asarray(images.cpu() if isinstance(images, Tensor) else images)
     _check(tiles, columns=columns, scale=scale, gap=gap)
@@ -44,8 +44,8 @@ def image_grid(images: Tensor | np.ndarray, *, columns: int, scale: int | None =
 
 def _check(tiles: np.ndarray, *, columns: int, scale: int | None, gap: int) -> None:
     if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[1] not in (1, 3) or 0 in tiles.shape:
-        raise UserError(f"images: expected uint8 (N, 1 or 3, H, W), found {tiles.dtype} {tiles.shape}")
+        raise DitError(f"images: expected uint8 (N, 1 or 3, H, W), found {tiles.dtype} {tiles.shape}")
     if columns < 1 or (scale is not None and scale < 1) or gap < 0:
-        raise UserError(
+        raise DitError(
             f"image grid: expected columns and scale of at least 1, gap of at least 0, found {columns}, {scale}, {gap}"
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dit.data.config import DataConfig
-from dit.errors import ConfigError, UserError, did_you_mean
+from dit.errors import ConfigError, DitError, did_you_mean
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -68,7 +68,7 @@ def open_splits(config: DataConfig) -> Splits:
 
     Raises:
         ConfigError: there is nothing of that name, or nothing that holds images.
-        UserError: the source is there but can't be read.
+        DitError: the source is there but can't be read.
     """
     path = Path(config.source).expanduser()
     if path.is_dir():
@@ -113,7 +113,7 @@ def _load(config: DataConfig, source: str, **arguments: Any) -> Mapping[str, "Da
         return dict(datasets.load_dataset(source, **arguments))
     except Exception as error:  # every builder and file system has errors of its own; all of them are about the source
         where = "" if Path(config.source).expanduser().exists() else "no such file or folder here; on the Hub: "
-        raise UserError(f"data.source {config.source!r}: {where}{_explain(error)}") from None
+        raise DitError(f"data.source {config.source!r}: {where}{_explain(error)}") from None
 
 
 def _load_saved(folder: Path, config: DataConfig) -> Mapping[str, "Dataset"]:
@@ -122,7 +122,7 @@ def _load_saved(folder: Path, config: DataConfig) -> Mapping[str, "Dataset"]:
     try:
         loaded = datasets.load_from_disk(str(folder))
     except Exception as error:
-        raise UserError(f"data.source {config.source!r}: {_explain(error)}") from None
+        raise DitError(f"data.source {config.source!r}: {_explain(error)}") from None
     if isinstance(loaded, datasets.Dataset):
         return {config.train_split: loaded}
     return {str(name): table for name, table in loaded.items()}
@@ -152,10 +152,10 @@ def _check_tar(path: Path) -> None:
         with tarfile.open(path) as archive:
             names = [member.name for member in archive]
     except tarfile.TarError as error:
-        raise UserError(f"{path}: expected a whole tar archive, found {error}") from None
+        raise DitError(f"{path}: expected a whole tar archive, found {error}") from None
     for name in names:
         if name.startswith("/") or ".." in Path(name).parts or Path(name).suffix.lower() in _UNSAFE_MEMBERS:
-            raise UserError(f"{path}: refused its member {name!r}: expected images, .cls, .txt and .json files")
+            raise DitError(f"{path}: refused its member {name!r}: expected images, .cls, .txt and .json files")
 
 
 def _image_folder(folder: Path, files: list[Path], config: DataConfig) -> Mapping[str, "Dataset"]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dit.data.images import ImageSource
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.evaluation.config import EvaluationConfig
 from dit.evaluation.features import FeatureExtractor
 from dit.evaluation.measure import Measurement
@@ -85,7 +85,7 @@ def evaluate(
 
     Raises:
         ConfigError: the reference has fewer than two images.
-        UserError: samples of another size than the reference, or features that are not finite.
+        DitError: samples of another size than the reference, or features that are not finite.
     """
     if len(reference) < 2:
         raise ConfigError(f"data: expected at least 2 held-out images to evaluate against, found {len(reference)}")
@@ -202,7 +202,7 @@ def _measure_samples(
         seconds += time.perf_counter() - start
         num_batches += 1
         if len(images) != len(asked):
-            raise UserError(f"sampler: expected {len(asked)} images, found {len(images)}")
+            raise DitError(f"sampler: expected {len(asked)} images, found {len(images)}")
         is_right = measurement.update(images, asked)
         if callback is not None:
             callback(EvaluatedBatch(images=images, labels=asked, positions=positions, is_right=is_right))

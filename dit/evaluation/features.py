@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dit.errors import ConfigError, UserError, did_you_mean
+from dit.errors import ConfigError, DitError, did_you_mean
 from dit.evaluation.classifier import SmallClassifier, pixels_to_unit
 from dit.evaluation.metrics import check_finite
 from dit.files import read_json, sha256
@@ -59,10 +59,10 @@ class FeatureExtractor:
         """Describe images uint8 (B, C, H, W).
 
         Raises:
-            UserError: images of another type or shape than the network takes, or a feature that is not finite.
+            DitError: images of another type or shape than the network takes, or a feature that is not finite.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
-            raise UserError(f"images: expected uint8 (B, C, H, W), found {images.dtype} {tuple(images.shape)}")
+            raise DitError(f"images: expected uint8 (B, C, H, W), found {images.dtype} {tuple(images.shape)}")
         features, logits = self.network(images.to(self.device))
         features = features.to("cpu", torch.float64)
         logits = None if logits is None else logits.to("cpu", torch.float64)
@@ -99,7 +99,7 @@ def load_features(name: str | None, *, device: str | torch.device = "cpu") -> Fe
 
     Raises:
         ConfigError: no name, an unknown one, or an extra that is not installed.
-        UserError: its weights can't be had.
+        DitError: its weights can't be had.
     """
     choices = ", ".join(known + "MODEL" if known.endswith("/") else known for known in list_features())
     if name is None:
@@ -126,7 +126,7 @@ def _embedded_classifier(name: str, device: torch.device) -> FeatureExtractor:
 
     def network(images: Tensor) -> tuple[Tensor, Tensor]:
         if tuple(images.shape[1:]) != (1, size, size):
-            raise UserError(
+            raise DitError(
                 f"evaluation.features {name}: expected grey images (1, {size}, {size}), found "
                 f"{tuple(images.shape[1:])}; choose another extractor"
             )
@@ -156,7 +156,7 @@ def _timm_classifier(name: str, device: torch.device) -> FeatureExtractor:
     try:
         model: Any = timm.create_model(model_name, pretrained=True)
     except (OSError, RuntimeError) as error:
-        raise UserError(f"{name}: expected its weights on the Hub or in the cache; {_first_line(error)}") from error
+        raise DitError(f"{name}: expected its weights on the Hub or in the cache; {_first_line(error)}") from error
     model.eval().requires_grad_(False).to(device)
     data = resolve_model_data_config(model)
     mean, std = (torch.tensor(data[key], device=device).view(1, -1, 1, 1) for key in ("mean", "std"))
@@ -213,12 +213,12 @@ def _inception_weights() -> Path:
         try:
             torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_SHA256)
         except (OSError, RuntimeError) as error:
-            raise UserError(
+            raise DitError(
                 f"inception-v3-compat: expected its weights from {URL_INCEPTION_V3} or at {path}; {_first_line(error)}"
             ) from error
     found = sha256(path)
     if found != INCEPTION_SHA256:
-        raise UserError(f"{path}: expected sha256 {INCEPTION_SHA256}, found {found}; remove the file and try again")
+        raise DitError(f"{path}: expected sha256 {INCEPTION_SHA256}, found {found}; remove the file and try again")
     return path
 
 

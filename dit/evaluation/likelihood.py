@@ -56,7 +56,7 @@ def evaluate_likelihood(
 
     Raises:
         ConfigError: there are too few held-out latents, or they are of other classes than the model's.
-        UserError: the network returned values that are not finite.
+        DitError: the network returned values that are not finite.
     """
     if len(held_out) < 2:
         raise ConfigError(f"data: expected at least 2 held-out images for a likelihood, found {len(held_out)}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.evaluation.features import FeatureExtractor
 from dit.evaluation.metrics import Accuracy, Moments, class_accuracy
 
@@ -62,12 +62,12 @@ class Measurement:
             (B,) bool, whether the classifier agrees with each label; None where it does not know the classes.
 
         Raises:
-            UserError: images of another size than the others, or of a kind that the extractor does not take.
+            DitError: images of another size than the others, or of a kind that the extractor does not take.
         """
         size = (images.shape[-2], images.shape[-1])
         self.size = self.size or size
         if size != self.size:
-            raise UserError(
+            raise DitError(
                 f"images: expected {self.size[0]} x {self.size[1]} pixels as the reference images, found "
                 f"{size[0]} x {size[1]}; evaluate against images of the samples' resolution"
             )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dit.errors import UserError
+from dit.errors import DitError
 
 
 class Moments:
@@ -42,11 +42,11 @@ class Moments:
         """Add a batch of features (N, D), finite; converted to float64 on the CPU.
 
         Raises:
-            UserError: a feature is NaN or infinite, or the width is not D.
+            DitError: a feature is NaN or infinite, or the width is not D.
         """
         features = features.detach().to("cpu", torch.float64)
         if features.ndim != 2 or features.shape[1] != self.num_features:
-            raise UserError(f"features: expected (N, {self.num_features}), found {tuple(features.shape)}")
+            raise DitError(f"features: expected (N, {self.num_features}), found {tuple(features.shape)}")
         check_finite(features, first=self.count)
         if len(features) == 0:
             return
@@ -68,10 +68,10 @@ class Moments:
         """Unbiased covariance (divided by N - 1) of all features so far, (D, D).
 
         Raises:
-            UserError: fewer than two samples were added.
+            DitError: fewer than two samples were added.
         """
         if self.count < 2:
-            raise UserError(f"num: expected at least 2 samples for a covariance, found {self.count}; ask for more")
+            raise DitError(f"num: expected at least 2 samples for a covariance, found {self.count}; ask for more")
         return self._scatter / (self.count - 1)
 
 
@@ -79,11 +79,11 @@ def check_finite(features: Tensor, *, first: int = 0) -> None:
     """Refuse NaN and infinity in features (N, D) or logits (N, K).
 
     Raises:
-        UserError: names the first sample that is not finite, counted from `first`.
+        DitError: names the first sample that is not finite, counted from `first`.
     """
     bad = (~features.isfinite()).any(dim=1).nonzero()
     if len(bad):
-        raise UserError(
+        raise DitError(
             f"features: expected finite numbers, found NaN or infinity in {len(bad)} of {len(features)} samples, first "
             f"at position {first + int(bad[0])}; check the images and the extractor's weights"
         )
@@ -102,7 +102,7 @@ def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covar
         The distance, at least 0, in squared units of the features.
 
     Raises:
-        UserError: an entry is not finite, or a covariance has an eigenvalue that is clearly negative.
+        DitError: an entry is not finite, or a covariance has an eigenvalue that is clearly negative.
 
     Source: Dowson and Landau, 1982, equation 4.
     """
@@ -126,7 +126,7 @@ def _without_negative(eigenvalues: Tensor) -> Tensor:
     """Set to zero what rounding made negative."""
     lowest, largest = eigenvalues.min().item(), eigenvalues.abs().max().item()
     if lowest < -1e-6 * largest:
-        raise UserError(f"covariance: expected no negative eigenvalues, found {lowest:.3g} beside {largest:.3g}")
+        raise DitError(f"covariance: expected no negative eigenvalues, found {lowest:.3g} beside {largest:.3g}")
     return eigenvalues.clamp(min=0)
 
 
@@ -155,10 +155,10 @@ def class_accuracy(predicted: Tensor, labels: Tensor) -> Accuracy:
         labels: (N,) int64, the classes that were asked for.
 
     Raises:
-        UserError: the two differ in length, or are empty.
+        DitError: the two differ in length, or are empty.
     """
     if predicted.shape != labels.shape or len(labels) == 0:
-        raise UserError(f"labels: expected one for each of {len(predicted)} (at least 1) samples, found {len(labels)}")
+        raise DitError(f"labels: expected one for each of {len(predicted)} (at least 1) samples, found {len(labels)}")
     right = (predicted == labels).double()  # (N,)
     by_class = {label: right[labels == label].mean().item() for label in labels.unique().tolist()}
     return Accuracy(overall=right.mean().item(), by_class=by_class, num=len(labels))

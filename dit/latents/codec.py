@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.latents.config import LatentsConfig
 from dit.latents.decoder import speed_up_decoder
 from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
@@ -42,7 +42,7 @@ def load_codec(
 
     Raises:
         ConfigError: there is no such autoencoder, or its normalisation does not fit it.
-        UserError: it can't be downloaded or is damaged.
+        DitError: it can't be downloaded or is damaged.
     """
     if isinstance(config, str):
         config = LatentsConfig(vae=config)
@@ -152,7 +152,7 @@ class Codec:
             (B, channels, H, W) uint8: clamp(127.5 x + 128, 0, 255) truncated.
 
         Raises:
-            UserError: there is NaN or infinity in the decoded image.
+            DitError: there is NaN or infinity in the decoded image.
         """
         num_pixels = latents.shape[-2] * latents.shape[-1] * self.downscale**2
         slice_size = max(1, DECODED_PIXELS // num_pixels)
@@ -196,13 +196,13 @@ class Codec:
 
         Raises:
             ConfigError: there is no such autoencoder.
-            UserError: it is not the one that was described, or it is damaged; both fingerprints are shown.
+            DitError: it is not the one that was described, or it is damaged; both fingerprints are shown.
         """
         found = _described_folder(description, folder)
         codec = cls(load_vae(found, dtype or torch.float32), found)
         # The published weights of others come without a fingerprint.
         if description["fingerprint"] not in (None, codec.fingerprint):
-            raise UserError(
+            raise DitError(
                 f"{found.path}: expected the autoencoder with fingerprint {description['fingerprint']}, found "
                 f"{codec.fingerprint}; restore the one that the model was trained with"
             )
@@ -227,19 +227,19 @@ class Codec:
         latents = self.denormalise(latents).to(self.decoder_dtype, memory_format=torch.channels_last)
         images = self.vae.decode(latents).float()  # (B, channels, H, W)
         if not images.isfinite().all():
-            raise UserError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
+            raise DitError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
         return (127.5 * images + 128).clamp(0, 255).to(torch.uint8)
 
 
 def _described_folder(description: Mapping[str, Any], folder: str | Path | None) -> VaeFolder:
     missing = {"vae", "revision", "fingerprint", "scale", "shift"} - set(description)
     if missing:
-        raise UserError(f"latents: expected a codec's description, found one without {', '.join(sorted(missing))}")
+        raise DitError(f"latents: expected a codec's description, found one without {', '.join(sorted(missing))}")
     source, revision = description["vae"], description["revision"]
     if source == COPY_NAME:
         copy = Path(folder or ".") / COPY_NAME
         if not (copy / CONFIG_NAME).is_file():
-            raise UserError(f"{copy}: expected a copy of the autoencoder that the model was trained with, found none")
+            raise DitError(f"{copy}: expected a copy of the autoencoder that the model was trained with, found none")
         return VaeFolder(copy, source, revision=None, is_local=True)
     return find_vae(source if revision is None else f"{source}@{revision}")
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.files import sha256
 from dit.latents.shards import Index, Part, check_size, read_index, read_part
 
@@ -22,7 +22,7 @@ class LatentDataset:
         folder: what `encode_dataset` wrote.
 
     Raises:
-        UserError: the index or a part is missing, cut short or damaged; the file is named.
+        DitError: the index or a part is missing, cut short or damaged; the file is named.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -73,7 +73,7 @@ class LatentDataset:
 
         Raises:
             ConfigError: mirrored images are asked for and were not encoded.
-            UserError: there is NaN or infinity in the moments; the file and the index are named.
+            DitError: there is NaN or infinity in the moments; the file and the index are named.
         """
         indices = np.asarray(indices, dtype=np.int64)
         views = np.zeros(len(indices), dtype=np.int64) if flips is None else np.asarray(flips).astype(np.int64)
@@ -98,12 +98,12 @@ class LatentDataset:
         """Compare every part's hash with the index.
 
         Raises:
-            UserError: with the file and both hashes.
+            DitError: with the file and both hashes.
         """
         for entry in self.index.parts:
             found = sha256(self.folder / entry.file)
             if found != entry.sha256:
-                raise UserError(f"{self.folder / entry.file}: expected sha256 {entry.sha256}, found {found}")
+                raise DitError(f"{self.folder / entry.file}: expected sha256 {entry.sha256}, found {found}")
 
     def _open(self, position: int) -> Part:
         entry = self.index.parts[position]
@@ -112,12 +112,12 @@ class LatentDataset:
         part = read_part(path, fingerprint=self.fingerprint)
         expected = (entry.num_samples, 1 + self.index.identity.flip, *self.moments_shape)
         if tuple(part.moments.shape) != expected or len(part.labels) != entry.num_samples:
-            raise UserError(f"{path}: expected moments of shape {expected}, found {tuple(part.moments.shape)}")
+            raise DitError(f"{path}: expected moments of shape {expected}, found {tuple(part.moments.shape)}")
         return part
 
     def _refuse(self, moments: Tensor, indices: np.ndarray, numbers: np.ndarray) -> None:
         bad = int(np.flatnonzero(~moments.isfinite().flatten(1).all(dim=1).numpy())[0])
-        raise UserError(
+        raise DitError(
             f"{self._parts[numbers[bad]].path}: expected finite latents, found NaN or infinity at index "
             f"{indices[bad]}; remove the folder to encode anew"
         )

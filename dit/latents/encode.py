@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from dit.data.config import DataConfig
 from dit.data.images import ImageSource, open_images
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.files import TEMPORARY_PREFIX, failpoint, fsync_folder
 from dit.latents.codec import Codec
 from dit.latents.config import LatentsConfig
@@ -68,7 +68,7 @@ def encode_dataset(
 
     Raises:
         ConfigError: the images can't be encoded with this autoencoder, or `folder` holds something else.
-        UserError: an image is broken, or `folder` holds latents of other data, another autoencoder or scale.
+        DitError: an image is broken, or `folder` holds latents of other data, another autoencoder or scale.
     """
     codec.latent_size(data.image_size)
     images = open_images(data, split, channels=codec.image_channels)
@@ -118,7 +118,7 @@ def _identity(images: ImageSource, codec: Codec, *, flip: bool, storage: str) ->
 def _check(folder: Path, identity: Identity) -> None:
     found = read_index(folder).identity
     if found != identity:
-        raise UserError(
+        raise DitError(
             f"{folder}: fingerprint mismatch, its latents are others ({difference(identity, found)}); "
             "choose another folder or remove this one"
         )
@@ -150,7 +150,7 @@ def _finish(job: _Job, target: Path, split: str) -> None:
             if len(part.labels):
                 entries.append(part_entry(path, len(part.labels)))
     if split == "train" and not entries:
-        raise UserError(f"data.source {job.data.source!r}: expected at least one training image, found none")
+        raise DitError(f"data.source {job.data.source!r}: expected at least one training image, found none")
     write_index(working, _index(job, split, entries, skipped))
     if target.exists():
         target.rmdir()
@@ -223,7 +223,7 @@ def _read(job: _Job, row: int) -> np.ndarray | str:
     """Return the pixels of an image, or what is wrong with it where that is to be skipped."""
     try:
         return job.images.read(row)
-    except UserError as error:
+    except DitError as error:
         if job.data.on_error == "skip":
             return str(error)
         raise
@@ -240,7 +240,7 @@ def _encode_batch(pixels: np.ndarray, job: _Job) -> Tensor:
 
 def _check_skipped(skipped: Sequence[str], total: int, data: DataConfig) -> None:
     if len(skipped) > data.max_skipped * total:
-        raise UserError(
+        raise DitError(
             f"data.max_skipped: expected at most {data.max_skipped:.2%} bad images, found {len(skipped)} of "
             f"{total}; the last: {skipped[-1]}"
         )
@@ -252,7 +252,7 @@ def _apply_policy(dataset: LatentDataset, data: DataConfig) -> None:
     if not skipped:
         return
     if data.on_error == "stop":
-        raise UserError(f"{skipped[0]} ({len(skipped)} bad images in all, listed in {index})")
+        raise DitError(f"{skipped[0]} ({len(skipped)} bad images in all, listed in {index})")
     _check_skipped(skipped, len(dataset) + len(skipped), data)
     print(f"encode: skipped {len(skipped)} images, listed in {index}", file=sys.stderr)
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.files import read_json, sha256, write_bytes, write_json
 from dit.schema import Section
 
@@ -110,16 +110,16 @@ def read_part(path: Path, *, fingerprint: str) -> Part:
     """Map a part into memory.
 
     Raises:
-        UserError: the file is missing, cut short or damaged, or belongs to other latents.
+        DitError: the file is missing, cut short or damaged, or belongs to other latents.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             moments, labels, rows = (file.get_tensor(name) for name in ("moments", "labels", "rows"))
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: expected a part of cached latents, found {error}; remove the folder") from None
+        raise DitError(f"{path}: expected a part of cached latents, found {error}; remove the folder") from None
     if metadata.get("fingerprint") != fingerprint:
-        raise UserError(
+        raise DitError(
             f"{path}: expected latents with fingerprint {fingerprint}, found {metadata.get('fingerprint')}; "
             "remove the folder"
         )
@@ -135,30 +135,30 @@ def check_size(path: Path, entry: PartEntry) -> None:
     """Refuse a part that is not as long as it was written.
 
     Raises:
-        UserError: with both sizes.
+        DitError: with both sizes.
     """
     found = path.stat().st_size if path.is_file() else 0
     if found != entry.num_bytes:
-        raise UserError(f"{path}: expected {entry.num_bytes} bytes, found {found}; remove the folder to encode anew")
+        raise DitError(f"{path}: expected {entry.num_bytes} bytes, found {found}; remove the folder to encode anew")
 
 
 def read_index(folder: Path) -> Index:
     """Read index.json.
 
     Raises:
-        UserError: it is missing or damaged.
+        DitError: it is missing or damaged.
     """
     path = folder / INDEX_NAME
     content = read_json(path)
     version = content.get("format_version") if isinstance(content, dict) else None
     if version != FORMAT_VERSION:
-        raise UserError(f"{path}: expected cached latents of format_version {FORMAT_VERSION}, found {version!r}")
+        raise DitError(f"{path}: expected cached latents of format_version {FORMAT_VERSION}, found {version!r}")
     try:
         return Index.model_validate_json(json.dumps(content))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {field}: {first['msg']}; remove the folder to encode anew") from None
+        raise DitError(f"{path}: {field}: {first['msg']}; remove the folder to encode anew") from None
 
 
 def write_index(folder: Path, index: Index) -> None:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dit.errors import ConfigError, UserError, did_you_mean
+from dit.errors import ConfigError, DitError, did_you_mean
 from dit.files import new_folder, read_json, sha256
 from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
 from dit.latents.kl import KLAutoencoder
@@ -52,11 +52,11 @@ class VaeFolder:
         """Read config.json.
 
         Raises:
-            UserError: it is damaged.
+            DitError: it is damaged.
         """
         config = read_json(self.path / CONFIG_NAME)
         if not isinstance(config, dict) or not isinstance(config.get("_class_name"), str):
-            raise UserError(f"{self.path / CONFIG_NAME}: expected a diffusers autoencoder with _class_name, found none")
+            raise DitError(f"{self.path / CONFIG_NAME}: expected a diffusers autoencoder with _class_name, found none")
         return config
 
     @property
@@ -90,7 +90,7 @@ def find_vae(source: str) -> VaeFolder:
 
     Raises:
         ConfigError: there is no such autoencoder.
-        UserError: the Hub can't be reached or refuses.
+        DitError: the Hub can't be reached or refuses.
     """
     if (EMBEDDED / source / CONFIG_NAME).is_file() and Path(source).name == source:
         return VaeFolder(EMBEDDED / source, source, revision=None, is_local=False)
@@ -114,13 +114,13 @@ def load_vae(folder: VaeFolder, dtype: torch.dtype = torch.float32) -> KLAutoenc
 
     Raises:
         ConfigError: diffusers has no such class, or it is no autoencoder of images.
-        UserError: weights are missing, of another shape, superfluous or not finite; the folder is named.
+        DitError: weights are missing, of another shape, superfluous or not finite; the folder is named.
     """
     config = folder.config()
     vae = _load_kl(folder, config) if KLAutoencoder.is_supported(config) else _load_other(folder)
     for name, tensor in vae.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise UserError(f"{folder.path}: expected finite weights, found NaN or infinity in {name}")
+            raise DitError(f"{folder.path}: expected finite weights, found NaN or infinity in {name}")
     return vae.to(dtype).eval().requires_grad_(False)
 
 
@@ -140,7 +140,7 @@ def _load_kl(folder: VaeFolder, config: dict[str, Any]) -> KLAutoencoder:
         raise _unloadable(folder, error) from None
     expected = vae.state_dict()
     if not found:
-        raise UserError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: no {WEIGHTS_NAME}")
+        raise DitError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: no {WEIGHTS_NAME}")
     different = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     _refuse_keys(folder, "missing", expected.keys() - found.keys())
     _refuse_keys(folder, "unexpected", found.keys() - expected.keys())
@@ -165,14 +165,14 @@ def _load_other(folder: VaeFolder) -> DiffusersAutoencoder:
         raise ConfigError(f"{folder.path}: {error}") from None
 
 
-def _unloadable(folder: VaeFolder, error: Exception) -> UserError:
+def _unloadable(folder: VaeFolder, error: Exception) -> DitError:
     problem = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return UserError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: {problem}")
+    return DitError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: {problem}")
 
 
 def _refuse_keys(folder: VaeFolder, kind: str, keys: Iterable[str]) -> None:
     if names := sorted(keys):
-        raise UserError(
+        raise DitError(
             f"{folder.path}: expected the weights of {folder.class_name}, found {len(names)} {kind} keys, "
             f"the first {names[0]}"
         )
@@ -227,4 +227,4 @@ def _download(repository: str, revision: str | None, source: str) -> Path:
         problem = f"there is no folder {source} here, and the Hub can't be reached to look for {repository}"
     except (HfHubHTTPError, OSError) as error:
         problem = str(error).splitlines()[0]
-    raise UserError(f"latents.vae {source!r}: {problem}")
+    raise DitError(f"latents.vae {source!r}: {problem}")

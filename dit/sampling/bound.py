@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from dit.diffusion.gaussian import GaussianProcess, discretised_log_likelihood, normal_kl
 from dit.diffusion.prediction import per_sample
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.rng import Purpose, normal
 
 Variance = Literal["auto", "learned", "lower", "upper"]
@@ -75,7 +75,7 @@ def variational_bound(
 
     Raises:
         ConfigError: a learned variance is asked of a network without.
-        UserError: the network returned values that are not finite.
+        DitError: the network returned values that are not finite.
     """
     positions = range(len(y)) if positions is None else positions
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
@@ -95,7 +95,7 @@ def variational_bound(
         if progress is not None:
             progress(1 - k / num_steps)
     if not terms.isfinite().all():
-        raise UserError("likelihood: the network returned values that are not finite; its weights are damaged")
+        raise DitError("likelihood: the network returned values that are not finite; its weights are damaged")
     return Bound(process.prior_bits_per_dim(x_0) * math.log(2), terms, discretised)
 
 

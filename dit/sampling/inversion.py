@@ -37,7 +37,7 @@ def invert(model: Any, process: Process, y: Tensor, latents: Tensor, *, sampling
 
     Raises:
         ConfigError: the solver draws noise, or needs more than one step's past.
-        UserError: the network returned values that are not finite.
+        DitError: the network returned values that are not finite.
     """
     if sampling.solver not in DETERMINISTIC_ONE_STEP or sampling.eta > 0:
         raise ConfigError(

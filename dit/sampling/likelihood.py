@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from dit.diffusion.process import Denoised, Process
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.rng import Purpose, normal
 from dit.sampling.config import LikelihoodConfig
 from dit.sampling.grid import Grid, grid_of_times
@@ -86,7 +86,7 @@ def ode_nll(
 
     Raises:
         ConfigError: the ends of the path do not fit the process.
-        UserError: the network returned values that are not finite, or dopri5 can't keep its tolerance.
+        DitError: the network returned values that are not finite, or dopri5 can't keep its tolerance.
     """
     positions = range(len(y)) if positions is None else positions
     grid = nll_grid(process, likelihood)
@@ -104,7 +104,7 @@ def ode_nll(
     log_prior = -0.5 * (squares / variance + num_dims * math.log(2 * math.pi * variance))
     log_density = log_prior + integral + num_dims * float(grid.alpha[0].log())  # (K, B)
     if not log_density.isfinite().all():
-        raise UserError("likelihood: the network returned values that are not finite; its weights are damaged")
+        raise DitError("likelihood: the network returned values that are not finite; its weights are damaged")
     return OdeNll(
         nats_per_dim=(-log_density / num_dims).cpu(),
         num_calls=flow.num_calls,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dit.diffusion.process import Denoised, Process
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import Grid, create_grid
@@ -86,7 +86,7 @@ def sample(
 
     Raises:
         ConfigError: the sampling section does not fit the process or the network.
-        UserError: the network returned values that are not finite.
+        DitError: the network returned values that are not finite.
     """
     positions = range(len(y)) if positions is None else positions
     assert len(positions) == len(y), (len(positions), len(y))
@@ -112,7 +112,7 @@ def integrate(
     """Take a state x (B, C, H, W) at grid.t[0] to grid.t[-1] and return it.
 
     Raises:
-        UserError: the network returned values that are not finite.
+        DitError: the network returned values that are not finite.
     """
     memory = None
     for k in range(grid.num_steps):
@@ -121,7 +121,7 @@ def integrate(
             callback(k, float(grid.t[k]), x, step.denoised.x_0)
         x, memory = step.x, step.memory
     if not x.isfinite().all():
-        raise UserError(
+        raise DitError(
             "sampling: the network returned values that are not finite; "
             "guidance is too large, or its weights are damaged"
         )

@@ -14,7 +14,7 @@ from torch import nn
 
 from dit.config import Recipe
 from dit.diffusion.process import Process
-from dit.errors import Preempted, UserError
+from dit.errors import Preempted, DitError
 from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory, warn
 from dit.training.monitor.log import Trackers, Window
 from dit.training.monitor.measures import Measures
@@ -73,7 +73,7 @@ def run(
 
     Raises:
         ConfigError: the recipe can't be run here, or does not continue the run in `output`.
-        UserError: the run failed in a way that the message explains.
+        DitError: the run failed in a way that the message explains.
         Preempted: a signal came; a checkpoint was written.
     """
     recipe = recipe.model_copy(update={"train": recipe.train.with_max_steps(len(train_set))})
@@ -176,7 +176,7 @@ class _Loop:
     def report_spike(self, message: str) -> None:
         """Warn of a spike, or end the run."""
         if self.config.on_spike == "stop":
-            raise UserError(f"{message}; the run stops, as train.on_spike says")
+            raise DitError(f"{message}; the run stops, as train.on_spike says")
         if self.processes.is_main:
             warn(message)
 

@@ -145,7 +145,7 @@ def restore_newest(trainer: Trainer, folder: RunFolder, processes: Processes) ->
     """Continue from the newest checkpoint that verifies, if there is one, and forget the metrics after it.
 
     Raises:
-        UserError: there are checkpoints and none is whole, or the newest whole one does not fit.
+        DitError: there are checkpoints and none is whole, or the newest whole one does not fit.
         ConfigError: the processes see different checkpoints.
     """
     saved = checkpoint.load_newest(folder.checkpoints)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dit import checkpoint
 from dit.checkpoint import Checkpoint
 from dit.config import Recipe
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.training.monitor.health import SpikeMonitor, warn
 from dit.training.monitor.log import Stopwatch, Window
 from dit.training.run.folder import RunFolder
@@ -93,7 +93,7 @@ class Trainer:
         """Continue from a checkpoint.
 
         Raises:
-            UserError: it lacks a part, or its tensors do not fit; names and both shapes are shown.
+            DitError: it lacks a part, or its tensors do not fit; names and both shapes are shown.
         """
         _copy_tensors(self.model, saved, "model")
         for name, average in self.ema.averages.items():
@@ -113,7 +113,7 @@ class Trainer:
             self.spikes.recent, self.spikes.num_spikes = state["spikes"]["recent"], state["spikes"]["num_spikes"]
             self.stopwatch.seconds = state["seconds"]
         except KeyError as error:
-            raise UserError(f"{saved.path / checkpoint.STATE}: expected the entry {error}, found none") from None
+            raise DitError(f"{saved.path / checkpoint.STATE}: expected the entry {error}, found none") from None
         self.stepper.attempts = deque()
 
     def _restore_average(self, saved: Checkpoint, name: str, network: nn.Module) -> None:
@@ -123,7 +123,7 @@ class Trainer:
             warn(f"{saved.path}: holds no average {name!r}; it begins anew from the weights, as ema.restart says")
             network.load_state_dict(self.model.state_dict())
         else:
-            raise UserError(
+            raise DitError(
                 f"{saved.path}: expected the average {name!r}, found no {name}.safetensors; "
                 "set ema.restart to begin it anew from the weights"
             )
@@ -139,10 +139,10 @@ def _fitting_tensors(expected: dict[str, Tensor], saved: Checkpoint, name: str) 
     found = saved.tensors(name)
     origin = saved.path / f"{name}.safetensors"
     if missing := sorted(expected.keys() - found.keys()):
-        raise UserError(f"{origin}: expected the tensor {missing[0]}, found none ({len(missing)} missing)")
+        raise DitError(f"{origin}: expected the tensor {missing[0]}, found none ({len(missing)} missing)")
     if extra := sorted(found.keys() - expected.keys()):
-        raise UserError(f"{origin}: found the tensor {extra[0]}, which this run lacks ({len(extra)} extra)")
+        raise DitError(f"{origin}: found the tensor {extra[0]}, which this run lacks ({len(extra)} extra)")
     for key, value in found.items():
         if value.shape != expected[key].shape:
-            raise UserError(f"{origin}: {key} has shape {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
+            raise DitError(f"{origin}: {key} has shape {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
     return found

@@ -49,7 +49,7 @@ def create_model(
 
     Raises:
         ConfigError: unknown name or argument, no tag, or weights of another architecture; both values are shown.
-        UserError: the weights can't be read.
+        DitError: the weights can't be read.
     """
     architecture, _, tag = name.partition(".")
     if tag and name not in entries():

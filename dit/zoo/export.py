@@ -8,7 +8,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from dit.data.picture import image_grid
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.files import new_folder
 from dit.latents.codec import COPY_NAME as VAE_NAME
 from dit.zoo.cards.card import write_card
@@ -52,11 +52,11 @@ def export(
 
     Raises:
         ConfigError: `out` is not empty.
-        UserError: the run is damaged, has no checkpoint, or its weights hold NaN or infinity.
+        DitError: the run is damaged, has no checkpoint, or its weights hold NaN or infinity.
     """
     run_folder, out = Path(run_folder), Path(out)
     if not is_run(run_folder):
-        raise UserError(f"{run_folder}: expected a run folder, found no run.json in it")
+        raise DitError(f"{run_folder}: expected a run folder, found no run.json in it")
     located = locate(run_folder)
     config = located.config.model_copy(update={"provenance": located.config.provenance | dict(provenance or {})})
     files = located.weights if weights is None else [weights]

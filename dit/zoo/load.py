@@ -25,7 +25,7 @@ def load_model(
 
     Raises:
         ConfigError: there is no such source.
-        UserError: what is there is damaged; the tensors are named.
+        DitError: what is there is damaged; the tensors are named.
     """
     located = locate(source, revision)
     empty = empty_model(located.config.model.name, located.config.model.arguments)

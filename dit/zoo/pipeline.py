@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dit.diffusion.create import create_process
 from dit.diffusion.process import Process
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.latents.codec import Codec
 from dit.layers.precision import bf16_pays
 from dit.rng import Purpose, uniform
@@ -52,7 +52,7 @@ def load_pipeline(
 
     Raises:
         ConfigError: there is no such source.
-        UserError: what is there is damaged or lacks a part.
+        DitError: what is there is damaged or lacks a part.
     """
     located = locate(source, revision)
     config = located.config
@@ -60,7 +60,7 @@ def load_pipeline(
     blocks = fast_precision(empty, located.weights, device or "cpu") if dtype is None else None
     model = fill(empty, located.weights, device=device, dtype=dtype, block_dtype=blocks)
     if config.latents is None:
-        raise UserError(
+        raise DitError(
             f"{located.folder}: its config.json has no latents, so nothing can be decoded; "
             "convert it again and name its autoencoder, dit convert SRC DST --to native --vae NAME"
         )
@@ -160,7 +160,7 @@ class Pipeline:
 
         Raises:
             ConfigError: an unknown class, or a value out of range; the field is named.
-            UserError: the network returned NaN or infinity.
+            DitError: the network returned NaN or infinity.
         """
         self._check_size(size)
         latents = self.sample_latents(classes, num=num, seed=seed, batch_size=batch_size, **sampling)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dit.checkpoint import load_newest
-from dit.errors import ConfigError, UserError, did_you_mean
+from dit.errors import ConfigError, DitError, did_you_mean
 from dit.models.variants import VARIANTS
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import FolderConfig, is_exported, read_config
@@ -40,7 +40,7 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
 
     Raises:
         ConfigError: there is nothing of that name; near zoo names are suggested.
-        UserError: what is there is not a model, or is damaged.
+        DitError: what is there is not a model, or is damaged.
     """
     path = Path(source)
     if str(source) in entries():
@@ -75,11 +75,11 @@ def _locate_folder(folder: Path) -> Located:
     if is_run(folder):
         checkpoint = load_newest(folder / "checkpoints")
         if checkpoint is None:
-            raise UserError(f"{folder / 'checkpoints'}: expected a checkpoint, found none; train longer")
+            raise DitError(f"{folder / 'checkpoints'}: expected a checkpoint, found none; train longer")
         for problem in checkpoint.passed_over:
             warnings.warn(f"an older checkpoint is taken: {problem}", stacklevel=2)
         return Located(folder, describe_run(folder, checkpoint), weight_files(checkpoint.path, "ema"))
-    raise UserError(
+    raise DitError(
         f"{folder}: expected an exported folder or a run folder, found neither config.json nor run.json; "
         "other formats are read by `dit convert`"
     )
@@ -87,10 +87,10 @@ def _locate_folder(folder: Path) -> Located:
 
 def _locate_file(path: Path) -> Located:
     if path.suffix != ".safetensors":
-        raise UserError(f"{path}: expected a .safetensors file; other formats are read by `dit convert`")
+        raise DitError(f"{path}: expected a .safetensors file; other formats are read by `dit convert`")
     if folder := _described_by(path):
         return Located(folder, read_config(folder) if is_exported(folder) else describe_run(folder), [path])
-    raise UserError(
+    raise DitError(
         f"{path}: expected a file of an exported folder or of a run, found no config.json or run.json near it; "
         "`dit convert` makes an exported folder of it"
     )

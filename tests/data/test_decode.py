@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dit.data.decode import centre_crop, decode_image
-from dit.errors import UserError
+from dit.errors import DitError
 from tests.data.pictures import encoded, noise
 
 HAS_END_MARK = ("PNG", "GIF", "TGA")  # its loss changes no pixel
@@ -112,12 +112,12 @@ def test_a_cut_file_is_named_and_never_filled_up(file_format):
         if length == len(data) - 1 and file_format in HAS_END_MARK:
             np.testing.assert_array_equal(decode(data[:length]), whole)
         else:
-            with pytest.raises(UserError, match=r"^folder/x\.jpg: expected [^\n]*$"):
+            with pytest.raises(DitError, match=r"^folder/x\.jpg: expected [^\n]*$"):
                 decode(data[:length])
 
 
 def test_an_empty_file_is_named():
-    with pytest.raises(UserError, match=r"folder/x\.jpg: expected an image, found an empty file"):
+    with pytest.raises(DitError, match=r"folder/x\.jpg: expected an image, found an empty file"):
         decode(b"")
 
 
@@ -136,12 +136,12 @@ def png_header(width: int, height: int) -> bytes:
 def test_a_bomb_is_refused_before_decoding(side, monkeypatch):
     """D3: decoding would fail anyway, for want of pixels; it must not be tried."""
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("decoded"))
-    with pytest.raises(UserError, match=re.escape("x.jpg: expected at most 1000000 pixels (data.max_pixels)")):
+    with pytest.raises(DitError, match=re.escape("x.jpg: expected at most 1000000 pixels (data.max_pixels)")):
         decode(png_header(side, side))
 
 
 def test_a_thin_image_that_would_explode_when_scaled_is_refused():
-    with pytest.raises(UserError, match="shorter side scaled to 512, found 100 x 1"):
+    with pytest.raises(DitError, match="shorter side scaled to 512, found 100 x 1"):
         decode(encoded(Image.new("L", (100, 1)), "PNG"), size=512)
 
 
@@ -155,5 +155,5 @@ def test_a_thin_image_that_would_explode_when_scaled_is_refused():
     ],
 )
 def test_what_has_no_agreed_pixels_is_refused(data, problem):
-    with pytest.raises(UserError, match=problem):
+    with pytest.raises(DitError, match=problem):
         decode(data)

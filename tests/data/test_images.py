@@ -7,7 +7,7 @@ from PIL import Image
 from dit.data.config import DataConfig
 from dit.data.images import open_images
 from dit.data.mnist import mnist_images
-from dit.errors import UserError
+from dit.errors import DitError
 from tests.data.pictures import encoded, noise, write_folder
 
 
@@ -80,12 +80,12 @@ def test_a_broken_image_is_named_when_it_is_read(folder):
     (folder / "cat" / "000.png").write_bytes(encoded(noise(50, 50), "PNG")[:500])
     (folder / "cat" / "001.png").write_bytes(b"")
     images = open_images(config(folder, val_fraction=0))
-    with pytest.raises(UserError, match=r"photos/cat/000\.png: expected a whole image"):
+    with pytest.raises(DitError, match=r"photos/cat/000\.png: expected a whole image"):
         images.read(0)
-    with pytest.raises(UserError, match=r"photos/cat/001\.png: expected an image, found an empty file"):
+    with pytest.raises(DitError, match=r"photos/cat/001\.png: expected an image, found an empty file"):
         images.read(1)
     (folder / "cat" / "002.png").unlink()
-    with pytest.raises(UserError, match=r"photos/cat/002\.png: expected an image, found No such file"):
+    with pytest.raises(DitError, match=r"photos/cat/002\.png: expected an image, found No such file"):
         images.read(2)
     assert images.read(3).shape == (16, 16, 3)
 
@@ -135,7 +135,5 @@ def test_too_many_bad_labels_stop_after_all(tmp_path):
     images = open_images(config(tmp_path / "x", **fields, max_skipped=0.2))
     assert len(images) == 8
     assert len(images.rejected) == 2
-    with pytest.raises(
-        UserError, match=r"data\.max_skipped: expected at most 10\.00% bad labels, found 2 in 10 images"
-    ):
+    with pytest.raises(DitError, match=r"data\.max_skipped: expected at most 10\.00% bad labels, found 2 in 10 images"):
         open_images(config(tmp_path / "x", **fields, max_skipped=0.1))

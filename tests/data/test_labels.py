@@ -5,7 +5,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from dit.data.config import DataConfig
 from dit.data.labels import read_labels
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 
 
 def table(values, feature) -> Dataset:
@@ -51,13 +51,13 @@ def test_a_label_missing_or_out_of_range_names_record_and_range(values, feature,
     """D4."""
     row = 2 if values[2] is None else 1
     with pytest.raises(
-        UserError, match=rf"sets/x split train record {row}: label: expected .*2 classes .*found {found}$"
+        DitError, match=rf"sets/x split train record {row}: label: expected .*2 classes .*found {found}$"
     ):
         read_labels(table(values, feature), DataConfig(source="sets/x"), "train")
 
 
 def test_a_class_that_training_does_not_have_is_refused():
-    with pytest.raises(UserError, match=re.escape("record 1: label: expected one of the 1 classes cat, found 'dog'")):
+    with pytest.raises(DitError, match=re.escape("record 1: label: expected one of the 1 classes cat, found 'dog'")):
         read_labels(table(["cat", "dog"], Value("string")), DataConfig(), "test", class_names=("cat",))
 
 

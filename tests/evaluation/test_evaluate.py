@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.evaluation.config import EvaluationConfig
 from dit.evaluation.evaluate import balanced_labels, evaluate, matched_indices
 from dit.evaluation.features import FeatureExtractor
@@ -198,7 +198,7 @@ def test_e1_fewer_than_two_are_refused():
 
 def test_e2_reference_of_another_resolution_is_refused():
     sampler = Sampler(size=16)
-    with pytest.raises(UserError, match="expected 8 x 8 pixels as the reference images, found 16 x 16"):
+    with pytest.raises(DitError, match="expected 8 x 8 pixels as the reference images, found 16 x 16"):
         run(sampler)
     assert len(sampler.asked) == 8  # the first batch
 
@@ -207,24 +207,24 @@ def test_e3_an_image_that_cannot_be_read_stops_the_evaluation():
     class Broken(Images):
         def read(self, index):
             if index == 7:
-                raise UserError("bee/3.jpg: expected an image, found a truncated file")
+                raise DitError("bee/3.jpg: expected an image, found a truncated file")
             return super().read(index)
 
     sampler = Sampler()
-    with pytest.raises(UserError, match=r"bee/3\.jpg"):
+    with pytest.raises(DitError, match=r"bee/3\.jpg"):
         run(sampler, reference=Broken([10, 10, 10]))
     assert sampler.asked == []
 
 
 def test_e4_features_that_are_not_finite_stop_the_evaluation():
     extractor = replace(mean_and_deviation(), network=lambda images: (torch.full((len(images), 2), torch.nan), None))
-    with pytest.raises(UserError, match="expected finite numbers"):
+    with pytest.raises(DitError, match="expected finite numbers"):
         run(extractor=extractor)
 
 
 def test_a_sampler_that_returns_too_few_images_is_refused():
     sampler = Sampler()
-    with pytest.raises(UserError, match="expected 8 images, found 7"):
+    with pytest.raises(DitError, match="expected 8 images, found 7"):
         run(lambda labels, positions: sampler(labels, positions)[1:])
 
 

@@ -7,7 +7,7 @@ import torch
 
 import dit.evaluation.features as features_module
 from dit.data.mnist import mnist_images
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.evaluation.features import (
     INCEPTION_SHA256,
     FeatureExtractor,
@@ -77,13 +77,13 @@ def test_embedded_classifiers_card_states_its_hash_and_accuracy(mnist, held_out)
 
 @pytest.mark.parametrize("images", [random_images(channels=3), random_images(channels=1, size=28)])
 def test_embedded_classifier_refuses_other_images(mnist, images):
-    with pytest.raises(UserError, match=r"expected grey images \(1, 32, 32\), found"):
+    with pytest.raises(DitError, match=r"expected grey images \(1, 32, 32\), found"):
         mnist(images)
 
 
 @pytest.mark.parametrize("images", [torch.zeros(2, 1, 32, 32), random_images(channels=1)[0]], ids=["float", "one"])
 def test_refuses_what_is_no_batch_of_bytes(mnist, images):
-    with pytest.raises(UserError, match=r"expected uint8 \(B, C, H, W\), found"):
+    with pytest.raises(DitError, match=r"expected uint8 \(B, C, H, W\), found"):
         mnist(images)
 
 
@@ -96,7 +96,7 @@ def constant_extractor(value, logit=0.0):
 
 @pytest.mark.parametrize(("value", "logit"), [(float("nan"), 0.0), (float("inf"), 0.0), (0.0, float("nan"))])
 def test_e4_features_that_are_not_finite_are_an_error(value, logit):
-    with pytest.raises(UserError, match="expected finite numbers"):
+    with pytest.raises(DitError, match="expected finite numbers"):
         constant_extractor(value, logit)(random_images())
     assert constant_extractor(1.0)(random_images()).features.tolist() == [[1.0, 1.0]] * 3
 
@@ -164,7 +164,7 @@ def test_timm_weights_out_of_reach_are_one_line(monkeypatch):
         raise OSError("no route to host\nsecond line")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(UserError, match=r"^timm/resnet10t: expected its weights.*OSError: no route to host$"):
+    with pytest.raises(DitError, match=r"^timm/resnet10t: expected its weights.*OSError: no route to host$"):
         load_features("timm/resnet10t")
 
 
@@ -180,7 +180,7 @@ def test_inception_weights_out_of_reach_are_one_line(monkeypatch, tmp_path):
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
-    with pytest.raises(UserError, match=r"expected its weights from https://.*OSError: no route to host$"):
+    with pytest.raises(DitError, match=r"expected its weights from https://.*OSError: no route to host$"):
         load_features("inception-v3-compat")
 
 
@@ -190,7 +190,7 @@ def test_inception_weights_with_other_bytes_are_never_unpickled(monkeypatch, tmp
     path = tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
     path.parent.mkdir()
     path.write_bytes(b"something else")
-    with pytest.raises(UserError, match=rf"expected sha256 {INCEPTION_SHA256}, found"):
+    with pytest.raises(DitError, match=rf"expected sha256 {INCEPTION_SHA256}, found"):
         load_features("inception-v3-compat")
 
 

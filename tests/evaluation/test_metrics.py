@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.evaluation.metrics import Moments, class_accuracy, frechet_distance
 
 
@@ -79,12 +79,12 @@ def test_distance_to_itself_is_zero_and_never_negative():
 def test_distance_refuses_what_is_not_finite(place):
     mean, cov = normal(4), covariance(4)
     (mean if place == "mean" else cov)[2] = float("nan")
-    with pytest.raises(UserError, match="finite"):
+    with pytest.raises(DitError, match="finite"):
         frechet_distance(mean, cov, normal(4), covariance(4))
 
 
 def test_distance_refuses_what_is_no_covariance():
-    with pytest.raises(UserError, match="negative eigenvalues"):
+    with pytest.raises(DitError, match="negative eigenvalues"):
         frechet_distance(normal(3), -torch.eye(3).double(), normal(3), covariance(3))
 
 
@@ -115,16 +115,16 @@ def test_moments_name_the_sample_that_is_not_finite():
     moments.update(normal(10, 3))
     bad = normal(4, 3)
     bad[1, 2] = float("inf")
-    with pytest.raises(UserError, match=r"position 11\b"):
+    with pytest.raises(DitError, match=r"position 11\b"):
         moments.update(bad)
-    with pytest.raises(UserError, match=r"expected \(N, 3\), found \(2, 4\)"):
+    with pytest.raises(DitError, match=r"expected \(N, 3\), found \(2, 4\)"):
         moments.update(normal(2, 4))
 
 
 def test_moments_of_one_sample_have_no_covariance():
     moments = Moments(3)
     moments.update(normal(1, 3))
-    with pytest.raises(UserError, match="at least 2 samples"):
+    with pytest.raises(DitError, match="at least 2 samples"):
         _ = moments.covariance
 
 
@@ -137,7 +137,7 @@ def test_accuracy_counts_by_class():
 
 
 def test_accuracy_refuses_labels_of_another_length():
-    with pytest.raises(UserError, match="labels"):
+    with pytest.raises(DitError, match="labels"):
         class_accuracy(torch.zeros(3), torch.zeros(1))
-    with pytest.raises(UserError, match="labels"):
+    with pytest.raises(DitError, match="labels"):
         class_accuracy(torch.zeros(0), torch.zeros(0))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.latents.codec import Codec, load_codec
 from dit.latents.config import LatentsConfig
 from tests.latents.conftest import small_dc, small_kl, small_tiny
@@ -135,7 +135,7 @@ def test_memory_is_bounded_by_slices(saved, monkeypatch):
 
 def test_decoding_what_is_not_finite_is_refused(saved):
     codec = load_codec(saved(small_kl()))
-    with pytest.raises(UserError, match="NaN or infinity"):
+    with pytest.raises(DitError, match="NaN or infinity"):
         codec.decode(torch.full((1, 3, 8, 8), torch.nan))
 
 
@@ -167,7 +167,7 @@ def test_a_copy_of_the_users_autoencoder_is_found_in_the_exported_folder(saved, 
     assert torch.equal(found.decode(torch.ones(1, 3, 4, 4)), codec.decode(torch.ones(1, 3, 4, 4)))
     found.save(tmp_path / "again")
     assert (tmp_path / "again" / "vae" / "config.json").is_file()
-    with pytest.raises(UserError, match="gone/vae: expected a copy of the autoencoder"):
+    with pytest.raises(DitError, match="gone/vae: expected a copy of the autoencoder"):
         Codec.from_description(description, folder=tmp_path / "gone")
     with pytest.raises(ConfigError, match="expected a new or empty folder"):
         load_codec(saved(small_kl(act_fn="gelu"), "other")).save(tmp_path / "exported")
@@ -184,10 +184,10 @@ def test_another_autoencoder_than_described_is_refused(saved, tmp_path):
     with torch.no_grad():
         other.decoder.conv_out.bias += 1
     saved(other)
-    with pytest.raises(UserError, match=f"expected the autoencoder with fingerprint {described['fingerprint']}, found"):
+    with pytest.raises(DitError, match=f"expected the autoencoder with fingerprint {described['fingerprint']}, found"):
         Codec.from_description(described, folder=tmp_path)
     Codec.from_description(described | {"fingerprint": None}, folder=tmp_path)
-    with pytest.raises(UserError, match=r"description, found one without fingerprint, scale"):
+    with pytest.raises(DitError, match=r"description, found one without fingerprint, scale"):
         Codec.from_description({key: value for key, value in described.items() if key not in ("scale", "fingerprint")})
 
 

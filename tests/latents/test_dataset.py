@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.latents.dataset import LatentDataset
 from dit.latents.shards import Identity, Index, part_entry, write_index, write_part
 
@@ -80,7 +80,7 @@ def test_latents_that_are_not_finite_name_file_and_index(tmp_path, value):
     moments[8, 1, 3, 2, 2] = value
     dataset = LatentDataset(write(tmp_path / "cache", moments))
     assert len(dataset.get([8, 2], np.array([False, True]))[0]) == 2
-    with pytest.raises(UserError, match=r"part-00002\.safetensors: expected finite latents, .* at index 8;"):
+    with pytest.raises(DitError, match=r"part-00002\.safetensors: expected finite latents, .* at index 8;"):
         dataset.get([2, 8, 1], np.array([True, True, True]))
 
 
@@ -91,11 +91,11 @@ def test_a_part_cut_short_is_named_with_both_sizes(folder, length):
     whole = path.read_bytes()
     path.write_bytes(whole[:length])
     with pytest.raises(
-        UserError, match=rf"part-00001\.safetensors: expected {len(whole)} bytes, found {len(whole[:length])}"
+        DitError, match=rf"part-00001\.safetensors: expected {len(whole)} bytes, found {len(whole[:length])}"
     ):
         LatentDataset(folder)
     path.unlink()
-    with pytest.raises(UserError, match=r"part-00001\.safetensors: .* found 0"):
+    with pytest.raises(DitError, match=r"part-00001\.safetensors: .* found 0"):
         LatentDataset(folder)
 
 
@@ -107,26 +107,26 @@ def test_a_changed_part_is_found_by_its_hash(folder):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(UserError, match=r"part-00001\.safetensors: expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}"):
+    with pytest.raises(DitError, match=r"part-00001\.safetensors: expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}"):
         LatentDataset(folder).verify()
 
 
 def test_a_damaged_header_is_refused(folder):
     path = folder / "part-00000.safetensors"
     path.write_bytes(b"\xff" * 8 + path.read_bytes()[8:])
-    with pytest.raises(UserError, match=r"part-00000\.safetensors: expected a part of cached latents"):
+    with pytest.raises(DitError, match=r"part-00000\.safetensors: expected a part of cached latents"):
         LatentDataset(folder)
 
 
 def test_parts_of_other_latents_are_refused(tmp_path):
     """D8."""
     write(tmp_path / "cache", fingerprint="0" * 64)
-    with pytest.raises(UserError, match=r"fingerprint ffff.*, found 0000"):
+    with pytest.raises(DitError, match=r"fingerprint ffff.*, found 0000"):
         LatentDataset(tmp_path / "cache")
 
 
 def test_a_part_of_another_shape_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"expected moments of shape \(5, 2, 4, 3, 3\), found \(5, 1, 4, 3, 3\)"):
+    with pytest.raises(DitError, match=r"expected moments of shape \(5, 2, 4, 3, 3\), found \(5, 1, 4, 3, 3\)"):
         LatentDataset(write(tmp_path / "cache", all_moments()[:, :1]))
 
 
@@ -143,5 +143,5 @@ def test_a_damaged_index_is_refused(folder, content, problem):
     (folder / "index.json").unlink()
     if content is not None:
         (folder / "index.json").write_text(content)
-    with pytest.raises(UserError, match=problem):
+    with pytest.raises(DitError, match=problem):
         LatentDataset(folder)

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 import dit.latents.encode
 from dit.data.config import DataConfig
 from dit.data.images import open_images
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.latents.codec import load_codec
 from dit.latents.config import LatentsConfig
 from dit.latents.dataset import LatentDataset
@@ -134,14 +134,14 @@ def test_a_folder_of_other_latents_is_refused(tmp_path, photos, codec, saved):
     encode_dataset(data(photos), latents(tmp_path), codec, folder=folder)
     scaled = load_codec(LatentsConfig(vae=saved(small_kl()), scale=2.0))
     with pytest.raises(
-        UserError, match=r"out: fingerprint mismatch, .*scale: expected \(2\.0, 2\.0, 2\.0\), found \(0\.18"
+        DitError, match=r"out: fingerprint mismatch, .*scale: expected \(2\.0, 2\.0, 2\.0\), found \(0\.18"
     ):
         encode_dataset(data(photos), latents(tmp_path), scaled, folder=folder)
     other = small_kl()
     with torch.no_grad():
         other.encoder.conv_in.bias += 1
     with pytest.raises(
-        UserError, match=rf"fingerprint mismatch, .*\(vae: expected [0-9a-f]{{64}}, found {codec.fingerprint}\)"
+        DitError, match=rf"fingerprint mismatch, .*\(vae: expected [0-9a-f]{{64}}, found {codec.fingerprint}\)"
     ):
         encode_dataset(data(photos), latents(tmp_path), load_codec(saved(other, "other")), folder=folder)
 
@@ -157,7 +157,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path, photos, codec):
 def test_broken_images_stop_and_leave_no_cache(tmp_path, photos, codec):
     """D1, D2."""
     (photos / "dog" / "003.jpg").write_bytes((photos / "dog" / "003.jpg").read_bytes()[:300])
-    with pytest.raises(UserError, match=r"dog/003\.jpg: expected a whole image"):
+    with pytest.raises(DitError, match=r"dog/003\.jpg: expected a whole image"):
         encode_dataset(data(photos, val_fraction=0), latents(tmp_path), codec)
     assert not list((tmp_path / "cache").glob("train-*"))
 
@@ -178,7 +178,7 @@ def test_broken_images_are_skipped_counted_and_listed_on_request(tmp_path, photo
     images = open_images(config)
     array = torch.from_numpy(np.stack([images.read(i) for i in good])).permute(0, 3, 1, 2).float() / 127.5 - 1
     assert_close(dataset.get(range(19))[0], codec.encode(array), atol=1e-5, rtol=0)
-    with pytest.raises(UserError, match=r"data\.max_skipped: expected at most 5\.00% bad images, found 2 of 21"):
+    with pytest.raises(DitError, match=r"data\.max_skipped: expected at most 5\.00% bad images, found 2 of 21"):
         encode_dataset(config.model_copy(update={"max_skipped": 0.05}), latents(tmp_path, storage="float16"), codec)
 
 
@@ -189,9 +189,9 @@ def test_a_finished_cache_is_held_to_the_policy_of_its_reader(tmp_path, photos, 
     capfd.readouterr()
     encode_dataset(lax, latents(tmp_path), codec)
     assert "skipped 1 images" in capfd.readouterr().err
-    with pytest.raises(UserError, match=r"data\.max_skipped: expected at most 1\.00% bad images, found 1"):
+    with pytest.raises(DitError, match=r"data\.max_skipped: expected at most 1\.00% bad images, found 1"):
         encode_dataset(lax.model_copy(update={"max_skipped": 0.01}), latents(tmp_path), codec)
-    with pytest.raises(UserError, match=r"001\.jpg.*1 bad images in all, listed in .*index\.json"):
+    with pytest.raises(DitError, match=r"001\.jpg.*1 bad images in all, listed in .*index\.json"):
         encode_dataset(lax.model_copy(update={"on_error": "stop"}), latents(tmp_path), codec)
 
 

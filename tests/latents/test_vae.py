@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.latents.vae import find_vae, load_vae
 from tests.latents.conftest import small_kl
 
@@ -71,7 +71,7 @@ def test_wrong_weights_are_refused(saved, edit, problem):
     """diffusers itself logs the first two and goes on with random numbers."""
     folder = saved(small_kl())
     edit_weights(folder, edit)
-    with pytest.raises(UserError, match=re.escape(problem)) as caught:
+    with pytest.raises(DitError, match=re.escape(problem)) as caught:
         load_vae(find_vae(folder))
     assert folder in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -81,10 +81,10 @@ def test_damaged_and_missing_weights_are_refused(saved):
     folder = saved(small_kl())
     path = Path(folder, WEIGHTS)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match="can't be loaded"):
+    with pytest.raises(DitError, match="can't be loaded"):
         load_vae(find_vae(folder))
     path.unlink()
-    with pytest.raises(UserError, match="can't be loaded"):
+    with pytest.raises(DitError, match="can't be loaded"):
         load_vae(find_vae(folder))
 
 
@@ -98,10 +98,10 @@ def test_pickled_weights_are_not_opened(saved, tmp_path, monkeypatch):
     folder = Path(saved(small_kl()))
     (folder / WEIGHTS).unlink()
     torch.save(Sentinel(), folder / "diffusion_pytorch_model.bin")
-    with pytest.raises(UserError, match="can't be loaded"):
+    with pytest.raises(DitError, match="can't be loaded"):
         load_vae(find_vae(str(folder)))
     torch.save(Sentinel(), folder / WEIGHTS)
-    with pytest.raises(UserError, match="can't be loaded"):
+    with pytest.raises(DitError, match="can't be loaded"):
         load_vae(find_vae(str(folder)))
     assert not (tmp_path / "executed").exists()
 
@@ -116,7 +116,7 @@ def test_pickled_weights_are_not_opened(saved, tmp_path, monkeypatch):
 )
 def test_other_classes_are_refused(tmp_path, config, problem):
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises((ConfigError, UserError), match=re.escape(problem)):
+    with pytest.raises((ConfigError, DitError), match=re.escape(problem)):
         load_vae(find_vae(str(tmp_path)))
 
 
@@ -140,7 +140,7 @@ def test_a_folder_without_autoencoder(tmp_path):
 
 def test_hub_out_of_reach():
     with pytest.raises(
-        UserError, match=r"^latents\.vae 'org/name@v1': there is no folder org/name@v1 here, and the Hub"
+        DitError, match=r"^latents\.vae 'org/name@v1': there is no folder org/name@v1 here, and the Hub"
     ):
         find_vae("org/name@v1")
 
@@ -166,7 +166,7 @@ def test_refusals_of_the_hub_have_their_own_messages(monkeypatch, error, problem
         raise hub_error(error)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(UserError, match=re.escape(problem)):
+    with pytest.raises(DitError, match=re.escape(problem)):
         find_vae("org/name@v1")
 
 

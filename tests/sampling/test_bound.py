@@ -5,7 +5,7 @@ import torch
 
 from dit.diffusion.config import GaussianConfig
 from dit.diffusion.create import create_process
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.sampling.bound import variational_bound
 from tests.goldens import load_network
 from tests.proofs.gaussian_data import GaussianData, process_of
@@ -68,5 +68,5 @@ def test_a_learned_variance_needs_a_network_that_learned_one():
 
 def test_damaged_weights_are_an_error_rather_than_a_number():
     process = process_of("discrete_linear", num_steps=30)
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(DitError, match="not finite"):
         variational_bound(lambda x, t, y: x * torch.nan, process, torch.zeros(2, 1, 2, 2), Y)

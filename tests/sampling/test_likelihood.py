@@ -3,7 +3,7 @@ import torch
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.diffusion.create import create_process
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.sampling.config import LikelihoodConfig
 from dit.sampling.likelihood import Flow, differentiable, nll_grid, ode_nll
 from dit.sampling.solvers.ode import velocity
@@ -121,7 +121,7 @@ def test_the_flow_ends_at_the_first_time_of_which_the_network_knows_something(co
 
 @pytest.mark.parametrize("solver", ["heun", "dopri5"])
 def test_damaged_weights_are_an_error_rather_than_a_number(latents, solver):
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(DitError, match="not finite"):
         ode_nll(
             lambda x, t, y: x * torch.nan,
             create_process(FlowConfig()),

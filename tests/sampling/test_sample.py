@@ -5,7 +5,7 @@ import torch
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.diffusion.create import create_process
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import respaced_ddim_steps, respaced_steps
 from dit.sampling.sample import sample
@@ -110,7 +110,7 @@ def test_non_finite_outputs_stop_the_sampling(network):
     def broken(x, t, y):
         return torch.full((len(x), 8, 8, 8), float("nan"))
 
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(DitError, match="not finite"):
         sample(broken, GAUSSIAN, torch.tensor([0]), SHAPE, sampling=SamplingConfig(solver="ddim", steps=5))
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dit import checkpoint
 from dit.data.order import positions_to_indices
-from dit.errors import Preempted, UserError
+from dit.errors import Preempted, DitError
 from dit.training.loop import run
 from dit.training.monitor.health import SpikeMonitor
 from tests.training.fakes import make_parts, make_recipe
@@ -52,7 +52,7 @@ def fails(output, failpoint=None, **overrides):
 
 def test_loss_that_is_not_finite_stops_before_the_update(tmp_path, failpoint):  # T7
     failpoint("step-4-rank-0-micro-1:nan")
-    with pytest.raises(UserError, match=r"step 5: found a loss that is not finite in 1 samples of process 0"):
+    with pytest.raises(DitError, match=r"step 5: found a loss that is not finite in 1 samples of process 0"):
         train(tmp_path / "run", **{"train.gradient_accumulation": 2})
     assert [row["step"] for row in rows(tmp_path / "run")] == [1, 2, 3, 4]
     assert status(tmp_path / "run")["state"] == "failed"
@@ -63,7 +63,7 @@ def test_loss_that_is_not_finite_stops_before_the_update(tmp_path, failpoint):  
 
 def test_gradient_that_is_not_finite_stops_before_the_update(tmp_path, failpoint):  # T8
     failpoint("gradient-4-rank-0:inf")
-    with pytest.raises(UserError, match=r"step 5: found a gradient norm of (inf|nan)"):
+    with pytest.raises(DitError, match=r"step 5: found a gradient norm of (inf|nan)"):
         train(tmp_path / "run")
     dump = json.loads((tmp_path / "run" / "bad-step-5-rank-0.json").read_text())
     assert [sample["position"] for sample in dump["samples"]] == list(range(32, 40))
@@ -84,7 +84,7 @@ def test_gradient_that_is_not_finite_in_one_process_stops_all(tmp_path):  # T8
 
 def test_run_goes_on_after_a_fault_is_removed(tmp_path, whole, monkeypatch):
     monkeypatch.setenv("DIT_FAILPOINT", "gradient-4-rank-0:inf")
-    with pytest.raises(UserError):
+    with pytest.raises(DitError):
         train(tmp_path / "run")
     monkeypatch.delenv("DIT_FAILPOINT")
     train(tmp_path / "run", resume=True)
@@ -121,14 +121,14 @@ def test_second_signal_while_saving_does_not_disturb(tmp_path, failpoint):  # T6
 
 def test_out_of_memory_says_what_to_do(tmp_path, failpoint):  # T16
     failpoint("step-4-rank-0-micro-0:oom")
-    with pytest.raises(UserError, match=r"out of memory with 8 images.*latent size \[4, 4\]"):
+    with pytest.raises(DitError, match=r"out of memory with 8 images.*latent size \[4, 4\]"):
         train(tmp_path / "run")
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").step == 3
 
 
 def test_full_disk_stops_and_keeps_the_older_checkpoint(tmp_path, failpoint):  # C2
     failpoint("checkpoint-6:ema:enospc")
-    with pytest.raises(UserError, match=r"step-00000006: this checkpoint could not be written \(No space left"):
+    with pytest.raises(DitError, match=r"step-00000006: this checkpoint could not be written \(No space left"):
         train(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
     assert status(tmp_path / "run")["state"] == "failed"
@@ -168,7 +168,7 @@ def test_spike_can_end_the_run(tmp_path, monkeypatch):  # T10
     monkeypatch.setattr("dit.training.setup.SpikeMonitor", lambda sigma: Nervous(sigma, warm_up=2))
     train(tmp_path / "warned")
     assert rows(tmp_path / "warned")[-1]["spikes"] == 4
-    with pytest.raises(UserError, match=r"step 3: the loss rose.*train\.on_spike"):
+    with pytest.raises(DitError, match=r"step 3: the loss rose.*train\.on_spike"):
         train(tmp_path / "stopped", **{"train.on_spike": "stop"})
 
 
@@ -186,10 +186,10 @@ def test_bad_latents_name_file_and_index(tmp_path):  # D9, as the data set repor
     model, process, codec, train_set, val_set = make_parts(recipe)
 
     def refuse(indices, flips):
-        raise UserError("part-0.safetensors: expected finite latents, found NaN or infinity at index 5")
+        raise DitError("part-0.safetensors: expected finite latents, found NaN or infinity at index 5")
 
     train_set.get = refuse
-    with pytest.raises(UserError, match=r"part-0.*index 5"):
+    with pytest.raises(DitError, match=r"part-0.*index 5"):
         run(recipe, model, process, codec, train_set, val_set, tmp_path / "run")
     assert "index 5" in status(tmp_path / "run")["message"]
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from dit import checkpoint
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.training.loop import run
 from dit.training.trainer import Trainer
 from tests.training.fakes import make_parts, make_recipe
@@ -171,13 +171,13 @@ def lose_entry(tensors, state):
 )
 def test_checkpoint_that_does_not_fit_is_refused(stopped, change, message):  # C6, C7
     replace_file(stopped, "model", change)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(DitError, match=message):
         train(stopped, resume=True, **ADAPTIVE)
 
 
 def test_checkpoint_without_average_is_refused_unless_asked_for(stopped, capsys):  # C12
     replace_file(stopped, "ema", lambda tensors, state: tensors.pop("ema"))
-    with pytest.raises(UserError, match=r"no ema\.safetensors; set ema\.restart"):
+    with pytest.raises(DitError, match=r"no ema\.safetensors; set ema\.restart"):
         train(stopped, resume=True, **ADAPTIVE)
     train(stopped, resume=True, **ADAPTIVE, **{"ema.restart": True})
     assert "holds no average 'ema'" in capsys.readouterr().err
@@ -230,7 +230,7 @@ def test_several_averages_and_snapshots_are_saved(tmp_path):
 
 def test_optimizer_of_another_kind_is_named(stopped):
     replace_file(stopped, "optimizer", lambda tensors, state: tensors["optimizer"].update({"m.nothing": torch.ones(1)}))
-    with pytest.raises(UserError, match=r"optimizer\.safetensors: holds m\.nothing"):
+    with pytest.raises(DitError, match=r"optimizer\.safetensors: holds m\.nothing"):
         train(stopped, resume=True, **ADAPTIVE)
 
 

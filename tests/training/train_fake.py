@@ -7,7 +7,7 @@ import sys
 import torch
 from fakes import make_parts, make_recipe  # this file's folder is the first on the path
 
-from dit.errors import Preempted, UserError
+from dit.errors import Preempted, DitError
 from dit.training.loop import run
 
 if __name__ == "__main__":
@@ -17,6 +17,6 @@ if __name__ == "__main__":
     recipe = make_recipe(**own)
     try:
         run(recipe, *make_parts(recipe), output, resume="--resume" in flags)
-    except (UserError, Preempted) as error:
+    except (DitError, Preempted) as error:
         print(f"dit: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from dit import checkpoint
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.zoo.cards.loss_curve import draw_loss_curve
 from dit.zoo.export import export, spread
 from dit.zoo.folder.config import read_config
@@ -123,13 +123,13 @@ def test_weights_with_nan_are_not_exported_and_leave_nothing(tmp_path, mnist_cod
     with torch.no_grad():
         ema.final_layer.linear.weight[0, 0] = torch.nan
     run = write_run(tmp_path / "run", model=model, ema=ema, codec=mnist_codec.describe())
-    with pytest.raises(UserError, match=r"NaN or infinity: final_layer\.linear\.weight"):
+    with pytest.raises(DitError, match=r"NaN or infinity: final_layer\.linear\.weight"):
         export(run, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"expected a run folder, found no run\.json"):
+    with pytest.raises(DitError, match=r"expected a run folder, found no run\.json"):
         export(tmp_path, tmp_path / "out")
 
 
@@ -138,7 +138,7 @@ def test_a_run_without_a_checkpoint_is_refused(tiny_run, tmp_path):
 
     run, _ = tiny_run
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(UserError, match="expected a checkpoint, found none"):
+    with pytest.raises(DitError, match="expected a checkpoint, found none"):
         export(run, tmp_path / "out")
 
 
@@ -147,7 +147,7 @@ def test_damaged_facts_are_named(tiny_run, tmp_path):
     facts = json.loads((run / "run.json").read_text())
     del facts["id2label"]
     (run / "run.json").write_text(json.dumps(facts))
-    with pytest.raises(UserError, match=r"run\.json: id2label: expected a value, found none"):
+    with pytest.raises(DitError, match=r"run\.json: id2label: expected a value, found none"):
         export(run, tmp_path / "out")
 
 

@@ -5,7 +5,7 @@ import torch
 
 from dit.diffusion.config import FlowConfig
 from dit.diffusion.create import create_process
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
 from dit.zoo.folder.config import FolderConfig, ModelDescription
@@ -107,7 +107,7 @@ def test_s2_values_out_of_range_name_the_field(pipe, arguments, message):
 def test_s3_weights_with_nan_stop_the_sampling(pipe):
     with torch.no_grad():
         pipe.model.final_layer.linear.weight[0, 0] = torch.nan
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(DitError, match="not finite"):
         pipe([1])
 
 
@@ -116,7 +116,7 @@ def test_s3_a_file_with_nan_is_refused_when_it_is_loaded(tmp_path, mnist_codec):
     with torch.no_grad():
         ema.final_layer.linear.weight[0, 0] = torch.nan
     run = write_run(tmp_path / "run", model=model, ema=ema, codec=mnist_codec.describe())
-    with pytest.raises(UserError, match=r"NaN or infinity: final_layer\.linear\.weight"):
+    with pytest.raises(DitError, match=r"NaN or infinity: final_layer\.linear\.weight"):
         load_pipeline(run)
 
 
@@ -143,14 +143,14 @@ def test_a_source_that_is_not_there_is_refused(source):
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"found neither config\.json nor run\.json"):
+    with pytest.raises(DitError, match=r"found neither config\.json nor run\.json"):
         load_pipeline(tmp_path)
 
 
 def test_a_file_of_nothing_known_is_refused(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"x")
     (tmp_path / "x.pt").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"found no config\.json or run\.json near it"):
+    with pytest.raises(DitError, match=r"found no config\.json or run\.json near it"):
         load_pipeline(tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"x\.pt: expected a \.safetensors file.*dit convert"):
+    with pytest.raises(DitError, match=r"x\.pt: expected a \.safetensors file.*dit convert"):
         load_pipeline(tmp_path / "x.pt")

@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from dit.errors import UserError
+from dit.errors import DitError
 
 State = TypeVar("State", Tensor, tuple[Tensor, ...])
 
@@ -25,7 +25,7 @@ def integrate_adaptively(
         tolerance: relative and absolute error of a step.
 
     Raises:
-        UserError: the slope is not finite, or so rough that the tolerance is out of reach.
+        DitError: the slope is not finite, or so rough that the tolerance is out of reach.
 
     Source: Dormand & Prince, "A family of embedded Runge-Kutta formulae", 1980.
     """
@@ -37,7 +37,7 @@ def integrate_adaptively(
         # torchdiffeq's guess of the first step may look beyond the end.
         value = slope(t.cpu().double().clamp(low, high), state)
         if not all(part.isfinite().all() for part in (value if isinstance(value, tuple) else (value,))):
-            raise UserError(f"dopri5: the network returned values that are not finite, at t={float(t):g}")
+            raise DitError(f"dopri5: the network returned values that are not finite, at t={float(t):g}")
         return value
 
     device = (state if isinstance(state, Tensor) else state[0]).device
@@ -47,5 +47,5 @@ def integrate_adaptively(
         options = {"step_t": ends[1:]}
         states = odeint(checked, state, ends, rtol=tolerance, atol=tolerance, method="dopri5", options=options)
     except AssertionError as error:
-        raise UserError(f"dopri5: expected a larger tolerance, {tolerance:g} is out of reach ({error})") from None
+        raise DitError(f"dopri5: expected a larger tolerance, {tolerance:g} is out of reach ({error})") from None
     return states[-1] if isinstance(states, Tensor) else tuple(part[-1] for part in states)  # pyright: ignore[reportReturnType]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dit.config import Recipe
 from dit.diffusion.process import Losses
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.files import write_json
 from dit.training.batch import Batch
 
@@ -66,7 +66,7 @@ def dump_bad_step(
     return path, len(bad)
 
 
-def bad_step_error(step: int, counts: Sequence[int], folder: Path, grad_norm: float) -> UserError:
+def bad_step_error(step: int, counts: Sequence[int], folder: Path, grad_norm: float) -> DitError:
     """Return the error that ends a run after such a step.
 
     Args:
@@ -77,14 +77,14 @@ def bad_step_error(step: int, counts: Sequence[int], folder: Path, grad_norm: fl
     """
     where = "; ".join(f"{count} samples of process {rank}" for rank, count in enumerate(counts) if count)
     found = f"a loss that is not finite in {where}" if where else f"a gradient norm of {grad_norm}"
-    return UserError(
+    return DitError(
         f"step {step + 1}: found {found}; nothing was updated, the samples are listed in "
         f"{folder}/{DUMP_NAME.format(step=step + 1, rank='*')}; check them, lower optim.lr or set optim.max_grad_norm, "
         "and go on with --resume"
     )
 
 
-def explain_out_of_memory(error: BaseException, recipe: Recipe, num_processes: int) -> UserError | None:
+def explain_out_of_memory(error: BaseException, recipe: Recipe, num_processes: int) -> DitError | None:
     """Return what to do about an error if it means that memory ran out, else None."""
     words = ("out of memory", "can't allocate memory", "not enough memory")
     text = str(error).lower()
@@ -94,7 +94,7 @@ def explain_out_of_memory(error: BaseException, recipe: Recipe, num_processes: i
         return None
     train, size = recipe.train, recipe.model.input_size
     micro = train.batch_size // (num_processes * train.gradient_accumulation)
-    return UserError(
+    return DitError(
         f"out of memory with {micro} images at a time (train.batch_size {train.batch_size}, {num_processes} processes, "
         f"train.gradient_accumulation {train.gradient_accumulation}) of latent size {size}, {recipe.data.image_size} "
         "pixels; raise train.gradient_accumulation or lower train.batch_size, and go on with --resume"

@@ -48,7 +48,7 @@ class Preview:
         """Return the samples: (N, C, H, W) uint8 images.
 
         Raises:
-            UserError: the network's outputs are not finite.
+            DitError: the network's outputs are not finite.
         """
         images = []
         for start in range(0, self.num_samples, self.batch_size):

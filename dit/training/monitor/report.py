@@ -58,7 +58,7 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
 
     Raises:
         ConfigError: there is no folder, or one has no row of metrics.
-        UserError: a line of them is damaged.
+        DitError: a line of them is damaged.
     """
     if not folders:
         raise ConfigError("dit report: expected at least one run folder, found none")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dit.diffusion.process import Process
 from dit.diffusion.timesteps import UniformLaw
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.rng import Purpose, normal, uniform
 from dit.training.monitor.log import mean_by_bucket
 from dit.training.monitor.measures import by_time
@@ -66,7 +66,7 @@ class Validation:
         """Return the mean loss and the mean loss of each time bucket (None where it is empty).
 
         Raises:
-            UserError: the loss is not finite.
+            DitError: the loss is not finite.
         """
         rank, count = self.processes.rank, self.processes.count
         share = range(rank * self.num_samples // count, (rank + 1) * self.num_samples // count)
@@ -80,7 +80,7 @@ class Validation:
         losses, counts = self.processes.sum(sums).tolist()
         loss = sum(losses) / self.num_samples
         if loss - loss != 0:
-            raise UserError(f"validation loss: expected a finite number, found {loss}; the weights are damaged")
+            raise DitError(f"validation loss: expected a finite number, found {loss}; the weights are damaged")
         return loss, mean_by_bucket(losses, counts)
 
     def row(self, network: nn.Module, averages: Mapping[str, nn.Module]) -> dict[str, Any]:

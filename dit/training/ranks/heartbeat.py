@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dit.errors import UserError
+from dit.errors import DitError
 
 BEAT_SECONDS = 1.0
 STALE_SECONDS = 4.0
@@ -61,7 +61,7 @@ class Heartbeat:
         temporary.replace(self._path)
 
 
-class ExchangeError(UserError):
+class ExchangeError(DitError):
     """An exchange between processes failed, usually because one of them is gone or stopped."""
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.layers.precision import bf16_pays
 from dit.training.config import TrainConfig
 
@@ -96,7 +96,7 @@ class Processes:
         if self.is_main:
             try:
                 result = action()
-            except UserError as caught:
+            except DitError as caught:
                 error = caught
         if self.count > 1:
             message = [(type(error), str(error)) if error else None]

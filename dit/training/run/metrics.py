@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.files import write_text
 
 
@@ -18,7 +18,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read metrics.jsonl; a last line that a killed process left half written is not a row.
 
     Raises:
-        UserError: another line is not a row.
+        DitError: another line is not a row.
     """
     if not path.is_file():
         return []
@@ -29,7 +29,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
             rows.append({"step": int(row["step"])} | row)
         except (ValueError, TypeError, KeyError):
-            raise UserError(f"{path}:{number}: expected a JSON object with a step, found {line[:60]!r}") from None
+            raise DitError(f"{path}:{number}: expected a JSON object with a step, found {line[:60]!r}") from None
     return rows
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dit.errors import ConfigError, UserError, did_you_mean
+from dit.errors import ConfigError, DitError, did_you_mean
 from dit.training.config import OptimConfig
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def load_optimizer_state(
     """Put what `optimizer_state` returned back; `origin` is the file that an error names.
 
     Raises:
-        UserError: a parameter of the checkpoint is not one of the model, or has another shape.
+        DitError: a parameter of the checkpoint is not one of the model, or has another shape.
     """
     names = _names(optimizer, model)
     indices = {name: index for index, name in names.items()}
@@ -104,14 +104,14 @@ def load_optimizer_state(
     for label, value in tensors.items():
         key, _, name = label.partition(".")
         if name not in indices:
-            raise UserError(f"{origin}: holds {label}, expected only parameters that this model trains")
+            raise DitError(f"{origin}: holds {label}, expected only parameters that this model trains")
         if value.ndim and value.shape != shapes[name] and key.startswith("exp_avg"):
-            raise UserError(f"{origin}: {label} has shape {tuple(value.shape)}, expected {tuple(shapes[name])}")
+            raise DitError(f"{origin}: {label} has shape {tuple(value.shape)}, expected {tuple(shapes[name])}")
         state.setdefault(indices[name], {})[key] = value
     # Older versions of timm hand the optimizer frozen parameters too, which never get a state.
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if missing := [name for index, name in names.items() if index not in state and name in trained and tensors]:
-        raise UserError(f"{origin}: expected the state of {missing[0]}, found none ({len(missing)} missing)")
+        raise DitError(f"{origin}: expected the state of {missing[0]}, found none ({len(missing)} missing)")
     for name, entries in scalars["state"].items():
         state.setdefault(indices[name], {}).update(entries)
     groups = [

@@ -117,7 +117,7 @@ def reconstruct(snapshots: str | Path, sigma_rel: float, *, step: int | None = N
 
     Raises:
         ConfigError: there are no snapshots, none of that step, or no average has that width.
-        UserError: a snapshot is damaged.
+        DitError: a snapshot is damaged.
     """
     gamma = sigma_rel_to_gamma(sigma_rel)
     found = checkpoint.load_all(snapshots)

@@ -44,7 +44,7 @@ def render_card(folder: str | Path, *, title: str | None = None, source: str | N
         source: how the snippet names the model; the folder's name by default.
 
     Raises:
-        UserError: the folder is not an exported folder, or is damaged.
+        DitError: the folder is not an exported folder, or is damaged.
     """
     folder = Path(folder)
     in_diffusers = (folder / FOREIGN_CONFIG_NAME).is_file()

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from dit.diffusion.config import ProcessConfig
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.files import read_json, write_json
 from dit.sampling.config import SamplingConfig
 from dit.schema import Section
@@ -76,13 +76,13 @@ def read_config(folder: str | Path, name: str = CONFIG_NAME) -> FolderConfig:
     """Read and check an exported folder's `config.json`, or a description under another name.
 
     Raises:
-        UserError: naming the file and the field.
+        DitError: naming the file and the field.
     """
     path = Path(folder) / name
     content = read_json(path)
     version = content.get("format_version") if isinstance(content, dict) else None
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-        raise UserError(
+        raise DitError(
             f"{path}: expected format_version {FORMAT_VERSION}, found {version!r}; "
             "a higher number needs a newer version of dit, none means another format: see `dit convert`"
         )

@@ -70,7 +70,7 @@ def describe_run(run: str | Path, checkpoint: Checkpoint | None = None) -> Folde
         checkpoint: whose step and images go into the provenance.
 
     Raises:
-        UserError: a file is missing or damaged; the file and the field are named.
+        DitError: a file is missing or damaged; the file and the field are named.
     """
     run = Path(run)
     facts = validate(RunFacts, read_json(run / RUN_NAME), origin=str(run / RUN_NAME))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.files import read_json
 
 MAX_HEADER_BYTES = 16 * 2**20  # a DiT-XL header is 30 kB
@@ -55,22 +55,22 @@ def read_header(path: str | Path) -> Header:
     """Read and check the header of a safetensors file; no tensor data is read.
 
     Raises:
-        UserError: the file is missing, is a pickle, or its header is truncated, too large, not JSON, has duplicate
+        DitError: the file is missing, is a pickle, or its header is truncated, too large, not JSON, has duplicate
             names, unknown types, overlapping or missing bytes, or bytes after the last tensor.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: expected a safetensors file, found {'a folder' if path.is_dir() else 'nothing'}")
+        raise DitError(f"{path}: expected a safetensors file, found {'a folder' if path.is_dir() else 'nothing'}")
     with open(path, "rb") as file:
         file_size = path.stat().st_size
         start = file.read(9)
         if is_pickle(start):
-            raise UserError(f"{path}: expected safetensors, found a pickle, which can run code; it was not opened")
+            raise DitError(f"{path}: expected safetensors, found a pickle, which can run code; it was not opened")
         if len(start) < 9:
-            raise UserError(f"{path}: expected safetensors, found {file_size} bytes; download it again")
+            raise DitError(f"{path}: expected safetensors, found {file_size} bytes; download it again")
         (length,) = struct.unpack("<Q", start[:8])
         if length > MAX_HEADER_BYTES or length > file_size - 8:
-            raise UserError(
+            raise DitError(
                 f"{path}: its header claims {length} bytes, expected at most {min(MAX_HEADER_BYTES, file_size - 8)}; "
                 "the file is truncated or not safetensors"
             )
@@ -79,7 +79,7 @@ def read_header(path: str | Path) -> Header:
     entries = _parse(path, raw)
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise UserError(f"{path}: expected text values under __metadata__")
+        raise DitError(f"{path}: expected text values under __metadata__")
     _check_layout(path, entries, file_size - 8 - length)
     return Header({name: _info(entry, 8 + length) for name, entry in entries.items()}, metadata)
 
@@ -100,7 +100,7 @@ def weight_files(folder: str | Path, stem: str = "model") -> list[Path]:
     """Return the files of `<stem>.safetensors` in a folder: itself, or the shards that its index lists.
 
     Raises:
-        UserError: there are none, only pickles, or the index names a file outside the folder, a missing one, or
+        DitError: there are none, only pickles, or the index names a file outside the folder, a missing one, or
             tensors that the shards do not hold.
     """
     folder = Path(folder)
@@ -111,22 +111,22 @@ def weight_files(folder: str | Path, stem: str = "model") -> list[Path]:
         return _shards(folder, index)
     pickles = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
     found = f"only {', '.join(pickles)}, which is a pickle and is not opened" if pickles else "none"
-    raise UserError(f"{folder}: expected {single.name}, found {found}")
+    raise DitError(f"{folder}: expected {single.name}, found {found}")
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:
     content = read_json(index)
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise UserError(f"{index}: expected a non-empty weight_map")
+        raise DitError(f"{index}: expected a non-empty weight_map")
     for shard in weight_map.values():
         if not isinstance(shard, str) or not SHARD_NAME.fullmatch(shard):
-            raise UserError(f"{index}: weight_map names {shard!r}; expected a .safetensors file of the same folder")
+            raise DitError(f"{index}: weight_map names {shard!r}; expected a .safetensors file of the same folder")
     files = [folder / shard for shard in sorted(set(weight_map.values()))]
     held = {name: path.name for path in files for name in read_header(path).tensors}
     if held != weight_map:
         different = sorted(name for name in held.keys() | weight_map.keys() if held.get(name) != weight_map.get(name))
-        raise UserError(f"{index}: weight_map and the shards differ in {listed(different)}")
+        raise DitError(f"{index}: weight_map and the shards differ in {listed(different)}")
     return files
 
 
@@ -143,17 +143,17 @@ def _parse(path: Path, raw: bytes) -> dict[str, Any]:
         if len(entries) != len(pairs):
             seen: set[str] = set()
             duplicates = [name for name, _ in pairs if name in seen or seen.add(name)]
-            raise UserError(f"{path}: its header has {listed(duplicates)} twice")
+            raise DitError(f"{path}: its header has {listed(duplicates)} twice")
         return entries
 
     try:
         entries = json.loads(raw.decode("utf-8"), object_pairs_hook=without_duplicates)
-    except UserError:
+    except DitError:
         raise
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: its header is not JSON; the file is corrupt or not safetensors") from None
+        raise DitError(f"{path}: its header is not JSON; the file is corrupt or not safetensors") from None
     if not isinstance(entries, dict):
-        raise UserError(f"{path}: its header is not a JSON object; the file is corrupt or not safetensors")
+        raise DitError(f"{path}: its header is not a JSON object; the file is corrupt or not safetensors")
     return entries
 
 
@@ -163,26 +163,26 @@ def _check_layout(path: Path, entries: dict[str, Any], num_bytes: int) -> None:
         shape, offsets = _check_entry(path, name, entry)
         size = math.prod(shape) * BITS[entry["dtype"]] // 8
         if offsets[1] - offsets[0] != size:
-            raise UserError(f"{path}: {name} has {offsets[1] - offsets[0]} bytes, expected {size} for shape {shape}")
+            raise DitError(f"{path}: {name} has {offsets[1] - offsets[0]} bytes, expected {size} for shape {shape}")
         spans.append((*offsets, name))
     end = 0
     for start, stop, name in sorted(spans):
         if start != end:
-            raise UserError(f"{path}: {name} starts at byte {start}, expected {end}: overlap or hole")
+            raise DitError(f"{path}: {name} starts at byte {start}, expected {end}: overlap or hole")
         end = stop
     if end != num_bytes:
-        raise UserError(f"{path}: its tensors take {end} bytes, found {num_bytes}: truncated, or bytes were added")
+        raise DitError(f"{path}: its tensors take {end} bytes, found {num_bytes}: truncated, or bytes were added")
 
 
 def _check_entry(path: Path, name: str, entry: Any) -> tuple[list[int], list[int]]:
     if not isinstance(entry, dict) or entry.get("dtype") not in BITS:
-        raise UserError(f"{path}: {name} has an unknown type; expected one of {', '.join(BITS)}")
+        raise DitError(f"{path}: {name} has an unknown type; expected one of {', '.join(BITS)}")
     shape = _sizes(entry.get("shape"))
     if shape is None:
-        raise UserError(f"{path}: {name} has shape {entry.get('shape')!r}; expected a list of sizes")
+        raise DitError(f"{path}: {name} has shape {entry.get('shape')!r}; expected a list of sizes")
     offsets = _sizes(entry.get("data_offsets"))
     if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise UserError(f"{path}: {name} has data_offsets {entry.get('data_offsets')!r}; expected [start, end]")
+        raise DitError(f"{path}: {name} has data_offsets {entry.get('data_offsets')!r}; expected [start, end]")
     return shape, offsets
 
 

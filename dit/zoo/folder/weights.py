@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.files import write_json
 from dit.models.registry import create_model
 from dit.zoo.folder.safetensors_file import TensorInfo, listed, read_header
@@ -53,7 +53,7 @@ def fill(
         block_dtype: type of the blocks alone, which are nearly all of a network; `dtype` by default.
 
     Raises:
-        UserError: a name is missing or unexpected, a shape or type is wrong, or a number is not finite.
+        DitError: a name is missing or unexpected, a shape or type is wrong, or a number is not finite.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_names_and_shapes(files, expected)
@@ -92,22 +92,22 @@ def check_names_and_shapes(files: Sequence[Path], expected: Mapping[str, tuple[i
     """Compare the headers of a file, or of all its shards, with what a network expects.
 
     Raises:
-        UserError: naming the tensors, with both shapes.
+        DitError: naming the tensors, with both shapes.
     """
     found: dict[str, TensorInfo] = {}
     for path in files:
         found |= read_header(path).tensors
     where = files[0] if len(files) == 1 else files[0].parent
     if missing := [name for name in expected if name not in found]:
-        raise UserError(f"{where}: {len(missing)} tensors are missing: {listed(missing)}")
+        raise DitError(f"{where}: {len(missing)} tensors are missing: {listed(missing)}")
     if extra := [name for name in found if name not in expected]:
-        raise UserError(f"{where}: {len(extra)} tensors are unexpected: {listed(extra)}")
+        raise DitError(f"{where}: {len(extra)} tensors are unexpected: {listed(extra)}")
     if wrong := [
         f"{name} (expected {list(shape)}, found {list(found[name].shape)})"
         for name, shape in expected.items()
         if found[name].shape != shape
     ]:
-        raise UserError(f"{where}: {len(wrong)} tensors have another shape: {listed(wrong)}")
+        raise DitError(f"{where}: {len(wrong)} tensors have another shape: {listed(wrong)}")
     _check_dtypes(where, found)
 
 
@@ -116,14 +116,14 @@ def _check_dtypes(where: Path, found: Mapping[str, TensorInfo]) -> None:
     usual = counts.most_common(1)[0][0] if counts else "F32"
     expected = usual if usual in DTYPES else "F32, F16 or BF16"
     if wrong := [f"{name} ({info.dtype})" for name, info in found.items() if info.dtype != expected]:
-        raise UserError(f"{where}: {len(wrong)} tensors have another type than {expected}: {listed(wrong)}")
+        raise DitError(f"{where}: {len(wrong)} tensors have another type than {expected}: {listed(wrong)}")
 
 
 def check_finite(where: str | Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuse weights that hold NaN or infinity.
 
     Raises:
-        UserError: naming the tensors.
+        DitError: naming the tensors.
     """
     # A sum reads the memory once and takes none; only where it is not finite is the exact test worth its mask. In the
     # tensor's own type: one that asks for float32 of bfloat16 takes ten times as long, and both add in float32.
@@ -132,7 +132,7 @@ def check_finite(where: str | Path, tensors: Mapping[str, Tensor]) -> None:
         for name, tensor in tensors.items()
         if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all()
     ]:
-        raise UserError(f"{where}: {len(bad)} tensors hold NaN or infinity: {listed(bad)}")
+        raise DitError(f"{where}: {len(bad)} tensors hold NaN or infinity: {listed(bad)}")
 
 
 def save_weights(tensors: Mapping[str, Tensor], folder: Path, stem: str, max_shard_size: str | None = None) -> None:

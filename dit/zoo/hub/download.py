@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.files import sha256
 from dit.zoo.entries import SourceEntry
 from dit.zoo.hub.errors import HUB_ID, explained, is_of_the_network
@@ -63,7 +63,7 @@ def download(hub_id: HubId, patterns: Iterable[str], *, api: "HfApi | None" = No
         The folder of the snapshot, and the commit.
 
     Raises:
-        UserError: naming the repository and the reason.
+        DitError: naming the repository and the reason.
     """
     from huggingface_hub import HfApi
 
@@ -81,7 +81,7 @@ def download(hub_id: HubId, patterns: Iterable[str], *, api: "HfApi | None" = No
                 return snapshot, commit
             for path in damaged:
                 _delete(path)
-    raise UserError(f"{repository}: {damaged[0].name} was damaged on the way, twice; its SHA-256 is not the Hub's")
+    raise DitError(f"{repository}: {damaged[0].name} was damaged on the way, twice; its SHA-256 is not the Hub's")
 
 
 def _snapshot(api: "HfApi", repository: str, commit: str, patterns: Iterable[str]) -> Path:
@@ -119,7 +119,7 @@ def _refuse_pickles(repository: str, names: Iterable[str]) -> None:
         return
     pickles = [name for name in names if name.endswith(PICKLES)]
     found = f"only {', '.join(pickles[:3])}: pickles can run code and are not opened" if pickles else "no weights"
-    raise UserError(
+    raise DitError(
         f"{repository}: expected safetensors, found {found}"
         + ("; download one yourself and give it to `dit convert` if you trust it" if pickles else "")
     )
@@ -164,14 +164,14 @@ def download_file(hub_id: HubId, file: str, *, api: "HfApi | None" = None) -> tu
             if _is_whole(path, hashes.get(file)):
                 return path, commit
             _delete(path)
-    raise UserError(f"{hub_id.repository}: {file} was damaged on the way, twice; its SHA-256 is not the Hub's")
+    raise DitError(f"{hub_id.repository}: {file} was damaged on the way, twice; its SHA-256 is not the Hub's")
 
 
 def download_address(source: SourceEntry, folder: Path) -> Path:
     """Download a file from outside of the Hub; what an earlier attempt left is continued.
 
     Raises:
-        UserError: it can't be reached, breaks off, or has another SHA-256.
+        DitError: it can't be reached, breaks off, or has another SHA-256.
     """
     assert source.address is not None
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,13 +182,11 @@ def download_address(source: SourceEntry, folder: Path) -> Path:
             _continue_download(source.address, part)
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             detail = getattr(error, "reason", None) or type(error).__name__
-            raise UserError(
-                f"{source.address}: it can't be downloaded ({detail}); run the same command again"
-            ) from None
+            raise DitError(f"{source.address}: it can't be downloaded ({detail}); run the same command again") from None
         part.rename(target)
     if source.sha256 is not None and (found := sha256(target)) != source.sha256:
         target.unlink()
-        raise UserError(f"{source.address}: expected SHA-256 {source.sha256}, found {found}; it was deleted")
+        raise DitError(f"{source.address}: expected SHA-256 {source.sha256}, found {found}; it was deleted")
     return target
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dit.errors import UserError
+from dit.errors import DitError
 
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
@@ -17,17 +17,17 @@ def explained(repository: str, revision: str | None = None) -> Iterator[None]:
     """Turn the client's errors inside the block into one line each.
 
     Raises:
-        UserError: naming the repository, what is wrong, and what to do.
+        DitError: naming the repository, what is wrong, and what to do.
     """
     try:
         yield
-    except UserError:
+    except DitError:
         raise
     except Exception as error:
         if not any(_is_of_the_hub(cause) for cause in _chain(error)):
             raise
         # Without the cause: its text may hold what must not be shown.
-        raise UserError(f"{repository}: {reason(error, revision)}") from None
+        raise DitError(f"{repository}: {reason(error, revision)}") from None
 
 
 def reason(error: BaseException, revision: str | None = None) -> str:

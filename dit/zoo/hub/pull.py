@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.files import new_folder, sha256
 from dit.zoo.entries import EMBEDDED, Entry, SourceEntry, architecture_of, entries
 from dit.zoo.folder.config import is_exported
@@ -42,7 +42,7 @@ def pull(
 
     Raises:
         ConfigError: there is no such name, or `folder` is not empty.
-        UserError: it can't be had; the reason is given.
+        DitError: it can't be had; the reason is given.
     """
     if folder is not None and Path(folder).exists() and (not Path(folder).is_dir() or any(Path(folder).iterdir())):
         raise ConfigError(f"{folder}: expected a new or empty folder, found files there; choose another")
@@ -66,7 +66,7 @@ def fetch(
 
     Raises:
         ConfigError: it is neither.
-        UserError: it can't be had; the reason is given.
+        DitError: it can't be had; the reason is given.
     """
     if source in entries():
         return _fetch_entry(source, entries()[source], layout, api)
@@ -130,7 +130,7 @@ def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | Non
     update: dict[str, Any] = {"provenance": facts}
     if entry is not None:
         if model.config.model.name != architecture_of(facts["name"]):
-            raise UserError(
+            raise DitError(
                 f"{facts['name']}: expected the weights of {architecture_of(facts['name'])}, "
                 f"found those of {model.config.model.name}"
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.files import failpoint
 from dit.zoo.cards.card import CARD_NAME, write_card
 from dit.zoo.cards.loss_curve import draw_loss_curve
@@ -84,7 +84,7 @@ def push(
 
     Raises:
         ConfigError: `repository` is not an id of the Hub.
-        UserError: the folder is damaged, a required field is empty, the licence is not allowed, or the Hub refuses.
+        DitError: the folder is damaged, a required field is empty, the licence is not allowed, or the Hub refuses.
     """
     folder = Path(folder)
     if not HUB_ID.fullmatch(repository):
@@ -108,13 +108,13 @@ def check_folder(folder: Path) -> None:
     """Check that a folder holds a model that loads: every tensor there, of the right shape, finite.
 
     Raises:
-        UserError: naming the file and the tensors.
+        DitError: naming the file and the tensors.
     """
     from dit.zoo.layouts.convert import read_any
     from dit.zoo.layouts.original import ReadOptions
 
     if not is_exported(folder) and not (folder / FOREIGN_CONFIG_NAME).is_file():
-        raise UserError(
+        raise DitError(
             f"{folder}: expected an exported folder, found no {CONFIG_NAME} of one; `dit export` makes one of a run"
         )
     read_any(folder, ReadOptions())
@@ -133,21 +133,21 @@ def check_licence(config: FolderConfig, licence: str | None) -> str:
         licence: that was asked for.
 
     Raises:
-        UserError: none is known, or the base model's does not allow it.
+        DitError: none is known, or the base model's does not allow it.
     """
     facts = config.provenance
     base, chosen = facts.get("base_license"), licence or facts.get("license")
     if not chosen:
-        raise UserError(
+        raise DitError(
             "card: license: expected a licence of the weights, found none; give --license, such as apache-2.0"
         )
     if base and base not in PERMISSIVE and chosen != base:
         origin = facts.get("base_model") or facts.get("converted_from") or "the base model"
-        raise UserError(
+        raise DitError(
             f"card: license: expected {base}, which the weights inherit from {origin}, found {chosen}; leave it out"
         )
     if chosen == "other" and not (facts.get("license_name") and facts.get("license_link")):
-        raise UserError("card: license other: expected license_name and license_link in the provenance of config.json")
+        raise DitError("card: license other: expected license_name and license_link in the provenance of config.json")
     return chosen
 
 
@@ -155,7 +155,7 @@ def check_card(config: FolderConfig, folder: Path) -> None:
     """Refuse a card with an empty required field.
 
     Raises:
-        UserError: naming the fields.
+        DitError: naming the fields.
     """
     facts = config.provenance
     fields = {
@@ -166,7 +166,7 @@ def check_card(config: FolderConfig, folder: Path) -> None:
         "samples.png": (folder / "samples.png").is_file() or facts.get("converted_from"),
     }
     if empty := [name for name, value in fields.items() if not value]:
-        raise UserError(f"{folder}: its card can't be published without {', '.join(empty)}")
+        raise DitError(f"{folder}: its card can't be published without {', '.join(empty)}")
 
 
 @contextmanager
@@ -231,8 +231,8 @@ def _tag(api: "HfApi", repository: str, tag: str, commit: str) -> None:
     try:
         with explained(repository):
             api.create_tag(repository, tag=tag, revision=commit)
-    except UserError as error:
-        raise UserError(f"{error}: commit {commit[:12]} was made, but the tag {tag!r} was not") from None
+    except DitError as error:
+        raise DitError(f"{error}: commit {commit[:12]} was made, but the tag {tag!r} was not") from None
 
 
 def _relative_files(folder: Path) -> list[str]:
@@ -250,7 +250,7 @@ def _refuse_secrets(folder: Path, files: dict[str, int]) -> None:
     """Refuse to publish a text in which the user's own token stands.
 
     Raises:
-        UserError: naming the file.
+        DitError: naming the file.
     """
     from huggingface_hub import get_token
 
@@ -261,4 +261,4 @@ def _refuse_secrets(folder: Path, files: dict[str, int]) -> None:
             and Path(path).suffix in TEXTS
             and token in (folder / path).read_text(encoding="utf-8", errors="ignore")
         ):
-            raise UserError(f"{path}: it holds your token for the Hub; remove it and make a new one")
+            raise DitError(f"{path}: it holds your token for the Hub; remove it and make a new one")

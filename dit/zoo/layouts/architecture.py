@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.models.variants import VARIANTS, resolve_arguments
 
 Shapes = Mapping[str, Sequence[int]]
@@ -44,12 +44,12 @@ def infer_architecture(
 
     Raises:
         ConfigError: what the shapes can't tell was not given.
-        UserError: the shapes are not those of a DiT.
+        DitError: the shapes are not those of a DiT.
     """
     for name, num_dimensions in _TENSORS.items():
         if len(shapes.get(name, ())) != num_dimensions:
             found = list(shapes[name]) if name in shapes else "none"
-            raise UserError(f"state dict: expected {name} with {num_dimensions} dimensions, found {found}")
+            raise DitError(f"state dict: expected {name} with {num_dimensions} dimensions, found {found}")
     width, channels, patch, _ = shapes["x_embedder.proj.weight"]
     rows = shapes["y_embedder.embedding_table.weight"][0]
     name, heads = _variant(width, depth, patch, num_heads)
@@ -94,7 +94,7 @@ def _square(num_tokens: int, patch: int) -> tuple[int, int]:
 
 def _learns_sigma(num_outputs: int, num_inputs: int) -> bool:
     if num_outputs not in (num_inputs, 2 * num_inputs):
-        raise UserError(
+        raise DitError(
             f"state dict: expected final_layer.linear with {num_inputs} or {2 * num_inputs} rows, found {num_outputs}"
         )
     return num_outputs == 2 * num_inputs

@@ -51,7 +51,7 @@ def convert(
 
     Raises:
         ConfigError: something has to be given, or the layout can't hold the model.
-        UserError: the source is not a model, or is damaged.
+        DitError: the source is not a model, or is damaged.
     """
     target = Path(target)
     if to == "official":
@@ -76,7 +76,7 @@ def read_any(source: str | Path, options: ReadOptions) -> ForeignModel:
 
     Raises:
         ConfigError: there is no such source, or an option contradicts what it tells.
-        UserError: it is not a model, or is damaged.
+        DitError: it is not a model, or is damaged.
     """
     path = Path(source)
     if path.is_dir() and is_diffusers(path):

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dit.diffusion.config import GaussianConfig
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.files import read_json, write_json
 from dit.latents.codec import Codec
 from dit.layers.position import sincos_2d
@@ -75,12 +75,12 @@ def read_diffusers(folder: str | Path, options: ReadOptions) -> ForeignModel:
     """Read the folder of a DiTPipeline, or of its transformer alone, for which `options` may name the autoencoder.
 
     Raises:
-        UserError: it is not a DiT, lacks a file, holds only pickles, or is damaged; file and field are named.
+        DitError: it is not a DiT, lacks a file, holds only pickles, or is damaged; file and field are named.
     """
     folder = Path(folder)
     transformer = _transformer_folder(folder)
     if transformer is None:
-        raise UserError(f"{folder}: expected a DiTPipeline, found no transformer/config.json of class {CLASS_NAMES[0]}")
+        raise DitError(f"{folder}: expected a DiTPipeline, found no transformer/config.json of class {CLASS_NAMES[0]}")
     config_path = transformer / "config.json"
     config = read_json(config_path)
     _check_fixed(config_path, config)
@@ -89,8 +89,8 @@ def read_diffusers(folder: str | Path, options: ReadOptions) -> ForeignModel:
         tensors |= load_file(path)
     try:
         native, _ = to_native(tensors, DIFFUSERS)
-    except UserError as error:
-        raise UserError(f"{transformer}: {error}") from None
+    except DitError as error:
+        raise DitError(f"{transformer}: {error}") from None
     labels = _read_labels(folder)
     native[LABEL_TABLE], num_classes = table_without_gap(native[LABEL_TABLE], len(labels))
     native["pos_embed"] = _positions(config_path, config, native["x_embedder.proj.weight"])
@@ -224,13 +224,13 @@ def _transformer_folder(folder: Path) -> Path | None:
 def _check_fixed(path: Path, config: Mapping[str, Any]) -> None:
     for key in ("norm_type", "activation_fn", "norm_elementwise_affine"):
         if config.get(key, FIXED[key]) != FIXED[key]:
-            raise UserError(f"{path}: {key}: expected {FIXED[key]!r}, as every DiT has, found {config[key]!r}")
+            raise DitError(f"{path}: {key}: expected {FIXED[key]!r}, as every DiT has, found {config[key]!r}")
 
 
 def _integer(path: Path, config: Mapping[str, Any], key: str) -> int:
     value = config.get(key)
     if type(value) is not int or not 1 <= value <= 65536:
-        raise UserError(f"{path}: {key}: expected a whole number, found {value!r}")
+        raise DitError(f"{path}: {key}: expected a whole number, found {value!r}")
     return value
 
 
@@ -249,7 +249,7 @@ def _read_labels(folder: Path) -> dict[str, str]:
     if not isinstance(labels, dict) or not all(
         key.isdecimal() and isinstance(name, str) for key, name in labels.items()
     ):
-        raise UserError(f"{path}: id2label: expected class ids and names")
+        raise DitError(f"{path}: id2label: expected class ids and names")
     return labels
 
 
@@ -264,7 +264,7 @@ def _read_process(folder: Path, learn_sigma: bool) -> GaussianConfig:
     is_linear = betas == "linear" and _beta_range(config) == _scaled_range(num_steps)
     is_known = (is_linear or betas == "cosine") and not config.get("trained_betas")
     if not is_known or config["prediction_type"] != "epsilon":
-        raise UserError(
+        raise DitError(
             f"{path}: expected epsilon with linear betas from {LINEAR_RANGE[0]} to {LINEAR_RANGE[1]} or cosine ones, "
             f"found {config.get('prediction_type')} with {config.get('beta_schedule')} from {_beta_range(config)}"
         )

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dit.diffusion.config import FlowConfig, GaussianConfig, ProcessConfig
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.latents.codec import COPY_NAME, load_codec
 from dit.sampling.config import SamplingConfig
 from dit.validation import validate
@@ -78,14 +78,14 @@ def read_state_file(path: str | Path, options: ReadOptions) -> ForeignModel:
 
     Raises:
         ConfigError: something has to be given that the file does not tell.
-        UserError: the file is not a model, or is damaged.
+        DitError: the file is not a model, or is damaged.
     """
     path = Path(path)
     tensors, facts, notices = _load(path, options)
     try:
         native, family = _named_as_ours(tensors, notices)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    except DitError as error:
+        raise DitError(f"{path}: {error}") from None
     _check_tensors(path, native)
     vae_folder = None
     if METADATA_KEY in facts:
@@ -100,14 +100,14 @@ def check_fit(where: str | Path, config: FolderConfig, tensors: Mapping[str, Ten
     """Compare names and shapes with the described network.
 
     Raises:
-        UserError: naming the tensors.
+        DitError: naming the tensors.
     """
     empty = empty_model(config.model.name, config.model.arguments)
     expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
         name = wrong[0]
-        raise UserError(
+        raise DitError(
             f"{where}: {len(wrong)} tensors do not fit {config.model.name}, the first {name}: "
             f"expected {list(expected[name]) if name in expected else 'none'}, "
             f"found {list(found[name]) if name in found else 'none'}"
@@ -170,7 +170,7 @@ def _described_by_itself(path: Path, text: str) -> FolderConfig:
     try:
         content = json.loads(text)
     except ValueError:
-        raise UserError(f"{path}: expected JSON in its metadata under {METADATA_KEY}, found {text[:40]!r}") from None
+        raise DitError(f"{path}: expected JSON in its metadata under {METADATA_KEY}, found {text[:40]!r}") from None
     return validate(FolderConfig, content, origin=f"{path}, metadata {METADATA_KEY}")
 
 
@@ -184,7 +184,7 @@ def _load(path: Path, options: ReadOptions) -> tuple[dict[str, Tensor], dict[str
         return load_file(path), facts, notices
     content = load_pickle(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
+        raise DitError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
     facts = {}
     wanted = {"ema": "ema", "raw": "model"}[options.weights]
     nested = [key for key in ("ema", "model", "state_dict") if isinstance(content.get(key), dict)]
@@ -196,7 +196,7 @@ def _load(path: Path, options: ReadOptions) -> tuple[dict[str, Tensor], dict[str
             notices.append(f"{path.name} has no {options.weights} weights; its {chosen!r} was taken")
         content = content[chosen]
     if other := [str(key) for key, value in content.items() if not isinstance(value, Tensor)]:
-        raise UserError(f"{path}: expected tensors only, found {', '.join(other[:5])}")
+        raise DitError(f"{path}: expected tensors only, found {', '.join(other[:5])}")
     return content, facts, notices
 
 
@@ -212,7 +212,7 @@ def _named_as_ours(tensors: Mapping[str, Tensor], notices: list[str]) -> tuple[d
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     dtypes = {tensor.dtype for tensor in tensors.values()}
     if len(dtypes) > 1 or not dtypes <= set(DTYPES.values()):
-        raise UserError(
+        raise DitError(
             f"{path}: expected tensors of one type, float32, float16 or bfloat16, found {', '.join(map(str, dtypes))}"
         )
     check_finite(path, tensors)
@@ -235,7 +235,7 @@ def _describe(
             num_classes=options.num_classes,
             input_size=options.input_size,
         )
-    except UserError as error:
+    except DitError as error:
         raise type(error)(f"{path}: {error}") from None
     process = _process(path, family, facts, options, arguments["learn_sigma"])
     latents, vae_folder = _latents(facts, options, arguments, notices)
@@ -266,7 +266,7 @@ def _process(
         )
     for key, expected in (("path_type", ("linear",)), ("prediction", ("velocity", "v"))):
         if name == "flow" and key in facts and str(facts[key]).lower() not in expected:
-            raise UserError(f"{path}: args.{key}: expected {expected[0]}, as SiT was published, found {facts[key]!r}")
+            raise DitError(f"{path}: args.{key}: expected {expected[0]}, as SiT was published, found {facts[key]!r}")
     return original_process(name, learn_sigma, family=family.name)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from dit.errors import UserError
+from dit.errors import DitError
 
 ZIP_MAGIC = b"PK\x03\x04"
 
@@ -21,7 +21,7 @@ def load_pickle(path: str | Path) -> Any:
     """Read a file that torch.save wrote, memory-mapped where its format allows it.
 
     Raises:
-        UserError: the file holds anything but tensors, plain values and argparse.Namespace, or is damaged.
+        DitError: the file holds anything but tensors, plain values and argparse.Namespace, or is damaged.
     """
     with open(path, "rb") as file:
         is_zip = file.read(4) == ZIP_MAGIC
@@ -32,7 +32,7 @@ def load_pickle(path: str | Path) -> Any:
         except OSError:
             raise
         except Exception as error:  # a damaged file raises errors of many kinds
-            raise UserError(f"{path}: it was not loaded, for {_reason(str(error))}") from None
+            raise DitError(f"{path}: it was not loaded, for {_reason(str(error))}") from None
 
 
 def _reason(text: str) -> str:

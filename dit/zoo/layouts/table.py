@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.zoo.folder.safetensors_file import listed
 
 
@@ -103,13 +103,13 @@ def strip_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Take `module.` (data parallel) from the start of all names and `_orig_mod.` (torch.compile) from anywhere.
 
     Raises:
-        UserError: two names become the same.
+        DitError: two names become the same.
     """
     stripped = {name.replace("_orig_mod.", ""): tensor for name, tensor in tensors.items()}
     while stripped and all(name.startswith("module.") for name in stripped):
         stripped = {name.removeprefix("module."): tensor for name, tensor in stripped.items()}
     if len(stripped) != len(tensors):
-        raise UserError("state dict: two names are the same without their wrappers `module.` and `_orig_mod.`")
+        raise DitError("state dict: two names are the same without their wrappers `module.` and `_orig_mod.`")
     return stripped
 
 
@@ -117,16 +117,16 @@ def recognise(names: Iterable[str]) -> Family:
     """Return the family whose names these are, wrappers taken off.
 
     Raises:
-        UserError: none of them, or one that can't be read; the reason is given.
+        DitError: none of them, or one that can't be read; the reason is given.
     """
     names = list(names)
     for family in FAMILIES:
         if all(any(fnmatchcase(name, mark) for name in names) for mark in family.marks):
             if family.refused:
-                raise UserError(f"state dict: it is a {family.name}, which can't be read: {family.refused}")
+                raise DitError(f"state dict: it is a {family.name}, which can't be read: {family.refused}")
             return family
     known = ", ".join(family.name for family in FAMILIES if not family.refused)
-    raise UserError(f"state dict: expected the names of {known}, found {listed(names) or 'no tensor'}")
+    raise DitError(f"state dict: expected the names of {known}, found {listed(names) or 'no tensor'}")
 
 
 def to_native(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], list[str]]:
@@ -136,7 +136,7 @@ def to_native(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, 
         The tensors, and the names that were left out.
 
     Raises:
-        UserError: a tensor is missing or unexpected, or copies differ from each other.
+        DitError: a tensor is missing or unexpected, or copies differ from each other.
     """
     left_out = [name for name in tensors if any(fnmatchcase(name, pattern) for pattern in family.dropped)]
     rest = {name: tensor for name, tensor in tensors.items() if name not in left_out}
@@ -147,10 +147,10 @@ def to_native(tensors: Mapping[str, Tensor], family: Family) -> tuple[dict[str, 
     for rule in family.rules:
         for name, foreign in _instances(rule, depth):
             if missing := [other for other in foreign if other not in rest]:
-                raise UserError(f"state dict: {len(missing)} tensors are missing: {listed(missing)}")
+                raise DitError(f"state dict: {len(missing)} tensors are missing: {listed(missing)}")
             native[name] = _join(rule.kind, name, {other: rest.pop(other) for other in foreign})
     if rest:
-        raise UserError(f"state dict: {len(rest)} tensors are unexpected: {listed(rest)}")
+        raise DitError(f"state dict: {len(rest)} tensors are unexpected: {listed(rest)}")
     return native, left_out
 
 
@@ -158,7 +158,7 @@ def from_native(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Tens
     """Give our tensors a family's names; the inverse of `to_native`.
 
     Raises:
-        UserError: a tensor has no place there.
+        DitError: a tensor has no place there.
     """
     if family.rules is None:
         return dict(tensors)
@@ -169,7 +169,7 @@ def from_native(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Tens
         for name, others in _instances(rule, depth):
             foreign |= _SPLIT[rule.kind](rest.pop(name), others)
     if rest:
-        raise UserError(f"state dict: the {family.name} layout has no place for {listed(rest)}")
+        raise DitError(f"state dict: the {family.name} layout has no place for {listed(rest)}")
     return foreign
 
 
@@ -177,12 +177,12 @@ def count_blocks(names: Iterable[str]) -> int:
     """Return the number of blocks that names of any family speak of.
 
     Raises:
-        UserError: block numbers are left out.
+        DitError: block numbers are left out.
     """
     pattern = re.compile(r"(?:transformer_)?blocks\.(\d{1,9})\.", re.ASCII)
     numbers = {int(match[1]) for name in names if (match := pattern.match(name))}
     if numbers != set(range(len(numbers))):
-        raise UserError(f"state dict: expected blocks 0 to {len(numbers) - 1}, found a block {max(numbers)}")
+        raise DitError(f"state dict: expected blocks 0 to {len(numbers) - 1}, found a block {max(numbers)}")
     return len(numbers)
 
 
@@ -199,7 +199,7 @@ def _join(kind: Kind, native: str, tensors: Mapping[str, Tensor]) -> Tensor:
     if kind is Kind.ROWS:
         return torch.cat([first, *others])
     if different := [name for name, other in tensors.items() if not torch.equal(first, other)]:
-        raise UserError(
+        raise DitError(
             f"state dict: {native} is one tensor here, and its copies differ in {listed(different)}; "
             "the model was trained further with separate ones, which this architecture does not have"
         )

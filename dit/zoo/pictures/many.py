@@ -72,7 +72,7 @@ def sample_to_folder(
 
     Raises:
         ConfigError: the folder holds something else, or images of other settings.
-        UserError: the network returned NaN or infinity; no image of that batch is written.
+        DitError: the network returned NaN or infinity; no image of that batch is written.
     """
     _begin(folder, wanted)
     made = 0
@@ -93,7 +93,7 @@ def sample_to_npz(pipeline: Pipeline, wanted: ManyImages, path: Path, *, rank: i
 
     Raises:
         ConfigError: the file exists, or its parts are of other settings.
-        UserError: the network returned NaN or infinity; that batch is not written.
+        DitError: the network returned NaN or infinity; that batch is not written.
     """
     if path.exists():
         raise ConfigError(f"{path}: expected a new file, found one; choose another or remove it")

@@ -5,7 +5,7 @@ import torch
 
 from dit.diffusion.config import FlowConfig
 from dit.diffusion.create import create_process
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
 from dit.sampling.solvers.adaptive import integrate_adaptively
@@ -51,11 +51,11 @@ def test_several_states_are_solved_together():
 
 def test_damaged_weights_stop_the_adaptive_solver_too():
     model, process = (lambda x, t, y: x * torch.nan), create_process(FlowConfig())
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(DitError, match="not finite"):
         sample(model, process, torch.tensor([0]), (1, 2, 2), sampling=SamplingConfig(solver="dopri5", steps=1))
 
 
 def test_a_tolerance_out_of_reach_is_an_error_in_one_line():
     """d x / d t = x^2 grows beyond all bounds at t = 1 / x_0."""
-    with pytest.raises(UserError, match="expected a larger tolerance"):
+    with pytest.raises(DitError, match="expected a larger tolerance"):
         integrate_adaptively(lambda t, x: x * x, 2 * torch.ones(1, dtype=torch.float64), ZERO, ONE, tolerance=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.sampling.sample import sample
 from dit.training.monitor.preview import Preview
 from dit.training.ranks.processes import start_processes
@@ -47,6 +47,6 @@ def test_damaged_weights_stop(tmp_path):
     recipe = make_recipe()
     model, process, *_ = make_parts(recipe)
     torch.nn.init.constant_(model.final_layer.linear.bias, float("nan"))
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(DitError, match="not finite"):
         make_preview(process, recipe).save(model, tmp_path / "grid.png")
     assert not (tmp_path / "grid.png").exists()

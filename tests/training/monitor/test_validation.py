@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dit.diffusion.create import create_process
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.rng import Purpose, normal
 from dit.training.monitor.validation import DRAW, NOISE, SEED, Validation, with_fixed_times
 from dit.training.ranks.processes import start_processes
@@ -65,7 +65,7 @@ def test_row_names_the_averages():
 def test_damaged_weights_stop():
     model, process, *_ = make_parts(make_recipe())
     torch.nn.init.constant_(model.final_layer.linear.bias, float("nan"))
-    with pytest.raises(UserError, match="validation loss"):
+    with pytest.raises(DitError, match="validation loss"):
         make_validation(process).measure(model)
 
 

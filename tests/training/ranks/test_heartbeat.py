@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.training.ranks import heartbeat
 from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
 
@@ -40,11 +40,11 @@ def test_it_beats_and_vanishes(tmp_path):
 
 
 def test_what_ended_a_process_is_left_for_the_others(tmp_path):
-    with pytest.raises(UserError), Heartbeat(tmp_path, 1):
-        raise UserError("latent 5 is not finite")
+    with pytest.raises(DitError), Heartbeat(tmp_path, 1):
+        raise DitError("latent 5 is not finite")
     write(tmp_path, 0)
     message = str(explain(tmp_path, 2, 0, RuntimeError("Connection closed by peer")))
-    assert "process 1 ended with: UserError: latent 5 is not finite" in message
+    assert "process 1 ended with: DitError: latent 5 is not finite" in message
 
 
 def test_those_who_only_missed_another_are_not_blamed(tmp_path):
@@ -87,6 +87,6 @@ def test_errors_of_exchanges_are_known(error):
     assert is_exchange_failure(error)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), UserError("gloo"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), DitError("gloo"), KeyboardInterrupt()])
 def test_other_errors_are_not_exchanges(error):
     assert not is_exchange_failure(error)

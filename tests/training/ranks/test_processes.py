@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.layers import precision
 from dit.training.config import TrainConfig
 from dit.training.ranks.processes import resolve_precision, start_processes
@@ -23,9 +23,9 @@ def test_one_process_exchanges_with_itself():
 
 def test_errors_of_the_main_process_come_through():
     def fail():
-        raise UserError("full")
+        raise DitError("full")
 
-    with pytest.raises(UserError, match="full"):
+    with pytest.raises(DitError, match="full"):
         start_processes(TrainConfig()).on_main(fail)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.training.run.metrics import append_row, cut_rows, read_rows
 
 
@@ -25,7 +25,7 @@ def test_rows_round_trip_and_a_torn_last_line_is_no_row(tmp_path):
 def test_other_damage_is_named(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n' + line + "\n")
-    with pytest.raises(UserError, match=r"metrics\.jsonl:2"):
+    with pytest.raises(DitError, match=r"metrics\.jsonl:2"):
         read_rows(path)
 
 

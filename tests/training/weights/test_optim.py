@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.training.config import OptimConfig
 from dit.training.weights.optim import (
     create_optimizer,
@@ -100,5 +100,5 @@ def test_state_of_another_model_is_refused():
     ]:
         changed = dict(tensors)
         change(changed)
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(DitError, match=message):
             load_optimizer_state(optimizer, model, changed, scalars, origin="file")

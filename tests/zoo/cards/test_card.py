@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from dit.diffusion.config import GaussianConfig
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.files import write_json
 from dit.sampling.config import SamplingConfig
 from dit.zoo.cards.card import as_code, as_text, render_card
@@ -156,5 +156,5 @@ def test_the_snippet_runs(exported):
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"config\.json: expected a JSON file, found nothing"):
+    with pytest.raises(DitError, match=r"config\.json: expected a JSON file, found nothing"):
         render_card(tmp_path)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.zoo.folder.config import is_exported, read_config, write_config
 
 CONFIG = {
@@ -48,7 +48,7 @@ def test_what_is_written_is_read_back(tmp_path):
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, content, message):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(DitError) as caught:
         read_config(write(tmp_path, content))
     assert str(caught.value).startswith(str(tmp_path / "config.json"))
     assert message in str(caught.value)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.zoo.folder.safetensors_file import TensorInfo, read_header, weight_files
 
 
@@ -67,7 +67,7 @@ def test_c9_hostile_headers_are_refused_in_bounded_time_and_memory(tmp_path, fau
     path = write(tmp_path / "x.safetensors", header, data, length=length)
     tracemalloc.start()
     begun = time.perf_counter()
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(DitError, match=message) as caught:
         read_header(path)
     assert time.perf_counter() - begun < 1
     assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
@@ -79,7 +79,7 @@ def test_c9_hostile_headers_are_refused_in_bounded_time_and_memory(tmp_path, fau
 @pytest.mark.parametrize("content", [b"", b"\0" * 5, b"\0" * 8])
 def test_c9_short_files_are_refused(tmp_path, content):
     (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match=f"found {len(content)} bytes"):
+    with pytest.raises(DitError, match=f"found {len(content)} bytes"):
         read_header(tmp_path / "x.safetensors")
 
 
@@ -87,7 +87,7 @@ def test_c9_a_huge_header_is_refused_without_reading_it(tmp_path):
     path = write(tmp_path / "x.safetensors", b"{}", length=2**30)
     with open(path, "r+b") as file:
         file.truncate(2**31)  # sparse
-    with pytest.raises(UserError, match="header claims 1073741824 bytes, expected at most 16777216"):
+    with pytest.raises(DitError, match="header claims 1073741824 bytes, expected at most 16777216"):
         read_header(path)
 
 
@@ -106,7 +106,7 @@ def test_c8_a_pickle_named_safetensors_is_refused_and_does_not_run(tmp_path, wri
         torch.save({"a": CreatesFile(sentinel)}, path)
     else:
         path.write_bytes(pickle.dumps({"a": CreatesFile(sentinel)}, protocol=int(writer[-1])))
-    with pytest.raises(UserError, match="found a pickle"):
+    with pytest.raises(DitError, match="found a pickle"):
         read_header(path)
     assert not sentinel.exists()
 
@@ -140,7 +140,7 @@ def test_weight_files_lists_shards(sharded):
 def test_h4_an_index_that_leaves_its_folder_is_refused(sharded, name):
     folder, weight_map = sharded
     write_index(folder, weight_map | {"b": name})
-    with pytest.raises(UserError, match=r"expected a \.safetensors file of the same folder"):
+    with pytest.raises(DitError, match=r"expected a \.safetensors file of the same folder"):
         weight_files(folder)
 
 
@@ -150,18 +150,18 @@ def test_h4_an_index_that_leaves_its_folder_is_refused(sharded, name):
 def test_index_and_shards_must_agree(sharded, change):
     folder, weight_map = sharded
     write_index(folder, weight_map | change)
-    with pytest.raises(UserError, match=f"differ in {next(iter(change))}"):
+    with pytest.raises(DitError, match=f"differ in {next(iter(change))}"):
         weight_files(folder)
 
 
 def test_a_missing_shard_is_named(sharded):
     folder, weight_map = sharded
     (folder / weight_map["b"]).unlink()
-    with pytest.raises(UserError, match=r"model-00002-of-00002\.safetensors: expected a safetensors file"):
+    with pytest.raises(DitError, match=r"model-00002-of-00002\.safetensors: expected a safetensors file"):
         weight_files(folder)
 
 
 def test_h3_a_folder_with_only_bin_files_is_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"found only pytorch_model\.bin, which is a pickle"):
+    with pytest.raises(DitError, match=r"found only pytorch_model\.bin, which is a pickle"):
         weight_files(tmp_path)

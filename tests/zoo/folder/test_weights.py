@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.models.registry import create_model
 from dit.zoo.folder.weights import check_finite, empty_model, fill
 
@@ -51,7 +51,7 @@ def test_what_is_not_finite_is_refused_in_any_type(saved, tmp_path):
     state = saved[0].state_dict()
     state["blocks.1.attn.qkv.weight"][3, 2] = torch.nan
     save_file(state, tmp_path / "bad.safetensors")
-    with pytest.raises(UserError, match=r"1 tensors hold NaN or infinity: blocks\.1\.attn\.qkv\.weight"):
+    with pytest.raises(DitError, match=r"1 tensors hold NaN or infinity: blocks\.1\.attn\.qkv\.weight"):
         fill(empty_model("dit_ti_2", TINY), [tmp_path / "bad.safetensors"], block_dtype=torch.bfloat16)
 
 
@@ -97,14 +97,14 @@ def test_c7_what_does_not_fit_is_named(saved, fault):
     _, path = saved
     edit, message = C7[fault]
     change(path, edit)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(DitError, match=message) as caught:
         fill(empty_model("dit_ti_2", TINY), [path])
     assert str(caught.value).startswith(str(path))
 
 
 def test_many_faults_stay_on_one_line(saved):
     _, path = saved
-    with pytest.raises(UserError, match=r"20 tensors are missing: .* and 15 more$"):
+    with pytest.raises(DitError, match=r"20 tensors are missing: .* and 15 more$"):
         fill(empty_model("dit_ti_2", TINY | {"depth": 4}), [path])  # 2 further blocks of 10 tensors each
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.zoo.folder.config import read_config, write_config
 from dit.zoo.hub.pull import cache_folder, pull
 from dit.zoo.hub.push import check_licence, push
@@ -139,7 +139,7 @@ def test_a_private_repository_a_branch_and_a_pull_request(hub, exported):
 def test_a_tag_that_is_there_is_named(published, exported):
     push(exported, NAME, tag="v1")
     with pytest.raises(
-        UserError, match=r"the Hub has it already: commit [0-9a-f]{12} was made, but the tag 'v1' was not"
+        DitError, match=r"the Hub has it already: commit [0-9a-f]{12} was made, but the tag 'v1' was not"
     ):
         push(exported, NAME, tag="v1")
 
@@ -238,7 +238,7 @@ def test_h1_a_flipped_bit_is_noticed_and_fetched_again(published, exported, tmp_
 
 def test_h1_a_download_that_stays_damaged_is_refused_and_not_kept(published, tmp_path):
     published.faults.append(flip_first_byte_of_weights(2))
-    with pytest.raises(UserError, match=r"model\.safetensors was damaged on the way, twice"):
+    with pytest.raises(DitError, match=r"model\.safetensors was damaged on the way, twice"):
         pull(NAME, tmp_path / "back")
     assert not (tmp_path / "back").exists()
     assert load_model(NAME) is not None  # nothing damaged is left in the cache
@@ -266,7 +266,7 @@ def test_h1_a_short_download_is_explained(published, tmp_path):
         return False
 
     published.faults.append(short)
-    with pytest.raises(UserError, match=f"^{NAME}: ") as caught:
+    with pytest.raises(DitError, match=f"^{NAME}: ") as caught:
         pull(NAME, tmp_path / "back")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "back").exists()
@@ -278,7 +278,7 @@ def test_h1_a_short_download_is_explained(published, tmp_path):
 
 
 def message_of(function, *arguments, **keywords):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(DitError) as caught:
         function(*arguments, **keywords)
     message = str(caught.value)
     assert "\n" not in message
@@ -363,7 +363,7 @@ def test_h4_an_index_that_leaves_its_folder_is_refused(published, exported):
         "them/evil", {"config.json": config, "model.safetensors.index.json": index, "model-1.safetensors": b"x"}
     )
     with pytest.raises(
-        UserError, match=r"weight_map names '\.\./\.\./x'; expected a \.safetensors file of the same folder"
+        DitError, match=r"weight_map names '\.\./\.\./x'; expected a \.safetensors file of the same folder"
     ):
         load_model("them/evil")
     assert repository is not None
@@ -371,7 +371,7 @@ def test_h4_an_index_that_leaves_its_folder_is_refused(published, exported):
 
 def test_a_repository_of_something_else_is_refused(hub):
     hub.add("them/bert", {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"x"})
-    with pytest.raises(UserError):
+    with pytest.raises(DitError):
         load_model("them/bert")
 
 
@@ -448,7 +448,7 @@ def test_h6_the_token_is_in_no_output_file_or_other_origin(hub, exported, tmp_pa
     names = ["someone/fails401", "someone/fails403", "someone/fails500", NAME]
     code = PUSH_AND_PULL.format(arguments=(str(exported), names, str(tmp_path / "back")))
     done = run_python(code, hub, tmp_path, HF_DEBUG="1", HF_HUB_VERBOSITY="debug")
-    assert done.stderr.count("dit.errors.UserError") == 3
+    assert done.stderr.count("dit.errors.DitError") == 3
     assert "pulled" in done.stdout
     assert TOKEN not in done.stdout + done.stderr
     for folder in (exported, tmp_path / "back", tmp_path / "subprocess_cache", tmp_path / "hf_home"):
@@ -535,7 +535,7 @@ def test_licences_that_may_not_be_chosen(hub, exported, facts, licence, message)
 )
 def test_a_card_with_an_empty_required_field_is_not_pushed(hub, exported, change, field):
     change(exported)
-    with pytest.raises(UserError, match=f"its card can't be published without {field}$"):
+    with pytest.raises(DitError, match=f"its card can't be published without {field}$"):
         push(exported, NAME)
     assert hub.requests == []
 
@@ -543,9 +543,9 @@ def test_a_card_with_an_empty_required_field_is_not_pushed(hub, exported, change
 def test_a_damaged_folder_is_not_pushed(hub, exported):
     content = bytearray((exported / "model.safetensors").read_bytes())
     (exported / "model.safetensors").write_bytes(content[:-4])
-    with pytest.raises(UserError, match=r"model\.safetensors: its tensors take"):
+    with pytest.raises(DitError, match=r"model\.safetensors: its tensors take"):
         push(exported, NAME)
-    with pytest.raises(UserError, match="expected an exported folder"):
+    with pytest.raises(DitError, match="expected an exported folder"):
         push(exported.parent, NAME)
     with pytest.raises(ConfigError, match="expected an id of the Hub, org/name"):
         push(exported, "digits")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.models.variants import VARIANTS, resolve_arguments
 from dit.zoo.folder.weights import empty_model
 from dit.zoo.layouts.architecture import infer_architecture
@@ -59,5 +59,5 @@ def test_oblong_latents_are_asked_for():
 def test_shapes_of_something_else_are_refused(name, shape, message):
     shapes = shapes_of("dit_s_2")
     shapes = shapes | {name: shape} if shape else {key: value for key, value in shapes.items() if key != name}
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(DitError, match=message):
         infer_architecture(shapes, 12)

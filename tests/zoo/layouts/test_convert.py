@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.zoo.folder.config import read_config
 from dit.zoo.layouts.convert import convert
 from dit.zoo.layouts.original import ReadOptions
@@ -246,7 +246,7 @@ def test_an_option_against_what_the_file_tells_is_refused(tmp_path, gaussian_fol
 def test_another_flow_than_the_published_one_is_refused(tmp_path, key, value):
     args = argparse.Namespace(**{"model": "SiT-S/2", "path_type": "Linear", "prediction": "velocity", key: value})
     torch.save({"ema": golden_state("sit_linear_velocity"), "args": args}, tmp_path / "source.pt")
-    with pytest.raises(UserError, match=f"args.{key}: expected .*, as SiT was published, found '{value}'"):
+    with pytest.raises(DitError, match=f"args.{key}: expected .*, as SiT was published, found '{value}'"):
         convert(tmp_path / "source.pt", tmp_path / "native", options=ReadOptions(**HEADS))
 
 
@@ -269,7 +269,7 @@ def without(state, name):
 )  # fmt: skip
 def test_c7_what_does_not_fit_is_named(tmp_path, change, message):
     torch.save(change(golden_state("dit_p2_sigma")), tmp_path / "source.pt")
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(DitError, match=message) as caught:
         convert(tmp_path / "source.pt", tmp_path / "native", options=ReadOptions(process="gaussian", **HEADS))
     assert "source.pt" in str(caught.value)
     assert not (tmp_path / "native").exists()
@@ -286,10 +286,10 @@ class CreatesFile:
 @pytest.mark.parametrize("name", ["source.pt", "source.safetensors"])
 def test_c8_a_file_that_would_create_another_is_refused_and_does_not(tmp_path, name):
     torch.save(golden_state("dit_p2_sigma") | {"x": CreatesFile(tmp_path / "sentinel")}, tmp_path / name)
-    with pytest.raises(UserError, match=r"which (could|can) run code"):
+    with pytest.raises(DitError, match=r"which (could|can) run code"):
         convert(tmp_path / name, tmp_path / "native", options=ReadOptions(process="gaussian", **HEADS))
     assert not (tmp_path / "sentinel").exists()
-    with pytest.raises(UserError):
+    with pytest.raises(DitError):
         load_pipeline(tmp_path / name)
     assert not (tmp_path / "sentinel").exists()
 
@@ -297,7 +297,7 @@ def test_c8_a_file_that_would_create_another_is_refused_and_does_not(tmp_path, n
 def test_the_description_inside_a_file_is_checked(tmp_path):
     metadata = {"dit_config": '{"format_version": 1, "model": 3}'}
     save_file(golden_state("dit_p2_sigma"), tmp_path / "x.safetensors", metadata=metadata)
-    with pytest.raises(UserError, match="metadata dit_config: model: expected"):
+    with pytest.raises(DitError, match="metadata dit_config: model: expected"):
         convert(tmp_path / "x.safetensors", tmp_path / "native")
 
 

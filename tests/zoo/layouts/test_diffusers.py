@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.zoo.export import export
 from dit.zoo.layouts.convert import convert, read_any
 from dit.zoo.layouts.diffusers import check_exportable, table_with_gap, table_without_gap
@@ -248,7 +248,7 @@ def test_what_is_no_dit_is_refused(native, tmp_path, file, change, message):
     convert(native, tmp_path / "d", to="diffusers")
     path = tmp_path / "d" / file
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(DitError, match=message):
         convert(tmp_path / "d", tmp_path / "back")
 
 
@@ -256,7 +256,7 @@ def test_h3_a_folder_with_only_bin_files_is_refused(native, tmp_path):
     convert(native, tmp_path / "d", to="diffusers")
     weights = tmp_path / "d" / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(UserError, match=r"found only diffusion_pytorch_model\.bin, which is a pickle"):
+    with pytest.raises(DitError, match=r"found only diffusion_pytorch_model\.bin, which is a pickle"):
         convert(tmp_path / "d", tmp_path / "back")
 
 

@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.zoo.layouts.pickle_file import load_pickle
 
 
@@ -46,19 +46,19 @@ def test_c8_a_pickle_that_would_create_a_file_is_refused_and_does_not(tmp_path, 
     else:
         torch.save(evil, path, _use_new_zipfile_serialization=writer == "zip")
     reason = "damaged or was not written by torch.save" if writer == "pickle" else "holds io.open, which could run code"
-    with pytest.raises(UserError, match=f"x.pt: it was not loaded, for it (is )?{reason}"):
+    with pytest.raises(DitError, match=f"x.pt: it was not loaded, for it (is )?{reason}"):
         load_pickle(path)
     assert not sentinel.exists()
 
 
 def test_another_class_than_a_namespace_is_named(tmp_path):
     torch.save({"args": argparse.Namespace(out=pathlib.PurePosixPath("x"))}, tmp_path / "x.pt")
-    with pytest.raises(UserError, match=r"it holds pathlib\.PurePosixPath, which could run code"):
+    with pytest.raises(DitError, match=r"it holds pathlib\.PurePosixPath, which could run code"):
         load_pickle(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04junk", b"\x80\x02junk", b"text"])
 def test_damaged_files_are_refused(tmp_path, content):
     (tmp_path / "x.pt").write_bytes(content)
-    with pytest.raises(UserError, match="it was not loaded, for it is damaged or was not written by torch"):
+    with pytest.raises(DitError, match="it was not loaded, for it is damaged or was not written by torch"):
         load_pickle(tmp_path / "x.pt")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dit.errors import UserError
+from dit.errors import DitError
 from dit.models.registry import create_model
 from dit.zoo.layouts.table import DIFFUSERS, FAMILIES, from_native, recognise, strip_wrappers, to_native
 from tests.zoo.conftest import TINY, random_model
@@ -35,7 +35,7 @@ def test_blocks_compiled_one_by_one_are_unwrapped(tensors):
 
 
 def test_names_that_become_the_same_are_refused():
-    with pytest.raises(UserError, match="two names are the same"):
+    with pytest.raises(DitError, match="two names are the same"):
         strip_wrappers({"a": torch.zeros(1), "_orig_mod.a": torch.zeros(1)})
 
 
@@ -74,13 +74,13 @@ def test_every_tensor_of_diffusers_has_its_own_memory(tensors):
 
 
 def test_a_lightning_dit_is_refused_with_the_reason(tensors):
-    with pytest.raises(UserError, match="LightningDiT, which can't be read: its SwiGLU"):
+    with pytest.raises(DitError, match="LightningDiT, which can't be read: its SwiGLU"):
         recognise([*tensors, "blocks.0.mlp.w12.weight"])
 
 
 @pytest.mark.parametrize("names", [[], ["conv1.weight", "fc.weight"]])
 def test_what_is_no_dit_is_refused(names):
-    with pytest.raises(UserError, match="expected the names of REPA, DiT or SiT, diffusers, found"):
+    with pytest.raises(DitError, match="expected the names of REPA, DiT or SiT, diffusers, found"):
         recognise(names)
 
 
@@ -102,12 +102,12 @@ def test_c7_what_does_not_fit_is_named(tensors, edit, message):
     tensors.pop("pos_embed")
     foreign = from_native(tensors, DIFFUSERS)
     edit(foreign)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(DitError, match=message):
         to_native(foreign, DIFFUSERS)
 
 
 def test_names_without_a_place_in_a_family_are_refused(tensors):
-    with pytest.raises(UserError, match="the diffusers layout has no place for pos_embed"):
+    with pytest.raises(DitError, match="the diffusers layout has no place for pos_embed"):
         from_native(tensors, DIFFUSERS)
 
 

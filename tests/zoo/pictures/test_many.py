@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dit.errors import ConfigError, UserError
+from dit.errors import ConfigError, DitError
 from dit.sampling.config import SamplingConfig
 from dit.zoo.pictures.many import ManyImages, png_name, sample_to_folder, sample_to_npz
 from tests.zoo.test_pipeline import make
@@ -89,6 +89,6 @@ def test_a_folder_of_other_settings_is_refused(pipe, tmp_path):
 
 def test_s3_nan_weights_stop_without_an_image(pipe, tmp_path):
     pipe.model.final_layer.linear.bias.data.fill_(float("nan"))
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(DitError, match="not finite"):
         sample_to_folder(pipe, wanted(), tmp_path / "out")
     assert os.listdir(tmp_path / "out") == ["sampling.json"]
