@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Annotated, Any, NoReturn, get_args, get_origin
 
-from dit.errors import ConfigError, Preempted, DitError, did_you_mean
+from dit.errors import ConfigError, DitError, Preempted, did_you_mean
 
 _METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 VERBS = (

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from dit.cli import VERBS, main, split_overrides
-from dit.errors import ConfigError, Preempted, DitError
+from dit.errors import ConfigError, DitError, Preempted
 from tests.command import RECIPE, ROOT, fails
 
 # --- dispatch ---------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from torch import nn
 
 from dit.config import Recipe
 from dit.diffusion.process import Process
-from dit.errors import Preempted, DitError
+from dit.errors import DitError, Preempted
 from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory, warn
 from dit.training.monitor.log import Trackers, Window
 from dit.training.monitor.measures import Measures

@@ -10,7 +10,7 @@ import pytest
 
 from dit import checkpoint
 from dit.data.order import positions_to_indices
-from dit.errors import Preempted, DitError
+from dit.errors import DitError, Preempted
 from dit.training.loop import run
 from dit.training.monitor.health import SpikeMonitor
 from tests.training.fakes import make_parts, make_recipe

@@ -7,7 +7,7 @@ import sys
 import torch
 from fakes import make_parts, make_recipe  # this file's folder is the first on the path
 
-from dit.errors import Preempted, DitError
+from dit.errors import DitError, Preempted
 from dit.training.loop import run
 
 if __name__ == "__main__":
