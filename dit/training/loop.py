@@ -15,6 +15,7 @@ from torch import nn
 from dit.config import Recipe
 from dit.diffusion.process import Process
 from dit.errors import DitError, Preempted
+from dit.run_files import append_row
 from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory, warn
 from dit.training.monitor.log import Trackers, Window
 from dit.training.monitor.measures import Measures
@@ -25,7 +26,6 @@ from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_e
 from dit.training.ranks.processes import Processes, start_processes
 from dit.training.ranks.signals import StopSignals
 from dit.training.run.folder import RunFolder
-from dit.training.run.metrics import append_row
 from dit.training.setup import assemble, check_sizes, restore_newest, run_facts, write_facts
 from dit.training.step import Attempt
 from dit.training.trainer import Trainer

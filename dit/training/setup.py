@@ -9,14 +9,14 @@ from dit.config import Recipe, dump_recipe
 from dit.data.order import check_batch_size
 from dit.diffusion.process import Process
 from dit.errors import ConfigError
-from dit.files import read_json, write_json, write_text
+from dit.files import write_text
+from dit.run_files import RunFacts, cut_rows
 from dit.training.batch import BatchSource
 from dit.training.compilation import compiles
 from dit.training.monitor.health import SpikeMonitor, say, warn
 from dit.training.ranks.processes import Processes
 from dit.training.ranks.signals import StopSignals
 from dit.training.run.folder import RunFolder
-from dit.training.run.metrics import cut_rows
 from dit.training.run.resume import check_same_run, flat_fields
 from dit.training.step import Stepper
 from dit.training.trainer import Trainer
@@ -77,18 +77,17 @@ def write_facts(
         ConfigError: the folder holds a run that this recipe does not continue.
     """
     if folder.facts.exists():
-        check_same_run(read_json(folder.facts).get("facts", {}), facts, origin=str(folder.path))
+        check_same_run(folder.read_facts().facts, facts, origin=str(folder.path))
     codec.save(folder.path)
     write_text(folder.recipe, dump_recipe(recipe))
-    write_json(
-        folder.facts,
-        {
-            "code_version": __version__,
-            "model_arguments": _plain(model.config),
-            "codec": codec.describe(),
-            "id2label": {str(index): name for index, name in enumerate(train_set.class_names)},
-            "facts": facts,
-        },
+    folder.write_facts(
+        RunFacts(
+            code_version=__version__,
+            model_arguments=_plain(model.config),
+            codec=codec.describe(),
+            id2label={str(index): name for index, name in enumerate(train_set.class_names)},
+            facts=facts,
+        )
     )
 
 

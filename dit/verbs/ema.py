@@ -26,10 +26,12 @@ def run(
     from safetensors.torch import save_file
 
     from dit.config import load_recipe
+    from dit.run_files import RunFiles
     from dit.training.weights.posthoc import reconstruct
     from dit.zoo.export import export
 
-    found = reconstruct(run / "snapshots", sigma_rel, step=step)
+    files = RunFiles(run)
+    found = reconstruct(files.snapshots, sigma_rel, step=step)
     print(
         f"sigma_rel {sigma_rel} at step {found.step}, from {found.num_snapshots} averages; "
         f"its profile is met within {found.profile_error:.2%}"
@@ -42,6 +44,6 @@ def run(
         provenance = {
             "ema": {"sigma_rel": sigma_rel, "profile_error": found.profile_error},
             "steps": found.step,
-            "images_seen": found.step * load_recipe(run / "recipe.yaml").train.batch_size,
+            "images_seen": found.step * load_recipe(files.recipe).train.batch_size,
         }
         print(export(run, out, weights=weights, provenance=provenance))

@@ -59,8 +59,8 @@ def run(
     from dit.config import load_recipe
     from dit.errors import ConfigError
     from dit.files import check_writable
+    from dit.run_files import RECIPE_NAME
     from dit.verbs.sample import sampling_settings
-    from dit.zoo.folder.run import RECIPE_NAME
     from dit.zoo.source import locate
 
     overrides = overrides or {}

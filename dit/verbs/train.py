@@ -11,8 +11,6 @@ from tyro.conf import Positional, arg
 if TYPE_CHECKING:
     from dit.config import Recipe
 
-EXPORT = "export"
-
 
 def run(
     config: Annotated[Path, Positional, arg(metavar="CONFIG")],
@@ -113,12 +111,13 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
 
 def _finish(recipe: "Recipe", output: Path) -> None:
     """Export the run and evaluate the export, which is loaded again from its folder."""
+    from dit.run_files import RunFiles
     from dit.verbs.device import choose_device
     from dit.verbs.evaluate import REPORT, evaluate_source
     from dit.zoo.export import SAMPLES_NAME, export
     from dit.zoo.folder.config import is_exported
 
-    folder = output / EXPORT
+    folder = RunFiles(output).export
     if is_exported(folder):  # of the run that was now continued; a checkpoint makes it again
         shutil.rmtree(folder)
     export(output, folder)

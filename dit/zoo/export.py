@@ -11,17 +11,16 @@ from dit.data.picture import image_grid
 from dit.errors import DitError
 from dit.files import new_folder
 from dit.latents.codec import COPY_NAME as VAE_NAME
+from dit.run_files import METRICS_NAME, RECIPE_NAME, is_run
 from dit.zoo.cards.card import write_card
 from dit.zoo.cards.loss_curve import draw_loss_curve
 from dit.zoo.folder.config import write_config
-from dit.zoo.folder.run import RECIPE_NAME, is_run
 from dit.zoo.folder.weights import empty_model, fill
 from dit.zoo.pipeline import Pipeline, load_pipeline
 from dit.zoo.source import locate
 
 WEIGHTS_NAME = "model.safetensors"
 SAMPLES_NAME = "samples.png"
-METRICS_NAME = "metrics.jsonl"
 LOSS_CURVE_NAME = "loss.png"
 CARRIED_OVER = (RECIPE_NAME, METRICS_NAME)
 FIGURES_NAME = "eval.json"

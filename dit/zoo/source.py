@@ -11,9 +11,10 @@ from pathlib import Path
 from dit.checkpoint import load_newest
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.models.variants import VARIANTS
+from dit.run_files import RunFiles, is_run
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import FolderConfig, is_exported, read_config
-from dit.zoo.folder.run import describe_run, is_run
+from dit.zoo.folder.run import describe_run
 from dit.zoo.folder.safetensors_file import weight_files
 from dit.zoo.hub.download import HubId
 from dit.zoo.hub.pull import fetch
@@ -73,9 +74,10 @@ def _locate_folder(folder: Path) -> Located:
     if is_exported(folder):
         return Located(folder, read_config(folder), weight_files(folder))
     if is_run(folder):
-        checkpoint = load_newest(folder / "checkpoints")
+        checkpoints = RunFiles(folder).checkpoints
+        checkpoint = load_newest(checkpoints)
         if checkpoint is None:
-            raise DitError(f"{folder / 'checkpoints'}: expected a checkpoint, found none; train longer")
+            raise DitError(f"{checkpoints}: expected a checkpoint, found none; train longer")
         for problem in checkpoint.passed_over:
             warnings.warn(f"an older checkpoint is taken: {problem}", stacklevel=2)
         return Located(folder, describe_run(folder, checkpoint), weight_files(checkpoint.path, "ema"))

@@ -13,9 +13,8 @@ from typing import Any
 
 from dit.charts import COLOURS, Line, line_chart
 from dit.errors import ConfigError
-from dit.training.run.metrics import read_rows
+from dit.run_files import METRICS_NAME, read_rows
 
-METRICS_NAME = "metrics.jsonl"
 MAX_PREVIEWS = 6
 START = (0, 0)
 """What a horizontal axis of steps begins with."""

@@ -1,6 +1,4 @@
-"""The folder of one run: who may write into it, what it says of the run, and how it is found again.
-
-    recipe.yaml  run.json  status.json  metrics.jsonl  checkpoints/  samples/  snapshots/  heartbeats/  tensorboard/
+"""The folder of one run: who may write into it, and what it says of the run's state.
 
 One process at a time owns the folder, through a lock that the system drops when the process ends in any way.
 """
@@ -12,30 +10,18 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 from dit import checkpoint
 from dit.errors import ConfigError
 from dit.files import write_json
+from dit.run_files import RunFiles
 
-LOCK_NAME = "lock"
 State = Literal["running", "done", "preempted", "failed"]
 
 
-class RunFolder:
-    """Paths of a run folder, and its status."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.recipe = self.path / "recipe.yaml"
-        self.facts = self.path / "run.json"
-        self.status = self.path / "status.json"
-        self.metrics = self.path / "metrics.jsonl"
-        self.checkpoints = self.path / "checkpoints"
-        self.snapshots = self.path / "snapshots"
-        self.samples = self.path / "samples"
-        self.heartbeats = self.path / "heartbeats"
+class RunFolder(RunFiles):
+    """The files of a run that is being trained: its lock and its status."""
 
     @contextmanager
     def locked(self, *, resume: bool) -> Iterator[None]:
@@ -46,15 +32,15 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / LOCK_NAME, "a+")  # noqa: SIM115 - held open, that is the lock
+            lock = open(self.lock, "a+")  # noqa: SIM115 - held open, that is the lock
         except OSError as error:
             raise ConfigError(f"{self.path}: expected a folder that can be written, found: {error.strerror}") from None
         with lock:
-            _lock(lock.fileno(), self.path)
+            self._take(lock.fileno())
             lock.truncate(0)
             lock.write(f"{os.getpid()} on {socket.gethostname()}\n")
             lock.flush()
-            if not resume and (found := [path.name for path in self.path.iterdir() if path.name != LOCK_NAME]):
+            if not resume and (found := [path.name for path in self.path.iterdir() if path != self.lock]):
                 raise ConfigError(
                     f"{self.path}: expected a new or empty folder, found {sorted(found)[0]}; "
                     "continue that run with --resume or choose another --output"
@@ -69,10 +55,11 @@ class RunFolder:
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         write_json(self.status, {"state": state, "time": now, "pid": os.getpid(), **facts})
 
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = (path / LOCK_NAME).read_text().strip() or "unknown"
-        raise ConfigError(f"{path}: another run is writing here (process {owner}); choose another --output") from None
+    def _take(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = self.lock.read_text().strip() or "unknown"
+            raise ConfigError(
+                f"{self.path}: another run is writing here (process {owner}); choose another --output"
+            ) from None

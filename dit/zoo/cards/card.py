@@ -17,6 +17,7 @@ import jinja2
 from dit.diffusion.config import FlowConfig
 from dit.files import read_json, sha256, write_text
 from dit.models.variants import count_macs, count_parameters, resolve_arguments
+from dit.run_files import RECIPE_NAME
 from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
 
 CARD_NAME = "README.md"
@@ -65,7 +66,7 @@ def render_card(folder: str | Path, *, title: str | None = None, source: str | N
             diffusers_note=diffusers_note(config),
             classes=class_list(config.class_names),
             limits=limits(config),
-            training=training_facts(config, (folder / "recipe.yaml").is_file()),
+            training=training_facts(config, (folder / RECIPE_NAME).is_file()),
             evaluation=evaluation_rows(evaluation, config),
             files=weight_table(folder),
             licence=licence_text(config),
@@ -219,7 +220,7 @@ def training_facts(config: FolderConfig, has_recipe: bool) -> list[tuple[str, st
     facts = config.provenance
     rows = [
         ("data", dataset_name(config)),
-        ("recipe", "recipe.yaml" if has_recipe else facts.get("recipe")),
+        ("recipe", RECIPE_NAME if has_recipe else facts.get("recipe")),
         ("steps", facts.get("steps")),
         ("images seen", facts.get("images_seen")),
         ("seed", facts.get("seed")),

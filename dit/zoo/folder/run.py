@@ -1,44 +1,13 @@
-"""What a run folder says of the model that it trains.
-
-    recipe.yaml    the recipe, with what the data decided filled in
-    run.json       {model_arguments, codec, id2label, code_version}
-    checkpoints/   step-XXXXXXXX/{model, ema, ...}.safetensors, state.json, manifest.json
-
-Free of torch.
-"""
+"""What a run folder says of the model that it trains. Free of torch."""
 
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from dit.checkpoint import Checkpoint
 from dit.config import load_recipe
-from dit.files import read_json
-from dit.validation import validate
+from dit.run_files import RECIPE_NAME, RunFiles
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import FolderConfig, ModelDescription, is_exported, read_config
-
-RUN_NAME = "run.json"
-RECIPE_NAME = "recipe.yaml"
-
-
-class RunFacts(BaseModel):
-    """The part of `run.json` that describes the model; training may write more."""
-
-    model_arguments: dict[str, Any]
-    """All arguments of the network."""
-    codec: dict[str, Any]
-    """Description of the latents."""
-    id2label: dict[str, str]
-    """Class id, in decimal, -> class name."""
-    code_version: str
-    """Version of this package."""
-
-
-def is_run(folder: str | Path) -> bool:
-    """Tell whether a folder is a run's."""
-    return (Path(folder) / RUN_NAME).is_file()
 
 
 def base_facts(source: str) -> dict[str, Any]:
@@ -72,9 +41,8 @@ def describe_run(run: str | Path, checkpoint: Checkpoint | None = None) -> Folde
     Raises:
         DitError: a file is missing or damaged; the file and the field are named.
     """
-    run = Path(run)
-    facts = validate(RunFacts, read_json(run / RUN_NAME), origin=str(run / RUN_NAME))
-    recipe = load_recipe(run / RECIPE_NAME)
+    files = RunFiles(run)
+    facts, recipe = files.read_facts(), load_recipe(files.recipe)
     provenance: dict[str, Any] = {
         "code_version": facts.code_version,
         "recipe": RECIPE_NAME,

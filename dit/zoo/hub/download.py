@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dit.errors import ConfigError, DitError
 from dit.files import sha256
+from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.entries import SourceEntry
 from dit.zoo.hub.errors import HUB_ID, explained, is_of_the_network
 
@@ -29,7 +30,7 @@ NEEDED = (
     "vae/config.json", "vae/*.safetensors", "vae/*.safetensors.index.json",
 )  # fmt: skip
 """What a pipeline is loaded from, in both layouts."""
-EXTRAS = ("README.md", "recipe.yaml", "metrics.jsonl", "eval.json", "*.png")
+EXTRAS = ("README.md", RECIPE_NAME, METRICS_NAME, "eval.json", "*.png")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CHUNK = 2**20
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dit.errors import ConfigError, DitError
 from dit.files import failpoint
+from dit.run_files import METRICS_NAME
 from dit.zoo.cards.card import CARD_NAME, write_card
 from dit.zoo.cards.loss_curve import draw_loss_curve
 from dit.zoo.folder.config import (
@@ -183,8 +184,8 @@ def _staged(folder: Path, repository: str, licence: str | None) -> Iterator[Path
         config = config.model_copy(update={"provenance": config.provenance | facts})
         check_card(config, staged)
         write_config(staged, config, name)
-        if (staged / "metrics.jsonl").is_file():
-            draw_loss_curve(staged / "metrics.jsonl", staged / "loss.png")
+        if (staged / METRICS_NAME).is_file():
+            draw_loss_curve(staged / METRICS_NAME, staged / "loss.png")
         write_card(staged, title=repository.partition("/")[2], source=repository)
         yield staged
 

@@ -16,6 +16,7 @@ from dit.errors import ConfigError
 from dit.files import TEMPORARY_PREFIX, fsync_tree, make_readable, new_folder
 from dit.latents.codec import COPY_NAME as VAE_NAME
 from dit.latents.vae import find_vae
+from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.cards.card import write_card
 from dit.zoo.folder.config import FolderConfig, write_config
 from dit.zoo.folder.safetensors_file import is_pickle, read_header
@@ -26,7 +27,7 @@ from dit.zoo.source import Located, has_description, locate
 
 Layout = Literal["native", "official", "diffusers"]
 OFFICIAL_SUFFIXES = (".safetensors", ".pt")
-CARRIED_OVER = ("recipe.yaml", "metrics.jsonl", "eval.json", "samples.png", "loss.png", "failures.png")
+CARRIED_OVER = (RECIPE_NAME, METRICS_NAME, "eval.json", "samples.png", "loss.png", "failures.png")
 
 
 def convert(

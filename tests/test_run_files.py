@@ -3,7 +3,7 @@
 import pytest
 
 from dit.errors import DitError
-from dit.training.run.metrics import append_row, cut_rows, read_rows
+from dit.run_files import append_row, cut_rows, read_rows
 
 
 def test_rows_round_trip_and_a_torn_last_line_is_no_row(tmp_path):
