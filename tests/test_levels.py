@@ -1,35 +1,45 @@
-"""Only downward imports: the levels of the design, read off the syntax trees, imports inside functions included."""
+"""Only downward imports and no circles, read off the syntax trees: imports in functions and for type checking count."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dit"
 LEVELS = {
-    "charts": 0, "errors": 0, "files": 0, "rng": 0, "run_files": 0, "schema": 0, "validation": 0, "yaml12": 0,
+    "charts": 0, "errors": 0, "failpoints": 0, "files": 0, "hub_ids": 0, "rng": 0, "run_files": 0, "schema": 0,
+    "validation": 0, "yaml12": 0,
     "layers": 1, "diffusion": 1, "data": 1, "checkpoint": 1,
-    "models": 2, "sampling": 2, "latents": 2,
+    "models": 2, "sampling": 2, "latents": 2, "encoders": 2,
     "config": 3,
     "evaluation": 4, "zoo": 4,
     "training": 5,
     "bench": 6, "verbs": 6, "cli": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
+# Inside a component, lowest first; those that share a rank may not import each other.
+RANKS = {
+    "zoo": ["entries labels", "folder", "layouts", "hub", "source", "load pipeline create", "cards pictures", "export"],
+    "training": [
+        "config batch", "ranks weights run", "monitor objectives adaptive compilation", "step", "trainer", "setup",
+        "loop",
+    ],
+}  # fmt: skip
 STRANGERS = [("models", "diffusion"), ("diffusion", "models"), ("training", "zoo"), ("evaluation", "zoo")]
-FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+# What is not mended yet; a line that is no longer true has to go.
+UNMENDED_IMPORTS = [
+    "dit.zoo.hub.pull imports dit.zoo.cards.card",
+    "dit.zoo.hub.push imports dit.zoo.cards.card",
+    "dit.zoo.hub.push imports dit.zoo.cards.loss_curve",
+    "dit.zoo.layouts.convert imports dit.zoo.cards.card",
+    "dit.zoo.layouts.convert imports dit.zoo.source",
+]
+UNMENDED_CIRCLES = [
+    ["dit.models.dit", "dit.models.prepared"],
+    ["dit.zoo.hub.pull", "dit.zoo.layouts.convert", "dit.zoo.source"],
+]
 
 
-def component_and_level(module: str) -> tuple[str, int]:
-    """Component and level of a module such as `dit.models.registry`; a `config` file is torch-free and lies at 1."""
-    parts = module.split(".")[1:] or ["__init__"]
-    if len(parts) > 1 and parts[-1] == "config":
-        return parts[0], 1
-    return parts[0], LEVELS[parts[0]]
-
-
-def name_of(file: str) -> str:
-    parts = ["dit", *file.removesuffix(".py").split("/")]
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 2 else parts)
 
 
@@ -39,71 +49,129 @@ def is_module(name: str) -> bool:
 
 
 def imported(source: str) -> Iterator[str]:
-    """Yield every module that a source imports, inside functions and for type checking too."""
+    """Yield every module that a source imports."""
     for node in ast.walk(ast.parse(source)):
-        names = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import"
             whole = [f"{node.module}.{alias.name}" for alias in node.names]
             # The version stands in dit/__init__.py, but asking for it imports nothing else.
-            names = [name if is_module(name) else str(node.module) for name in whole if name != "dit.__version__"]
-        yield from names
+            yield from (name if is_module(name) else str(node.module) for name in whole if name != "dit.__version__")
 
 
-def faults(module: str, source: str) -> list[str]:
-    component, level = component_and_level(module)
-    found = []
-    for name in imported(source):
-        if name.split(".")[0] != "dit":
-            continue
-        other, other_level = component_and_level(name)
-        may_be_level = other == component or level in (0, 6) or module.endswith(".config")
-        is_upward = other_level > level or (other_level == level and not may_be_level)
-        if is_upward or ((component, other) in STRANGERS and not name.endswith(".config")):
-            found.append(f"{module} (level {level}) imports {name} (level {other_level})")
-    return found
+MODULES = {name_of(path): frozenset(imported(path.read_text())) for path in sorted(PACKAGE.rglob("*.py"))}
+GRAPH = {
+    module: {name for name in names if name == "dit" or name.startswith("dit.")} for module, names in MODULES.items()
+}
 
 
-def test_every_file_has_a_level():
-    assert {file.split("/")[0].removesuffix(".py") for file in FILES} <= set(LEVELS)
+def is_config(module: str) -> bool:
+    """Whether a module is a component's section of the recipe, such as `dit.data.config`."""
+    return module.count(".") == 2 and module.endswith(".config")
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_only_downward_imports(file):
-    assert faults(name_of(file), (PACKAGE / file).read_text()) == []
+def level_of(module: str) -> int:
+    """Level of a module such as `dit.models.registry`; a component's `config` is torch-free and lies at 1."""
+    return 1 if is_config(module) else LEVELS[(module.split(".")[1:] or ["__init__"])[0]]
 
 
-@pytest.mark.parametrize(
-    ("module", "source", "is_fault"),
-    [
-        ("dit.data.order", "from dit.config import Recipe", True),
-        ("dit.data.order", "def f():\n    import dit.zoo.pipeline", True),
-        ("dit.data.order", "from dit.diffusion import flow", True),
-        ("dit.data.order", "if TYPE_CHECKING:\n    from dit.models.dit import DiT", True),
-        ("dit.models.dit", "from dit.diffusion.flow import Flow", True),
-        ("dit.training.loop", "from dit.zoo.export import export", True),
-        ("dit.training.loop", "from dit.cli import main", True),
-        ("dit.training.loop", "from dit import __version__", False),
-        ("dit.training.loop", "from dit import load_pipeline", True),
-        ("dit.training.loop", "from dit import checkpoint, __version__", False),
-        ("dit.training.loop", "import dit", True),
-        ("dit.config", "from dit.training.config import TrainConfig", False),
-        ("dit.config", "from dit.training.loop import run", True),
-        ("dit.training.config", "from dit.sampling.sample import sample", True),
-        ("dit.training.loop", "from dit.evaluation.metrics import frechet_distance", False),
-        ("dit.training.loop", "from dit.training.weights.ema import Ema", False),
-        ("dit.files", "from dit.errors import DitError", False),
-        ("dit.verbs.train", "from dit.zoo.export import export", False),
-        ("dit.cli", "from dit import __version__", False),
-        ("dit.data.order", "import dataclasses, ditto", False),
-    ],
-)
-def test_the_reader_of_imports_sees_upward_ones(module, source, is_fault):
-    assert bool(faults(module, source)) == is_fault
+def rank_of(component: str, part: str) -> int:
+    return next(rank for rank, names in enumerate(RANKS[component]) if part in names.split())
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.startswith(("layers/", "models/"))])
-def test_timm_stays_out_of_layers_and_models(file):
-    assert "timm" not in {name.split(".")[0] for name in imported((PACKAGE / file).read_text())}
+def is_upward(module: str, name: str) -> bool:
+    """Whether a module of the package may not import another one."""
+    (component, *inner), (other, *others) = (full.split(".")[1:] or ["__init__"] for full in (module, name))
+    level, other_level = level_of(module), level_of(name)
+    if component == other in RANKS and inner and others and inner[0] != others[0]:
+        return rank_of(component, others[0]) >= rank_of(component, inner[0])
+    if (component, other) in STRANGERS and not is_config(name):
+        return True
+    may_be_level = other == component or level in (0, 6) or module == "dit.config" or is_config(module)
+    return other_level > level or (other_level == level and not may_be_level)
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
+    """Return the groups of modules that import each other, directly or through others."""
+    reached: dict[str, set[str]] = {}
+    for module in graph:
+        seen, waiting = set(), list(graph[module])
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += graph.get(name, ())
+        reached[module] = seen
+    groups = {
+        tuple(sorted(name for name in reached[m] if m in reached.get(name, ()))) for m in graph if m in reached[m]
+    }
+    return sorted(map(list, groups))
+
+
+def test_every_module_has_a_level_and_a_rank():
+    parts = [module.split(".")[1:] for module in MODULES]
+    assert {first for first, *_ in parts} <= set(LEVELS), "give it a place in LEVELS"
+    for component, ranks in RANKS.items():
+        inside = {rest[0] for first, *rest in parts if first == component and rest}
+        assert inside <= set(" ".join(ranks).split()), "give it a place in RANKS"
+
+
+def test_only_downward_imports():
+    found = [f"{module} imports {name}" for module, names in GRAPH.items() for name in names if is_upward(module, name)]
+    assert sorted(found) == UNMENDED_IMPORTS
+
+
+def test_no_circles():
+    assert circles(GRAPH) == UNMENDED_CIRCLES
+
+
+def test_the_reader_of_imports_sees_upward_ones():
+    upward = [
+        ("dit.data.order", "from dit.config import Recipe"),
+        ("dit.data.order", "def f():\n    import dit.zoo.pipeline"),
+        ("dit.data.order", "from dit.diffusion import flow"),
+        ("dit.data.order", "if TYPE_CHECKING:\n    from dit.models.registry import create_model"),
+        ("dit.models.registry", "from dit.diffusion.flow import Flow"),
+        ("dit.training.loop", "from dit.zoo.export import export"),
+        ("dit.training.loop", "from dit.cli import main"),
+        ("dit.training.loop", "from dit import load_pipeline"),
+        ("dit.training.loop", "import dit"),
+        ("dit.config", "from dit.training.loop import run"),
+        ("dit.training.config", "from dit.sampling.sample import sample"),
+        ("dit.training.ranks.signals", "from dit.training.run.resume import x"),
+        ("dit.training.weights.ema", "import dit.training.loop"),
+        ("dit.training.loop", "import dit.zoo.folder.config"),
+        ("dit.zoo.folder.config", "from dit.zoo.pipeline import load_pipeline"),
+    ]
+    downward = [
+        ("dit.training.loop", "from dit import __version__"),
+        ("dit.training.loop", "from dit import checkpoint, __version__"),
+        ("dit.config", "from dit.training.config import TrainConfig"),
+        ("dit.training.loop", "from dit.evaluation.result import Evaluation"),
+        ("dit.training.loop", "from dit.training.weights.ema import Ema"),
+        ("dit.zoo.pipeline", "from dit.zoo.folder import config"),
+        ("dit.zoo.hub.pull", "from dit.zoo.hub.errors import reason"),
+        ("dit.files", "from dit.errors import DitError"),
+        ("dit.verbs.train", "from dit.zoo.export import export"),
+        ("dit.cli", "from dit import __version__"),
+        ("dit.data.order", "import dataclasses, ditto"),
+    ]
+    for cases, expected in ((upward, True), (downward, False)):
+        for module, source in cases:
+            names = [name for name in imported(source) if name.split(".")[0] == "dit"]
+            assert any(is_upward(module, name) for name in names) == expected, (module, source)
+
+
+def test_the_reader_of_imports_sees_circles():
+    assert circles(
+        {"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set(), "e": {"f"}, "f": {"g", "torch"}, "g": {"e"}}
+    ) == [
+        ["b", "c"],
+        ["e", "f", "g"],
+    ]
+
+
+def test_timm_stays_out_of_layers_and_models():
+    inside = {module: names for module, names in MODULES.items() if module.startswith(("dit.layers", "dit.models"))}
+    assert [module for module, names in inside.items() if "timm" in {name.split(".")[0] for name in names}] == []
