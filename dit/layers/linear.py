@@ -1,19 +1,24 @@
 """Linear layers and GELU in the form that is fastest where they run.
 
+Outside torch.compile a CPU has two fast forms, and a layer that neither serves is called as it is:
+
+    without gradients, bfloat16 input and weights   one oneDNN kernel for product, bias and activation
+    training under bfloat16 autocast                products of our own in the backward pass, see `weight_gradient`
+
 gelu(x) = x/2 (1 + tanh(k (x + 0.044715 x^3))) = x sigmoid(2 k (x + 0.044715 x^3)), k = sqrt(2 / pi)
 
 Source: Hendrycks & Gimpel, "Gaussian error linear units", 2016, section 2.
 """
 
+import math
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu as torch_gelu
 
-from dit.layers.int8 import Int8Linear
-
-_TWO_K = 1.5957691216057308
+_TWO_K = 2 * math.sqrt(2 / math.pi)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -29,7 +34,7 @@ def linear(x: Tensor, layer: nn.Module) -> Tensor:
     """Return layer(x) for x (..., D)."""
     if _can_fuse(x, layer):
         # Takes the bias in the product's epilogue, where torch's own linear fills the output with it first.
-        return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
+        return _fused(x, layer.weight, layer.bias, "none")
     if _trains_in_bf16_on_cpu(x, layer):
         with torch.autocast("cpu", enabled=False):
             return _Linear.apply(x.bfloat16(), layer.weight.bfloat16(), layer.bias.bfloat16())  # pyright: ignore
@@ -39,9 +44,7 @@ def linear(x: Tensor, layer: nn.Module) -> Tensor:
 def linear_gelu(x: Tensor, layer: nn.Module) -> Tensor:
     """Return gelu(layer(x)) for x (..., D), the activation applied in the product's epilogue."""
     if _can_fuse(x, layer):
-        return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "gelu", [], "tanh")
-    if isinstance(layer, Int8Linear):
-        return layer(x, "gelu")
+        return _fused(x, layer.weight, layer.bias, "gelu")
     return gelu(linear(x, layer))
 
 
@@ -98,25 +101,44 @@ def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
 
 def _trains_in_bf16_on_cpu(x: Tensor, layer: nn.Module) -> bool:
     return (
-        x.device.type == "cpu"
+        _is_plain_on_cpu(x, layer)
         and torch.is_grad_enabled()
-        and type(layer) is nn.Linear
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and type(layer.weight) is nn.Parameter
     )
 
 
 def _can_fuse(x: Tensor, layer: nn.Module) -> bool:
-    """Tell whether oneDNN's fused kernel serves: it has no gradient, and beats separate ones in bfloat16 with AMX."""
+    """Tell whether the fused kernel serves: it has no gradient, and beats separate ones in bfloat16 with AMX."""
     return (
-        x.dtype == torch.bfloat16
-        and x.device.type == "cpu"
-        and type(layer) is nn.Linear
-        and layer.weight.dtype == torch.bfloat16
-        and type(layer.weight) in (nn.Parameter, Tensor)  # not a quantised or sharded one
+        _is_plain_on_cpu(x, layer)
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and torch.backends.mkldnn.is_available()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and x.dtype == layer.weight.dtype == torch.bfloat16
+        and has_fused_kernel()
     )
+
+
+def _is_plain_on_cpu(x: Tensor, layer: nn.Module) -> bool:
+    """Tell whether this is a linear layer of torch's own with ordinary weights, not quantised or sharded ones."""
+    return x.device.type == "cpu" and type(layer) is nn.Linear and type(layer.weight) in (nn.Parameter, Tensor)
+
+
+def _fused(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    """Return activation(x weight^T + bias), GELU in its tanh approximation, by oneDNN's kernel."""
+    algorithm = "tanh" if activation == "gelu" else ""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)
+
+
+@cache
+def has_fused_kernel() -> bool:
+    """Tell whether oneDNN has the kernel in this process: it is tried, for so ONEDNN_MAX_CPU_ISA counts too.
+
+    A processor without AVX-512 has none for bfloat16, though torch has the operator and computes in that type.
+    """
+    one = torch.ones(1, 1, dtype=torch.bfloat16)
+    try:
+        _fused(one, one, None, "gelu")
+    except (AttributeError, RuntimeError):  # no such operator in this build; no such kernel for this processor
+        return False
+    return True

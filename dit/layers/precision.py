@@ -23,8 +23,14 @@ def bf16_pays(device: torch.device | str, hidden_size: int) -> bool:
 
 
 def has_bf16_matrix_unit() -> bool:
-    """Tell whether this CPU multiplies matrices of bfloat16 in hardware (AMX)."""
-    return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_amx_tile_supported())
+    """Tell whether matrices of bfloat16 are multiplied in hardware (AMX) on this CPU and in this process.
+
+    The processor's flags say nothing of ONEDNN_MAX_CPU_ISA, and oneDNN is not asked for AMX through torch. It is asked
+    for float16 arithmetic: every processor with AMX has that too, and each limit below it switches off both.
+    """
+    if not (torch.backends.mkldnn.is_available() and torch.cpu._is_amx_tile_supported()):
+        return False
+    return torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:

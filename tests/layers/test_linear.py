@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import gelu as reference
 
 from dit.layers import linear as linear_file
-from dit.layers.linear import _Linear, gelu, linear, linear_gelu, weight_gradient
+from dit.layers.linear import _Linear, gelu, has_fused_kernel, linear, linear_gelu, weight_gradient
 
 X = torch.linspace(-12, 12, 4001)
 
@@ -37,7 +37,7 @@ def test_the_compiled_form_has_the_same_gradient(monkeypatch):
     torch.testing.assert_close(*gradients, rtol=0, atol=5e-6)
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="a torch without oneDNN")
+@pytest.mark.skipif(not has_fused_kernel(), reason="oneDNN has no bfloat16 kernel for this processor or limit")
 def test_the_fused_kernel_is_no_less_exact_than_separate_ones():
     torch.manual_seed(0)
     layer = nn.Linear(64, 256).bfloat16()
@@ -49,6 +49,25 @@ def test_the_fused_kernel_is_no_less_exact_than_separate_ones():
         fused, separate = linear_gelu(x, layer), gelu(layer(x))
         torch.testing.assert_close(linear(x, layer), layer(x), rtol=2**-7, atol=2**-7)
     assert (fused.double() - exact).norm() <= 1.01 * (separate.double() - exact).norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_has_a_plain_path(dtype, monkeypatch):
+    monkeypatch.setattr(linear_file, "has_fused_kernel", lambda: False)
+    layer = nn.Linear(8, 16).to(dtype)
+    x = torch.randn(2, 8, dtype=dtype)
+    with torch.no_grad():
+        assert torch.equal(linear_gelu(x, layer), gelu(layer(x)))
+
+
+def test_a_missing_kernel_is_noticed(monkeypatch):
+    """Seen on processors without AVX-512; torch without oneDNN has not even the operator, an AttributeError."""
+
+    def refuse(*args):
+        raise RuntimeError("could not create a primitive descriptor for the inner product forward propagation primitive")
+
+    monkeypatch.setattr(linear_file, "_fused", refuse)
+    assert not has_fused_kernel.__wrapped__()
 
 
 def test_gradients_and_float32_take_the_plain_path():

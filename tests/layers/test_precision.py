@@ -1,0 +1,23 @@
+"""Fast paths under a limit of oneDNN's instruction set, which the processor's flags don't show."""
+
+import os
+import subprocess
+import sys
+
+_PROGRAM = """
+import torch
+from dit.layers.linear import has_fused_kernel, linear_gelu
+from dit.layers.precision import bf16_pays, has_bf16_matrix_unit
+
+torch.cpu._is_amx_tile_supported = lambda: True  # as on the largest processors
+assert not has_fused_kernel() and not has_bf16_matrix_unit() and not bf16_pays("cpu", 4096)
+layer = torch.nn.Linear(8, 16, dtype=torch.bfloat16)
+with torch.no_grad():
+    assert linear_gelu(torch.ones(2, 8, dtype=torch.bfloat16), layer).isfinite().all()
+"""
+
+
+def test_a_limit_of_onednn_switches_the_fast_paths_off():
+    limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}  # read once, by the first product of a process
+    done = subprocess.run([sys.executable, "-c", _PROGRAM], env=limited, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
