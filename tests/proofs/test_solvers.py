@@ -319,18 +319,24 @@ def test_proof_06_order_of_the_whole_path(name, solver, expected):
 
 @pytest.mark.parametrize("name", PATHS)
 def test_proof_06_the_adaptive_solver_keeps_its_tolerance(name):
+    """A step's error is held to the tolerance times 1 + |x|, and the sum of all accepted ones (6 calls each) to theirs.
+
+    That holds for smooth slopes. A discrete schedule is a spline: a step across a knot costs up to 3e-6 for the cosine,
+    whatever the tolerance, and by which of them it goes depends on rounding. There every step ends at the next knot.
+    """
     data, process = GaussianData(PATHS[name], mean=0.4, std=0.5), process_of(name)
-    grid = grid_of_times(process.schedule, process.prediction, torch.tensor([0.99, 0.01], dtype=torch.float64))
-    seen = []
-
-    def denoise(x, t):
-        seen.append(float(t))
-        return data.denoise(x, t)
-
+    times = np.arange(990, 970, -1) / 1000 if name.startswith("discrete") else np.array([0.99, 0.01])
+    grid = grid_of_times(process.schedule, process.prediction, torch.tensor(times))
     for tolerance in (1e-6, 1e-8):
+        seen = []
+
+        def denoise(x, t, seen=seen):
+            seen.append(float(t))
+            return data.denoise(x, t)
+
         end = solve(create_solver(settings("dopri5", tolerance=tolerance)), grid, denoise, state(1.7))
-        assert abs(end.item() - data.flow(1.7, 0.99, 0.01)) < 20 * tolerance
-    assert min(seen) > 0.01 - 1e-12  # nothing may be asked beyond the end, where a network knows nothing
+        assert abs(end.item() - data.flow(1.7, times[0], times[-1])) < len(seen) / 6 * tolerance
+        assert min(seen) > times[-1] - 1e-12  # nothing may be asked beyond the end, where a network knows nothing
 
 
 def inner_grid(name: str, grid: str, num: int):
