@@ -23,6 +23,15 @@ from typing import Any
 from dit.errors import ConfigError, DitError
 
 TEMPORARY_PREFIX = ".tmp-"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+"""Of files that can run code when they are read; only the converter opens any, and only safely."""
+ASSETS = Path(__file__).resolve().parent / "assets"
+"""What ships with the package: exported folders by zoo name, autoencoders in `vae/`, classifiers in `classifier/`."""
+
+
+def cache_folder(kind: str) -> Path:
+    """Return the folder of all caches of a kind: $DIT_CACHE/kind, else ~/.cache/dit/kind."""
+    return Path(os.environ.get("DIT_CACHE") or Path.home() / ".cache" / "dit") / kind
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

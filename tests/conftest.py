@@ -1,6 +1,8 @@
 """Settings of the whole suite: one thread, no network, caches in a temporary folder."""
 
 import os
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,3 +19,24 @@ def _caches(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIT_CACHE", str(tmp_path_factory.mktemp("dit_cache")))
         yield
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub that this process talks to, logged in, with empty caches and plain LFS transfers."""
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
+
+    from tests.hub_double import TOKEN, Hub, connect
+
+    impatient = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
+    monkeypatch.setattr(_http, "time", impatient)
+    monkeypatch.setattr(file_download, "time", impatient)
+    with Hub() as hub:
+        connect(monkeypatch, hub.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("DIT_CACHE", str(tmp_path / "dit_cache"))
+        yield hub

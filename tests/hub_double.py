@@ -15,7 +15,35 @@ from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_" + "s3cretTokenOfTheTests"
+FILTERED = "ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning"  # of the client's own code
 LFS_SUFFIXES = (".safetensors", ".png", ".bin", ".pt")
+
+
+def connect(monkeypatch, endpoint):
+    """Let the client, which read its address when it was imported, talk to another one."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def flip_last_byte_of_weights(times):
+    """Answer GETs of large files with a changed byte; the first time to the given number of times."""
+    left = [times]
+
+    def fault(handler):
+        if handler.command == "GET" and handler.url.startswith("/lfs/") and left[0] > 0:
+            content = bytearray(handler.hub.objects[handler.url.rpartition("/")[2]])
+            if content[8:9] != b"{":
+                return False
+            left[0] -= 1
+            content[-1] ^= 1
+            handler.reply(200, bytes(content))
+            return True
+        return False
+
+    return fault
 
 
 @dataclass

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dit.data.config import DataConfig
 from dit.errors import ConfigError, DitError, did_you_mean
+from dit.hub_ids import HubId
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,7 +33,6 @@ HASHED_BYTES = 2**28  # data sets up to this size are fingerprinted by content, 
 _SHARD_SUFFIXES = frozenset({".parquet", ".tar", ".zip", ".arrow"})
 _METADATA_NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
 _UNSAFE_MEMBERS = frozenset({".pkl", ".pickle", ".pyd", ".pth", ".pt", ".npy", ".npz"})
-_HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
 
 logger = logging.getLogger(__name__)
 
@@ -92,15 +92,15 @@ def _open_folder(folder: Path, config: DataConfig) -> Splits:
 
 
 def _open_hub(config: DataConfig) -> Splits:
-    match = _HUB_ID.fullmatch(config.source)
-    if not match:
+    hub_id = HubId.parse(config.source)
+    if hub_id is None:
         raise ConfigError(
             f"data.source: expected 'mnist', an existing folder or file, or a Hub id org/name[@revision], "
             f"found {config.source!r}"
         )
-    tables = _load(config, match["id"], name=config.subset, revision=match["revision"])
+    tables = _load(config, hub_id.repository, name=config.subset, revision=hub_id.revision)
     # The addresses of a Hub data set's files hold the commit that the revision stood for.
-    facts = [sorted(table.info.download_checksums or {match["id"]: match["revision"]}) for table in tables.values()]
+    facts = [sorted(table.info.download_checksums or {hub_id.repository: hub_id.revision}) for table in tables.values()]
     return Splits(tables, hashlib.sha256(json.dumps(facts).encode()).hexdigest())
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.evaluation.classifier import SmallClassifier, pixels_to_unit
 from dit.evaluation.metrics import check_finite
-from dit.files import read_json, sha256
+from dit.files import ASSETS, read_json, sha256
 
 Network = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
@@ -117,7 +117,7 @@ def load_features(name: str | None, *, device: str | torch.device = "cpu") -> Fe
 def _embedded_classifier(name: str, device: torch.device) -> FeatureExtractor:
     from safetensors.torch import load_file
 
-    folder = Path(__file__).parents[1] / "assets" / "classifier" / name
+    folder = ASSETS / "classifier" / name
     config = read_json(folder / "config.json")
     model = SmallClassifier(**config["model"])
     model.load_state_dict(load_file(folder / "model.safetensors"))

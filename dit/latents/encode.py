@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dit import files
 from dit.data.config import DataConfig
 from dit.data.images import ImageSource, open_images
 from dit.errors import ConfigError, DitError
@@ -90,7 +91,7 @@ def cache_folder(latents: LatentsConfig) -> Path:
     """Return the folder of all caches: the recipe's, else $DIT_CACHE/latents, else ~/.cache/dit/latents."""
     if latents.cache is not None:
         return Path(latents.cache).expanduser()
-    return Path(os.environ.get("DIT_CACHE") or Path.home() / ".cache" / "dit") / "latents"
+    return files.cache_folder("latents")
 
 
 @dataclass(frozen=True)

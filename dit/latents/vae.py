@@ -8,7 +8,6 @@ leave them at random.
 import hashlib
 import importlib
 import json
-import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,15 +20,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dit.errors import ConfigError, DitError, did_you_mean
-from dit.files import new_folder, read_json, sha256
+from dit.files import ASSETS, new_folder, read_json, sha256
+from dit.hub_files import download
+from dit.hub_ids import HubId
 from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
 from dit.latents.kl import KLAutoencoder
 
-EMBEDDED = Path(__file__).resolve().parent.parent / "assets" / "vae"
+EMBEDDED = ASSETS / "vae"
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 WEIGHTS_PATTERN = "diffusion_pytorch_model*.safetensors*"  # one file, or shards with their index
-_HUB_ID = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@]+))?")
 _PATTERNS = [pattern for name in (CONFIG_NAME, WEIGHTS_PATTERN) for pattern in (name, f"vae/{name}")]
 _NORMALISATION = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 _NOT_ARCHITECTURE = (*_NORMALISATION, "_diffusers_version", "_name_or_path")
@@ -97,11 +97,13 @@ def find_vae(source: str) -> VaeFolder:
     path = Path(source).expanduser()
     if path.is_dir():
         return VaeFolder(_folder_with_config(path, source), source, revision=None, is_local=True)
-    match = _HUB_ID.fullmatch(source)
-    if match and not path.exists():
-        snapshot = _download(match["id"], match["revision"], source)
-        # The Hub's cache keeps a snapshot in a folder named by its commit.
-        return VaeFolder(_folder_with_config(snapshot, source), match["id"], revision=snapshot.name, is_local=False)
+    hub_id = HubId.parse(source)
+    if hub_id is not None and not path.exists():
+        try:
+            snapshot, commit = download(hub_id, _PATTERNS)
+        except DitError as error:
+            raise DitError(f"latents.vae {source!r}: there is no such folder; on the Hub: {error}") from None
+        return VaeFolder(_folder_with_config(snapshot, source), hub_id.repository, revision=commit, is_local=False)
     embedded = sorted(folder.name for folder in EMBEDDED.iterdir())
     raise ConfigError(
         f"latents.vae: expected an embedded autoencoder ({', '.join(embedded)}), a folder or a Hub id "
@@ -200,31 +202,3 @@ def _folder_with_config(path: Path, source: str) -> Path:
         f"latents.vae: expected a diffusers autoencoder (config.json and diffusion_pytorch_model.safetensors), "
         f"found no config.json in {path} ({source!r})"
     )
-
-
-def _download(repository: str, revision: str | None, source: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    try:
-        return Path(
-            snapshot_download(repository, revision=revision, allow_patterns=_PATTERNS, ignore_patterns=["*.fp16.*"])
-        )
-    except GatedRepoError:
-        problem = f"access to {repository} is gated; ask for it on its page and log in with `hf auth login`"
-    except RepositoryNotFoundError:
-        problem = f"there is no folder {source} here and no model {repository} on the Hub that you may read"
-    except RevisionNotFoundError:
-        problem = f"{repository} has no revision {revision!r}"
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError):
-        problem = f"there is no folder {source} here, and the Hub can't be reached to look for {repository}"
-    except (HfHubHTTPError, OSError) as error:
-        problem = str(error).splitlines()[0]
-    raise DitError(f"latents.vae {source!r}: {problem}")

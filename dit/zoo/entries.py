@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -17,9 +16,6 @@ from dit.sampling.config import SamplingConfig
 from dit.schema import Section
 from dit.validation import validate
 from dit.yaml12 import parse_yaml
-
-EMBEDDED = Path(__file__).resolve().parents[1] / "assets"
-"""Folder of the exported folders that ship with the package."""
 
 
 class SourceEntry(Section):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from dit.checkpoint import load_newest
 from dit.errors import ConfigError, DitError, did_you_mean
+from dit.hub_ids import HubId
 from dit.models.variants import VARIANTS
 from dit.run_files import RunFiles, is_run
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import FolderConfig, is_exported, read_config
 from dit.zoo.folder.run import describe_run
 from dit.zoo.folder.safetensors_file import weight_files
-from dit.zoo.hub.download import HubId
 from dit.zoo.hub.pull import fetch
 
 

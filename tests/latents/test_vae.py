@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from dit.errors import ConfigError, DitError
 from dit.latents.vae import find_vae, load_vae
+from tests.hub_double import flip_last_byte_of_weights
 from tests.latents.conftest import small_kl
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -140,47 +141,34 @@ def test_a_folder_without_autoencoder(tmp_path):
 
 def test_hub_out_of_reach():
     with pytest.raises(
-        DitError, match=r"^latents\.vae 'org/name@v1': there is no folder org/name@v1 here, and the Hub"
+        DitError,
+        match=r"^latents\.vae 'org/name@v1': there is no such folder; on the Hub: org/name: it",
     ):
         find_vae("org/name@v1")
 
 
-def hub_error(name: str) -> Exception:
-    import huggingface_hub.errors
-
-    error = getattr(huggingface_hub.errors, name)
-    return error.__new__(error)
-
-
-@pytest.mark.parametrize(
-    ("error", "problem"),
-    [
-        ("GatedRepoError", "access to org/name is gated"),
-        ("RepositoryNotFoundError", "no model org/name on the Hub that you may read"),
-        ("RevisionNotFoundError", "org/name has no revision 'v1'"),
-        ("OfflineModeIsEnabled", "the Hub can't be reached"),
-    ],
-)
-def test_refusals_of_the_hub_have_their_own_messages(monkeypatch, error, problem):
-    def refuse(*_, **__):
-        raise hub_error(error)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(DitError, match=re.escape(problem)):
-        find_vae("org/name@v1")
+def test_an_autoencoder_of_the_hub_is_pinned_to_its_commit(hub, saved):
+    folder = Path(saved(small_kl()))
+    files = {f"vae/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    hub.add("org/name", files | {"vae/diffusion_pytorch_model.bin": b"x"})
+    found = find_vae("org/name@main")
+    assert (found.source, found.revision, found.is_local) == (
+        "org/name",
+        hub.repositories["org/name"].refs["main"],
+        False,
+    )
+    assert sorted(path.name for path in found.path.iterdir()) == ["config.json", WEIGHTS]
+    load_vae(found)
 
 
-def test_a_download_is_pinned_to_its_commit(saved, tmp_path, monkeypatch):
-    saved(small_kl(), "snapshots/0123abc/vae")
-    asked = {}
-
-    def download(repository, **arguments):
-        asked.update(arguments, repository=repository)
-        return str(tmp_path / "snapshots" / "0123abc")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    folder = find_vae("org/name@v1")
-    assert (asked["repository"], asked["revision"]) == ("org/name", "v1")
-    assert not any(pattern.endswith(".bin") for pattern in asked["allow_patterns"])
-    assert (folder.source, folder.revision, folder.is_local) == ("org/name", "0123abc", False)
-    assert folder.path.name == "vae"
+def test_a_damaged_autoencoder_is_fetched_again_and_then_refused(hub, saved):
+    path = Path(saved(small_kl())) / WEIGHTS
+    hub.add("org/name", {"config.json": (path.parent / "config.json").read_bytes(), WEIGHTS: path.read_bytes()})
+    damage = flip_last_byte_of_weights(times=1)
+    hub.faults.append(damage)
+    assert find_vae("org/name").path.joinpath(WEIGHTS).read_bytes() == path.read_bytes()
+    for blob in find_vae("org/name").path.glob("*"):
+        blob.resolve().unlink()
+    hub.faults[:] = [flip_last_byte_of_weights(times=2)]
+    with pytest.raises(DitError, match=r"^latents\.vae 'org/name': .*was damaged on the way, twice"):
+        find_vae("org/name")

@@ -25,9 +25,9 @@ def test_figures_are_written_beside_the_model_and_printed(trained, tmp_path, cap
 
 
 def test_the_package_and_the_caches_are_left_alone(tmp_path, monkeypatch, capsys):
-    from dit.zoo.entries import EMBEDDED
+    from dit.files import ASSETS
 
-    shipped = EMBEDDED / "dit_ti_2.mnist"
+    shipped = ASSETS / "dit_ti_2.mnist"
     before = {path.name: path.read_bytes() for path in shipped.iterdir()}
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dit_ti_2.mnist").mkdir()  # a zoo name comes before a folder of that name

@@ -7,8 +7,9 @@ import pytest
 
 import dit
 from dit.cli import main
+from dit.files import ASSETS
 from dit.zoo.cards.entry_card import entry_card
-from dit.zoo.entries import EMBEDDED, entries, num_parameters, zoo_table
+from dit.zoo.entries import entries, num_parameters, zoo_table
 from dit.zoo.folder.config import read_config
 from dit.zoo.labels import imagenet_classes, parse_classes
 from dit.zoo.load import load_model
@@ -36,7 +37,7 @@ def test_the_readme_holds_the_zoos_table():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_weights_are_what_their_entry_says(name):
-    entry, config = entries()[name], read_config(EMBEDDED / name)
+    entry, config = entries()[name], read_config(ASSETS / name)
     assert config.process.name == entry.process
     assert config.provenance["license"] == entry.license
     given = entry.sampling.model_dump(exclude_unset=True)

@@ -16,6 +16,7 @@ import jinja2
 
 from dit.diffusion.config import FlowConfig
 from dit.files import read_json, sha256, write_text
+from dit.hub_ids import HubId
 from dit.models.variants import count_macs, count_parameters, resolve_arguments
 from dit.run_files import RECIPE_NAME
 from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
@@ -24,7 +25,6 @@ CARD_NAME = "README.md"
 HUB_IDS = {"mnist": "ylecun/mnist", "imagenet-1k": "ILSVRC/imagenet-1k"}
 """Data sets that recipes name -> their id on the Hub."""
 
-HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 MARKUP = re.compile(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))")  # an underscore inside a word has no meaning
 MAX_CLASSES_SHOWN = 20
 
@@ -248,13 +248,14 @@ def vae_name(config: FolderConfig) -> str:
 def dataset_name(config: FolderConfig) -> str:
     """Return the training data's name; of a path its last part."""
     data = str(config.provenance.get("data") or "unknown data")
-    return data if HUB_ID.fullmatch(data) else Path(data).name
+    return data if HubId.parse(data) else Path(data).name
 
 
 def dataset_id(config: FolderConfig) -> str | None:
     """Return the training data's id on the Hub, where it has one."""
     data = str(config.provenance.get("data") or "")
-    return HUB_IDS.get(data) or (data if HUB_ID.fullmatch(data) and not Path(data).exists() else None)
+    hub_id = HubId.parse(data)
+    return HUB_IDS.get(data) or (hub_id.repository if hub_id and not Path(data).exists() else None)
 
 
 def class_list(names: Sequence[str]) -> str:

@@ -3,8 +3,9 @@
 Entries whose weights ship with the package have the card of their exported folder.
 """
 
+from dit.files import ASSETS
 from dit.zoo.cards.card import CARD_NAME
-from dit.zoo.entries import EMBEDDED, Entry, architecture_of, entries, num_parameters
+from dit.zoo.entries import Entry, architecture_of, entries, num_parameters
 
 PROCESSES = {
     "gaussian": "Gaussian diffusion with learned variance: 1000 linear betas, the network predicts the noise",
@@ -17,7 +18,7 @@ def entry_card(name: str) -> str:
     """Return the card of a zoo name, in Markdown."""
     entry = entries()[name]
     if entry.sources[0].embedded:
-        text = (EMBEDDED / name / CARD_NAME).read_text(encoding="utf-8")
+        text = (ASSETS / name / CARD_NAME).read_text(encoding="utf-8")
         for picture in ("samples.png", "loss.png", "failures.png"):
             text = text.replace(f"({picture})", f"(../dit/assets/{name}/{picture})")
         return text

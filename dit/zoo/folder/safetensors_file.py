@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dit.errors import DitError
-from dit.files import read_json
+from dit.files import PICKLE_SUFFIXES, read_json
 
 MAX_HEADER_BYTES = 16 * 2**20  # a DiT-XL header is 30 kB
 
@@ -109,7 +109,7 @@ def weight_files(folder: str | Path, stem: str = "model") -> list[Path]:
         return [single]
     if index.is_file():
         return _shards(folder, index)
-    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
+    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLE_SUFFIXES)
     found = f"only {', '.join(pickles)}, which is a pickle and is not opened" if pickles else "none"
     raise DitError(f"{folder}: expected {single.name}, found {found}")
 

@@ -5,19 +5,30 @@ A revision is resolved once, and that commit is used for every file. Only safete
 DIT_CACHE, or ~/.cache/dit, in `zoo/`.
 """
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dit.errors import ConfigError, DitError
-from dit.files import new_folder, sha256
-from dit.zoo.entries import EMBEDDED, Entry, SourceEntry, architecture_of, entries
+from dit.files import ASSETS, cache_folder, new_folder, sha256
+from dit.hub_files import download, download_file
+from dit.hub_ids import HubId
+from dit.run_files import METRICS_NAME, RECIPE_NAME
+from dit.zoo.entries import Entry, SourceEntry, architecture_of, entries
 from dit.zoo.folder.config import is_exported
-from dit.zoo.hub.download import EXTRAS, NEEDED, HubId, download, download_address, download_file
+from dit.zoo.hub.download import download_address
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+NEEDED = (
+    "config.json", "model*.safetensors", "model.safetensors.index.json",
+    "model_index.json", "dit_config.json", "scheduler/scheduler_config.json",
+    "transformer/config.json", "transformer/*.safetensors", "transformer/*.safetensors.index.json",
+    "vae/config.json", "vae/*.safetensors", "vae/*.safetensors.index.json",
+)  # fmt: skip
+"""What a pipeline is loaded from, in both layouts."""
+EXTRAS = ("README.md", RECIPE_NAME, METRICS_NAME, "eval.json", "*.png")
 
 
 def pull(
@@ -80,23 +91,18 @@ def fetch(
     return _converted(key, snapshot, {"repository": hub_id.repository, "commit": commit})
 
 
-def cache_folder() -> Path:
-    """Return the folder of converted models."""
-    return Path(os.environ.get("DIT_CACHE") or Path.home() / ".cache" / "dit") / "zoo"
-
-
 def _fetch_entry(name: str, entry: Entry, layout: str | None, api: "HfApi | None") -> Path:
     source = entry.source(layout)
     if source is None:
         known = ", ".join(place.layout for place in entry.sources)
         raise ConfigError(f"{name}: expected a layout it has a source in ({known}), found {layout!r}")
     if source.embedded:
-        return EMBEDDED / name
+        return ASSETS / name
     facts = _facts(name, entry, source)
     if source.address:
-        if is_exported(cache_folder() / name):
-            return cache_folder() / name
-        file = download_address(source, cache_folder() / "downloads")
+        if is_exported(cache_folder("zoo") / name):
+            return cache_folder("zoo") / name
+        file = download_address(source, cache_folder("zoo") / "downloads")
         folder = _converted(name, file, facts | {"sha256": sha256(file)}, entry)
         file.unlink()
         return folder
@@ -119,7 +125,7 @@ def _facts(name: str, entry: Entry, source: SourceEntry) -> dict[str, Any]:
 
 def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | None = None) -> Path:
     """Return the exported folder that a downloaded model converts to; made where it is not there yet."""
-    folder = cache_folder() / key
+    folder = cache_folder("zoo") / key
     if is_exported(folder):
         return folder
     from dit.zoo.layouts.convert import read_any, write_native

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from dit.errors import ConfigError, DitError
 from dit.files import failpoint
+from dit.hub_errors import NO_TOKEN, explained
+from dit.hub_ids import HubId
 from dit.run_files import METRICS_NAME
 from dit.zoo.cards.card import CARD_NAME, write_card
 from dit.zoo.cards.loss_curve import draw_loss_curve
@@ -27,7 +29,6 @@ from dit.zoo.folder.config import (
     read_config,
     write_config,
 )
-from dit.zoo.hub.errors import HUB_ID, explained
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -88,8 +89,14 @@ def push(
         DitError: the folder is damaged, a required field is empty, the licence is not allowed, or the Hub refuses.
     """
     folder = Path(folder)
-    if not HUB_ID.fullmatch(repository):
+    parsed = HubId.parse(repository)
+    if parsed is None or parsed.revision is not None:
         raise ConfigError(f"{repository}: expected an id of the Hub, org/name")
+    from huggingface_hub import HfApi, get_token
+
+    api = api or HfApi(library_name="dit")
+    if not dry_run and not (api.token or get_token()):
+        raise DitError(f"{repository}: {NO_TOKEN}")
     check_folder(folder)
     with _staged(folder, repository, licence) as staged:
         files = {path: (staged / path).stat().st_size for path in published_files(staged)}
@@ -98,9 +105,6 @@ def push(
         _refuse_secrets(staged, files)
         if dry_run:
             return Pushed(files, left_out, card)
-        from huggingface_hub import HfApi
-
-        api = api or HfApi(library_name="dit")
         address = _commit(api, staged, files, repository, private, revision, tag, create_pr)
     return Pushed(files, left_out, card, address)
 

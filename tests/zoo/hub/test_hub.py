@@ -5,26 +5,24 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from dit.errors import ConfigError, DitError
+from dit.files import cache_folder
 from dit.zoo.folder.config import read_config, write_config
-from dit.zoo.hub.pull import cache_folder, pull
+from dit.zoo.hub.pull import pull
 from dit.zoo.hub.push import check_licence, push
 from dit.zoo.layouts.convert import convert
 from dit.zoo.load import load_model
 from dit.zoo.pipeline import load_pipeline
-from tests.hub_double import TOKEN, Hub
+from tests.hub_double import FILTERED, TOKEN, connect, flip_last_byte_of_weights
 
 NAME = "someone/digits"
-# Of the client's own code.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(FILTERED)
 
 
 def files_of(folder):
@@ -37,34 +35,6 @@ def set_provenance(folder, **facts):
     config = read_config(folder)
     write_config(folder, config.model_copy(update={"provenance": config.provenance | facts}))
     return folder
-
-
-def connect(monkeypatch, endpoint):
-    """Let the client, which read its address when it was imported, talk to another one."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A Hub that this process talks to, logged in, with empty caches and plain LFS transfers."""
-    from huggingface_hub import constants, file_download
-    from huggingface_hub.utils import _http
-
-    impatient = SimpleNamespace(**{**vars(time), "sleep": lambda _: None})
-    monkeypatch.setattr(_http, "time", impatient)
-    monkeypatch.setattr(file_download, "time", impatient)
-    with Hub() as hub:
-        connect(monkeypatch, hub.endpoint)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setenv("DIT_CACHE", str(tmp_path / "dit_cache"))
-        yield hub
 
 
 @pytest.fixture
@@ -165,7 +135,7 @@ def test_a_diffusers_folder_goes_there_and_back(hub, tmp_path, mnist_codec):
     assert {"model_index.json", "transformer/config.json", "vae/config.json", "dit_config.json"} <= set(files)
     expected = load_file(native / "model.safetensors")
     assert all(torch.equal(tensor, expected[name]) for name, tensor in load_model(NAME).state_dict().items())
-    assert [path.name for path in cache_folder().iterdir()] == [f"someone--digits@{repository.refs['main'][:12]}"]
+    assert [path.name for path in cache_folder("zoo").iterdir()] == [f"someone--digits@{repository.refs['main'][:12]}"]
     load_pipeline(NAME)
 
 
@@ -212,32 +182,14 @@ def test_a_folder_that_is_not_empty_is_refused_before_anything_is_asked(hub, tmp
 # H1: short and damaged downloads
 
 
-def flip_first_byte_of_weights(times):
-    """Answer GETs of large files with a changed byte; the first time to the given number of times."""
-    left = [times]
-
-    def fault(handler):
-        if handler.command == "GET" and handler.url.startswith("/lfs/") and left[0] > 0:
-            content = bytearray(handler.hub.objects[handler.url.rpartition("/")[2]])
-            if content[8:9] != b"{":
-                return False
-            left[0] -= 1
-            content[-1] ^= 1
-            handler.reply(200, bytes(content))
-            return True
-        return False
-
-    return fault
-
-
 def test_h1_a_flipped_bit_is_noticed_and_fetched_again(published, exported, tmp_path):
-    published.faults.append(flip_first_byte_of_weights(1))
+    published.faults.append(flip_last_byte_of_weights(1))
     back = pull(NAME, tmp_path / "back")
     assert (back / "model.safetensors").read_bytes() == (exported / "model.safetensors").read_bytes()
 
 
 def test_h1_a_download_that_stays_damaged_is_refused_and_not_kept(published, tmp_path):
-    published.faults.append(flip_first_byte_of_weights(2))
+    published.faults.append(flip_last_byte_of_weights(2))
     with pytest.raises(DitError, match=r"model\.safetensors was damaged on the way, twice"):
         pull(NAME, tmp_path / "back")
     assert not (tmp_path / "back").exists()

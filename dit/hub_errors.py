@@ -3,13 +3,13 @@
 The client's own messages quote URLs and responses; none of them is passed on.
 """
 
-import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dit.errors import DitError
 
-HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
+NO_TOKEN = "there is no token; log in with `hf auth login` or set HF_TOKEN, and take a token that may write to push"
 
 
 @contextmanager
@@ -60,14 +60,14 @@ def reason(error: BaseException, revision: str | None = None) -> str:
             return "this is not an id of the Hub; expected org/name"
     if any(isinstance(cause, OfflineModeIsEnabled) for cause in causes):
         return "it is not in the cache, and HF_HUB_OFFLINE keeps the Hub from being asked"
-    if any("onsistency check" in str(cause) for cause in causes):
-        return "the download broke off; run the same command again"
-    return "it is not in the cache, and the Hub can't be reached; check the connection"
+    return "it is not in the cache, and the Hub can't be reached or broke off; check the connection and try again"
 
 
 def _of_status(status: int) -> str:
+    from huggingface_hub import get_token
+
     meanings = {
-        401: "the Hub does not accept your token; log in with `hf auth login`",
+        401: "the Hub does not accept your token; log in again with `hf auth login`" if get_token() else NO_TOKEN,
         403: "your token does not allow this; it needs access to this model, with write permission for a push",
         404: "the Hub does not know what was asked for; check the name and the revision",
         409: "the Hub has it already",
@@ -90,11 +90,11 @@ def _is_of_the_hub(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.filename is None  # with a name it is of this machine's disk
-    if isinstance(error, RuntimeError):  # one of several downloads failed, and closed the connections of the others
-        return "client has been closed" in str(error)
     return is_of_the_network(error)
 
 
 def is_of_the_network(error: BaseException) -> bool:
-    """Tell whether an error is one of the client's HTTP library: httpx in some of its versions, httpx2 in others."""
-    return type(error).__module__.split(".")[0] in ("httpx", "httpx2")
+    """Tell whether the client's HTTP library raised an error: httpx in some of its versions, httpx2 in others."""
+    # Where one of several downloads fails, the others find their connections closed: a bare RuntimeError from there.
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(name.split(".")[0] in ("httpx", "httpx2") for name in (type(error).__module__, *frames[-1:]))
