@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from dit.errors import DitError
 from dit.files import read_json, write_json, write_text
+from dit.latents.config import LatentsDescription
 from dit.validation import validate
 
 RECIPE_NAME = "recipe.yaml"
@@ -33,7 +34,7 @@ class RunFacts(BaseModel):
     """Version of this package that began the run."""
     model_arguments: dict[str, Any]
     """All arguments of the network."""
-    codec: dict[str, Any]
+    codec: LatentsDescription
     """Description of the latents."""
     id2label: dict[str, str]
     """Class id, in decimal, -> class name."""

@@ -10,7 +10,7 @@ Randomness is always passed in, so that a draw depends on nothing but its noise.
 B images, 1 or 3 channels, H x W pixels; C latent channels, h x w positions; M moments, 2C (Gaussian) or C.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,14 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from dit.errors import ConfigError, DitError
-from dit.latents.config import LatentsConfig
+from dit.latents.autoencoder import CONFIG_NAME, AutoencoderFolder, find_autoencoder, load_autoencoder
+from dit.latents.config import COPY_NAME, LatentsConfig, LatentsDescription
 from dit.latents.decoder import speed_up_decoder
 from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
 from dit.latents.kl import KLAutoencoder
-from dit.latents.vae import CONFIG_NAME, VaeFolder, find_vae, load_vae
 
 DECODED_PIXELS = 2**14  # decoded at a time: 16 images of 32 x 32, one of 128 x 128 or more
-COPY_NAME = "vae"  # sub-folder for a copy of a user's autoencoder
 LOG_VAR_RANGE = (-30.0, 20.0)  # diffusers' clamp
 
 
@@ -46,9 +45,8 @@ def load_codec(
     """
     if isinstance(config, str):
         config = LatentsConfig(vae=config)
-    folder = find_vae(config.vae)
-    vae = load_vae(folder, dtype or torch.float32)
-    codec = Codec(vae, folder)
+    folder = find_autoencoder(config.vae)
+    codec = Codec(load_autoencoder(folder, dtype or torch.float32), folder)
     scale, shift = _normalisation(folder.config(), config, codec.latent_channels)
     return codec.with_normalisation(scale, shift).to(device or "cpu")
 
@@ -56,18 +54,18 @@ def load_codec(
 class Codec:
     """An autoencoder, its facts and its normalisation."""
 
-    def __init__(self, vae: KLAutoencoder | DiffusersAutoencoder, folder: VaeFolder) -> None:
+    def __init__(self, autoencoder: KLAutoencoder | DiffusersAutoencoder, folder: AutoencoderFolder) -> None:
         """Take an autoencoder and the folder it came from."""
-        self.vae = vae
+        self.autoencoder = autoencoder
         self.folder, self.class_name = folder, folder.class_name
         self.decoder_dtype: torch.dtype | None = None  # decided when something is decoded
         self.fingerprint = folder.fingerprint()
-        self.image_channels, self.downscale = vae.image_channels, vae.downscale
-        self.num_moments, self.is_gaussian = vae.num_moments, vae.is_gaussian
+        self.image_channels, self.downscale = autoencoder.image_channels, autoencoder.downscale
+        self.num_moments, self.is_gaussian = autoencoder.num_moments, autoencoder.is_gaussian
         self.latent_channels = self.num_moments // 2 if self.is_gaussian else self.num_moments
         self.with_normalisation([1.0] * self.latent_channels, [0.0] * self.latent_channels)
 
-    def with_normalisation(self, scale: list[float], shift: list[float]) -> Self:
+    def with_normalisation(self, scale: Sequence[float], shift: Sequence[float]) -> Self:
         """Set the normalisation of each latent channel, and return the codec itself."""
         for name, values in (("scale", scale), ("shift", shift)):
             if len(values) != self.latent_channels:
@@ -82,7 +80,7 @@ class Codec:
     @property
     def device(self) -> torch.device:
         """Where the autoencoder is."""
-        return next(self.vae.parameters()).device
+        return next(self.autoencoder.parameters()).device
 
     def exact(self) -> Self:
         """Decode in the type of the weights, also where bfloat16 would be faster, and return the codec itself."""
@@ -92,11 +90,11 @@ class Codec:
     @property
     def dtype(self) -> torch.dtype:
         """Type of the autoencoder's weights."""
-        return next(self.vae.parameters()).dtype
+        return next(self.autoencoder.parameters()).dtype
 
     def to(self, device: str | torch.device) -> Self:
         """Move to a device."""
-        self.vae.to(device)
+        self.autoencoder.to(device)
         self.scale, self.shift = self.scale.to(device), self.shift.to(device)
         return self
 
@@ -117,7 +115,7 @@ class Codec:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, channels, H, W) in [-1, 1] to moments (B, M, h, w) float32."""
-        return self.vae.encode(images.to(self.device, self.dtype)).float()
+        return self.autoencoder.encode(images.to(self.device, self.dtype)).float()
 
     def draw(self, moments: Tensor, noise: Tensor) -> Tensor:
         """Draw z (B, C, h, w) from moments (B, M, h, w) with standard normal noise (B, C, h, w)."""
@@ -160,27 +158,27 @@ class Codec:
         filled = nn.functional.pad(latents.to(self.device), (0, 0) * 3 + (0, padding))  # zeros are a common latent
         return torch.cat([self._decode_slice(part) for part in filled.split(slice_size)])[: len(latents)]
 
-    def describe(self) -> dict[str, Any]:
-        """Return what `from_description` needs, as plain values for an exported folder's config.json.
+    def describe(self) -> LatentsDescription:
+        """Return what `from_description` needs, for an exported folder's config.json.
 
         An autoencoder of the user's is called by the place of its copy: a path of this machine means nothing elsewhere.
         """
-        return {
-            "vae": COPY_NAME if self.folder.is_local else self.folder.source,
-            "revision": self.folder.revision,
-            "fingerprint": self.fingerprint,
-            "class": self.class_name,
-            "image_channels": self.image_channels,
-            "latent_channels": self.latent_channels,
-            "downscale": self.downscale,
-            "scale": self.scale.flatten().tolist(),
-            "shift": self.shift.flatten().tolist(),
-        }
+        return LatentsDescription(
+            vae=COPY_NAME if self.folder.is_local else self.folder.source,
+            revision=self.folder.revision,
+            fingerprint=self.fingerprint,
+            class_name=self.class_name,
+            image_channels=self.image_channels,
+            latent_channels=self.latent_channels,
+            downscale=self.downscale,
+            scale=tuple(self.scale.flatten().tolist()),
+            shift=tuple(self.shift.flatten().tolist()),
+        )
 
     @classmethod
     def from_description(
         cls,
-        description: Mapping[str, Any],
+        description: LatentsDescription,
         *,
         folder: str | Path | None = None,
         device: str | torch.device | None = None,
@@ -199,14 +197,14 @@ class Codec:
             DitError: it is not the one that was described, or it is damaged; both fingerprints are shown.
         """
         found = _described_folder(description, folder)
-        codec = cls(load_vae(found, dtype or torch.float32), found)
+        codec = cls(load_autoencoder(found, dtype or torch.float32), found)
         # The published weights of others come without a fingerprint.
-        if description["fingerprint"] not in (None, codec.fingerprint):
+        if description.fingerprint not in (None, codec.fingerprint):
             raise DitError(
-                f"{found.path}: expected the autoencoder with fingerprint {description['fingerprint']}, found "
+                f"{found.path}: expected the autoencoder with fingerprint {description.fingerprint}, found "
                 f"{codec.fingerprint}; restore the one that the model was trained with"
             )
-        return codec.with_normalisation(description["scale"], description["shift"]).to(device or "cpu")
+        return codec.with_normalisation(description.scale, description.shift).to(device or "cpu")
 
     def save(self, folder: str | Path) -> None:
         """Copy an autoencoder of the user's into `folder`/vae; embedded ones and those on the Hub need no copy.
@@ -223,34 +221,31 @@ class Codec:
 
     def _decode_slice(self, latents: Tensor) -> Tensor:
         if self.decoder_dtype is None:
-            self.decoder_dtype = speed_up_decoder(self.vae, self.device)
+            self.decoder_dtype = speed_up_decoder(self.autoencoder, self.device)
         latents = self.denormalise(latents).to(self.decoder_dtype, memory_format=torch.channels_last)
-        images = self.vae.decode(latents).float()  # (B, channels, H, W)
+        images = self.autoencoder.decode(latents).float()  # (B, channels, H, W)
         if not images.isfinite().all():
             raise DitError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
         return (127.5 * images + 128).clamp(0, 255).to(torch.uint8)
 
 
-def _described_folder(description: Mapping[str, Any], folder: str | Path | None) -> VaeFolder:
-    missing = {"vae", "revision", "fingerprint", "scale", "shift"} - set(description)
-    if missing:
-        raise DitError(f"latents: expected a codec's description, found one without {', '.join(sorted(missing))}")
-    source, revision = description["vae"], description["revision"]
+def _described_folder(description: LatentsDescription, folder: str | Path | None) -> AutoencoderFolder:
+    source, revision = description.vae, description.revision
     if source == COPY_NAME:
         copy = Path(folder or ".") / COPY_NAME
         if not (copy / CONFIG_NAME).is_file():
             raise DitError(f"{copy}: expected a copy of the autoencoder that the model was trained with, found none")
-        return VaeFolder(copy, source, revision=None, is_local=True)
-    return find_vae(source if revision is None else f"{source}@{revision}")
+        return AutoencoderFolder(copy, source, revision=None, is_local=True)
+    return find_autoencoder(source if revision is None else f"{source}@{revision}")
 
 
-def _normalisation(vae: Mapping[str, Any], config: LatentsConfig, num_channels: int) -> tuple[list[float], list[float]]:
+def _normalisation(own: Mapping[str, Any], config: LatentsConfig, num_channels: int) -> tuple[list[float], list[float]]:
     """Return scale and shift of each channel: the recipe's, or the autoencoder's own.
 
     An autoencoder may give `scaling_factor` and `shift_factor`, per-channel `latents_mean` and `latents_std`, or both
     kinds: then latents are (z - mean) * scaling_factor / std, as in diffusers' pipelines.
     """
-    factor, std = vae.get("scaling_factor"), vae.get("latents_std")
+    factor, std = own.get("scaling_factor"), own.get("latents_std")
     if config.std is not None:
         scale = [1 / value for value in config.std]
     elif config.scale is not None:
@@ -261,7 +256,7 @@ def _normalisation(vae: Mapping[str, Any], config: LatentsConfig, num_channels: 
         )
     else:
         scale = [(1.0 if factor is None else factor) / value for value in std or [1.0] * num_channels]
-    own_shift = vae.get("latents_mean") or [vae.get("shift_factor") or 0.0] * num_channels
+    own_shift = own.get("latents_mean") or [own.get("shift_factor") or 0.0] * num_channels
     if config.mean is not None:
         return scale, list(config.mean)
     return scale, own_shift if config.shift is None else [config.shift] * num_channels

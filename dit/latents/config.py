@@ -1,10 +1,13 @@
-"""Recipe section `latents`: the autoencoder, how its latents are normalised, and where they are cached."""
+"""What latents are: as a recipe asks for them, and as `config.json` and `run.json` describe them."""
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from dit.schema import Section
+
+COPY_NAME = "vae"
+"""Sub-folder of a run or an exported folder for a copy of a user's autoencoder."""
 
 
 class LatentsConfig(Section):
@@ -36,3 +39,28 @@ class LatentsConfig(Section):
         if self.std is not None and not all(value > 0 for value in self.std):
             raise ValueError(f"std: expected positive numbers, found {list(self.std)}")
         return self
+
+
+class LatentsDescription(Section):
+    """Enough to load the codec again: `Codec.describe` makes it, `Codec.from_description` reads it. Free of torch."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    vae: str
+    """The autoencoder: an embedded name, a Hub id, or `COPY_NAME` for the copy in the same folder."""
+    revision: str | None
+    """Commit of a Hub id."""
+    fingerprint: str | None
+    """Hash of architecture and weights; null where it is not known, as of weights that others published."""
+    class_name: str = Field(validation_alias=AliasChoices("class", "class_name"), serialization_alias="class")
+    """Name of its class in diffusers."""
+    image_channels: int
+    """Channels of an image: 1 (grey) or 3 (RGB)."""
+    latent_channels: int
+    """Channels of a latent."""
+    downscale: int
+    """Pixels per position of the latent, in height and in width."""
+    scale: tuple[float, ...]
+    """Factor of each channel: latents = (z - shift) * scale."""
+    shift: tuple[float, ...]
+    """Number that is subtracted before."""

@@ -13,14 +13,14 @@ from dit.latents.kl import KLAutoencoder, Upsample
 from dit.layers.precision import bf16_pays
 
 
-def speed_up_decoder(vae: KLAutoencoder | DiffusersAutoencoder, device: torch.device) -> torch.dtype:
+def speed_up_decoder(autoencoder: KLAutoencoder | DiffusersAutoencoder, device: torch.device) -> torch.dtype:
     """Convert the decoder of an autoencoder in place, where that pays, and return the type it computes in.
 
     Args:
-        vae: autoencoder; one whose parts are not known is left as it is.
+        autoencoder: one whose parts are not known is left as it is.
         device: where it computes.
     """
-    parts, dtype = vae.decoder_parts(), next(vae.parameters()).dtype
+    parts, dtype = autoencoder.decoder_parts(), next(autoencoder.parameters()).dtype
     if not parts or dtype != torch.float32:
         return dtype
     convolutions = [module for part in parts for module in part.modules() if isinstance(module, nn.Conv2d)]

@@ -49,9 +49,13 @@ class KLAutoencoder(nn.Module):
         self.image_channels: int = config["in_channels"]
         self.num_moments: int = 2 * channels
         self.downscale = 2 ** (len(widths) - 1)
-        shared = (config["layers_per_block"], config["norm_num_groups"], config["mid_block_add_attention"])
-        self.encoder = Encoder(config["in_channels"], 2 * channels, widths, *shared)
-        self.decoder = Decoder(channels, config["out_channels"], widths[::-1], *shared)
+        shared = {
+            "layers": config["layers_per_block"],
+            "groups": config["norm_num_groups"],
+            "has_attention": config["mid_block_add_attention"],
+        }
+        self.encoder = Encoder(config["in_channels"], 2 * channels, widths, **shared)
+        self.decoder = Decoder(channels, config["out_channels"], widths[::-1], **shared)
         if config["use_quant_conv"]:
             self.quant_conv = nn.Conv2d(2 * channels, 2 * channels, 1)
         if config["use_post_quant_conv"]:
@@ -93,7 +97,14 @@ class Encoder(nn.Module):
     """Images to moments: each level has residual blocks; all but the last halve height and width."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, widths: Sequence[int], layers: int, groups: int, has_attention: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        widths: Sequence[int],
+        *,
+        layers: int,
+        groups: int,
+        has_attention: bool,
     ) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
@@ -118,7 +129,14 @@ class Decoder(nn.Module):
     """Latents to images: each level has one residual block more than the encoder's; all but the last double height."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, widths: Sequence[int], layers: int, groups: int, has_attention: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        widths: Sequence[int],
+        *,
+        layers: int,
+        groups: int,
+        has_attention: bool,
     ) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)

@@ -23,7 +23,7 @@ def run(source: Annotated[str, Positional, arg(metavar="SOURCE")]) -> None:
 
 
 def _variant_facts(name: str) -> list[tuple[str, str]]:
-    return [*_network_facts(name, {}), ("process, VAE", "none: an architecture without weights")]
+    return [*_network_facts(name, {}), ("process, autoencoder", "none: an architecture without weights")]
 
 
 def _source_facts(source: str) -> list[tuple[str, str]]:
@@ -34,7 +34,7 @@ def _source_facts(source: str) -> list[tuple[str, str]]:
     config = located.config
     rows = _network_facts(config.model.name, config.model.arguments)
     rows.append(("process", _values(config.process.model_dump())))
-    rows.append(("VAE", _values(config.latents) if config.latents else "unknown"))
+    rows.append(("autoencoder", _values(config.latents.model_dump(mode="json")) if config.latents else "unknown"))
     rows.append(("sampling defaults", _values(config.sampling.model_dump())))
     rows.append(("classes", _classes(config)))
     rows += [(f"provenance: {key}", str(value)) for key, value in config.provenance.items()]

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from dit.data.picture import image_grid
 from dit.errors import DitError
 from dit.files import new_folder
-from dit.latents.codec import COPY_NAME as VAE_NAME
+from dit.latents.config import COPY_NAME
 from dit.run_files import METRICS_NAME, RECIPE_NAME, is_run
 from dit.zoo.cards.card import write_card
 from dit.zoo.cards.loss_curve import draw_loss_curve
@@ -68,8 +68,8 @@ def export(
                 shutil.copyfile(run_folder / name, folder / name)
         if (folder / METRICS_NAME).is_file():
             draw_loss_curve(folder / METRICS_NAME, folder / LOSS_CURVE_NAME)
-        if (run_folder / VAE_NAME).is_dir():  # a copy of the user's own autoencoder
-            shutil.copytree(run_folder / VAE_NAME, folder / VAE_NAME)
+        if (run_folder / COPY_NAME).is_dir():  # a copy of the user's own autoencoder
+            shutil.copytree(run_folder / COPY_NAME, folder / COPY_NAME)
         if samples:
             draw_samples(load_pipeline(folder), folder / SAMPLES_NAME)
         write_card(folder, source=str(out))

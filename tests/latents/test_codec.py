@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from dit.errors import ConfigError, DitError
 from dit.latents.codec import Codec, load_codec
-from dit.latents.config import LatentsConfig
+from dit.latents.config import LatentsConfig, LatentsDescription
 from tests.latents.conftest import small_dc, small_kl, small_tiny
 
 
@@ -62,7 +62,7 @@ def test_pixels_are_truncated_and_clamped(saved, monkeypatch):
     codec = load_codec(saved(small_kl()))
     values = torch.tensor([-2.0, -1.0, -0.5, 0.0, 0.9999, 1.0, 3.0])
     pixels = values.view(1, 1, 1, 7).expand(1, 3, 2, 7)
-    monkeypatch.setattr(codec.vae, "decode", lambda _: pixels)
+    monkeypatch.setattr(codec.autoencoder, "decode", lambda _: pixels)
     assert codec.decode(torch.zeros(1, 3, 1, 1))[0, 0, 0].tolist() == [0, 0, 64, 128, 255, 255, 255]
 
 
@@ -128,8 +128,8 @@ def test_an_image_has_the_same_bytes_in_any_batch():
 def test_memory_is_bounded_by_slices(saved, monkeypatch):
     codec = load_codec(saved(small_kl()))
     sizes = []
-    decode = codec.vae.decode
-    monkeypatch.setattr(codec.vae, "decode", lambda z: (sizes.append(len(z)), decode(z))[1])
+    decode = codec.autoencoder.decode
+    monkeypatch.setattr(codec.autoencoder, "decode", lambda z: (sizes.append(len(z)), decode(z))[1])
     assert len(codec.decode(torch.randn(5, 3, 64, 64))) == 5  # images of 128 x 128
     assert len(codec.decode(torch.randn(5, 3, 32, 32))) == 5
     assert sizes == [1] * 5 + [4, 4]
@@ -151,7 +151,9 @@ def test_sizes_that_the_autoencoder_can_not_make(saved):
 
 def test_description_round_trip_through_json(saved, tmp_path):
     codec = load_codec(LatentsConfig(vae=saved(small_kl()), scale=1 / 3, mean=(0.1, 0.2, 0.3)))
-    described = Codec.from_description(json.loads(json.dumps(codec.describe())), folder=tmp_path)
+    described = Codec.from_description(
+        LatentsDescription.model_validate_json(codec.describe().model_dump_json()), folder=tmp_path
+    )
     latents = torch.randn(2, 3, 4, 4)
     assert torch.equal(described.scale, codec.scale)
     assert torch.equal(described.decode(latents), codec.decode(latents))
@@ -164,7 +166,7 @@ def test_a_copy_of_the_users_autoencoder_is_found_in_the_exported_folder(saved, 
     codec.save(tmp_path / "exported")  # a run that is continued
     (tmp_path / "original").rename(tmp_path / "gone")
     description = codec.describe()
-    assert str(tmp_path) not in json.dumps(description)
+    assert str(tmp_path) not in description.model_dump_json()
     found = Codec.from_description(description, folder=tmp_path / "exported")
     assert torch.equal(found.decode(torch.ones(1, 3, 4, 4)), codec.decode(torch.ones(1, 3, 4, 4)))
     found.save(tmp_path / "again")
@@ -186,11 +188,9 @@ def test_another_autoencoder_than_described_is_refused(saved, tmp_path):
     with torch.no_grad():
         other.decoder.conv_out.bias += 1
     saved(other)
-    with pytest.raises(DitError, match=f"expected the autoencoder with fingerprint {described['fingerprint']}, found"):
+    with pytest.raises(DitError, match=f"expected the autoencoder with fingerprint {described.fingerprint}, found"):
         Codec.from_description(described, folder=tmp_path)
-    Codec.from_description(described | {"fingerprint": None}, folder=tmp_path)
-    with pytest.raises(DitError, match=r"description, found one without fingerprint, scale"):
-        Codec.from_description({key: value for key, value in described.items() if key not in ("scale", "fingerprint")})
+    Codec.from_description(described.model_copy(update={"fingerprint": None}), folder=tmp_path)
 
 
 @torch.no_grad()

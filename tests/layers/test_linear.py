@@ -64,7 +64,9 @@ def test_a_missing_kernel_is_noticed(monkeypatch):
     """Seen on processors without AVX-512; torch without oneDNN has not even the operator, an AttributeError."""
 
     def refuse(*args):
-        raise RuntimeError("could not create a primitive descriptor for the inner product forward propagation primitive")
+        raise RuntimeError(
+            "could not create a primitive descriptor for the inner product forward propagation primitive"
+        )
 
     monkeypatch.setattr(linear_file, "_fused", refuse)
     assert not has_fused_kernel.__wrapped__()

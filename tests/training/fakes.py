@@ -8,6 +8,7 @@ import torch
 
 from dit.config import check_recipe
 from dit.diffusion.create import create_process
+from dit.latents.config import LatentsDescription
 from dit.models.registry import create_model
 
 MODEL = {"name": "dit_ti_2", "hidden_size": 24, "depth": 2, "num_heads": 2, "num_classes": 3, "input_size": [4, 4]}
@@ -65,7 +66,8 @@ class FakeCodec:
         pass
 
     def describe(self):
-        return {"vae": "fake"}
+        shared = {"fingerprint": None, "class_name": "Fake", "image_channels": 1, "latent_channels": 2, "downscale": 1}
+        return LatentsDescription(vae="fake", revision=None, scale=(1.0, 1.0), shift=(0.0, 0.0), **shared)
 
     def latents_from_moments(self, moments, noise):
         mean, log_var = moments.chunk(2, dim=1)

@@ -72,7 +72,7 @@ def test_status_and_facts(whole):
     assert (status["state"], status["step"]) == ("done", 6)
     facts = json.loads((whole / "run.json").read_text())
     assert facts["id2label"] == {"0": "zero", "1": "one", "2": "two"}
-    assert facts["codec"] == {"vae": "fake"}
+    assert facts["codec"]["class"] == "Fake"
     assert facts["model_arguments"]["num_classes"] == 3
     assert not list(whole.glob(".tmp*"))
 

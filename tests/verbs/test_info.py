@@ -13,7 +13,7 @@ def test_info_of_an_architecture(capsys):
     assert "depth 28" in facts["architecture"]
 
 
-def test_info_of_an_export_names_process_vae_and_provenance(trained, capsys):
+def test_info_of_an_export_names_process_autoencoder_and_provenance(trained, capsys):
     assert main(["info", str(trained / "export")]) == 0
     text = capsys.readouterr().out
     for words in (

@@ -38,7 +38,7 @@ def write_run(folder, *, model, ema, sampling=None, process=None, step=7, codec=
         folder / "run.json",
         {
             "model_arguments": resolve_arguments("dit_ti_2", **model.config),
-            "codec": codec,
+            "codec": codec and codec.model_dump(mode="json"),
             "id2label": {str(i): name for i, name in enumerate(names)},
             "code_version": "0.1.0+abc",
         },

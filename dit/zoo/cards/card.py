@@ -169,7 +169,7 @@ def evaluation_settings(evaluation: Mapping[str, Any], config: FolderConfig) -> 
         "steps": sampling.get("steps"),
         "guidance": sampling.get("guidance"),
         "guidance_channels": sampling.get("guidance_channels"),
-        "vae": (config.latents or {}).get("vae"),
+        "vae": config.latents.vae if config.latents else None,
         "label_balance": "class i % K at position i",
         "seed": evaluation.get("seed"),
         "reference_sha256": evaluation.get("reference", {}).get("sha256"),
@@ -193,7 +193,7 @@ def describe(config: FolderConfig) -> str:
     kind = f"class-conditional on {config.num_classes} classes" if config.num_classes else "unconditional"
     return (
         f"A Diffusion Transformer ({config.model.name}), {kind}, trained on {dataset_name(config)} "
-        f"by {process_name(config)} on the latents of the autoencoder {vae_name(config)}. The weights are the "
+        f"by {process_name(config)} on the latents of the autoencoder {autoencoder_name(config)}. The weights are the "
         "exponential moving average of the training's."
     )
 
@@ -208,7 +208,7 @@ def model_facts(config: FolderConfig) -> list[tuple[str, str]]:
                          f"{arguments['num_heads']} heads, patch {arguments['patch_size']}"),
         ("parameters", f"{count_parameters(arguments):,}"),
         ("cost of a network call", f"{count_macs(arguments) / 1e9:.2f} GMAC"),
-        ("latents", f"{arguments['in_channels']} x {height} x {width}, autoencoder {vae_name(config)}"),
+        ("latents", f"{arguments['in_channels']} x {height} x {width}, autoencoder {autoencoder_name(config)}"),
         ("process", process_name(config)),
         ("sampling defaults", f"{sampling.solver}, {sampling.steps} steps, guidance {sampling.guidance:g} "
                               f"on {sampling.guidance_channels} channels"),
@@ -239,10 +239,9 @@ def process_name(config: FolderConfig) -> str:
     return f"Gaussian diffusion, {config.process.num_steps} {config.process.betas} betas{variance}"
 
 
-def vae_name(config: FolderConfig) -> str:
+def autoencoder_name(config: FolderConfig) -> str:
     """Return the autoencoder's name, or that it is not known."""
-    latents = config.latents or {}
-    return str(latents.get("vae", "unknown"))
+    return config.latents.vae if config.latents else "unknown"
 
 
 def dataset_name(config: FolderConfig) -> str:

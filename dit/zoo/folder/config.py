@@ -15,6 +15,7 @@ from pydantic import Field
 from dit.diffusion.config import ProcessConfig
 from dit.errors import DitError
 from dit.files import read_json, write_json
+from dit.latents.config import LatentsDescription
 from dit.sampling.config import SamplingConfig
 from dit.schema import Section
 from dit.validation import validate
@@ -43,7 +44,7 @@ class FolderConfig(Section):
     """The network."""
     process: ProcessConfig
     """The process it was trained for."""
-    latents: dict[str, Any] | None
+    latents: LatentsDescription | None
     """What the latents are: a codec's description; null where it is not known."""
     sampling: SamplingConfig
     """Defaults for sampling."""

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from dit.errors import ConfigError
 from dit.files import TEMPORARY_PREFIX, fsync_tree, make_readable, new_folder
-from dit.latents.codec import COPY_NAME as VAE_NAME
-from dit.latents.vae import find_vae
+from dit.latents.autoencoder import find_autoencoder
+from dit.latents.config import COPY_NAME
 from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.cards.card import write_card
 from dit.zoo.folder.config import FolderConfig, write_config
@@ -94,15 +94,15 @@ def write_native(model: ForeignModel, folder: Path, *, max_shard_size: str | Non
     """Write an exported folder's files, all but the card, into an existing empty folder."""
     save_weights(model.tensors, folder, "model", max_shard_size)
     write_config(folder, model.config)
-    if model.vae_folder is not None:
-        find_vae(str(model.vae_folder)).copy(folder / VAE_NAME)
+    if model.autoencoder_folder is not None:
+        find_autoencoder(str(model.autoencoder_folder)).copy(folder / COPY_NAME)
 
 
 def write_official(model: ForeignModel, target: Path) -> None:
     """Write a flat state dict with the original's names; a safetensors file carries its description along."""
     tensors = {name: tensor.contiguous() for name, tensor in model.tensors.items()}
     config = model.config
-    if model.vae_folder is not None:
+    if model.autoencoder_folder is not None:
         model.notices.append("the autoencoder is not part of a single file: it was left out")
         config = config.model_copy(update={"latents": None})
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def write_official(model: ForeignModel, target: Path) -> None:
 
 
 def _note_what_is_lost(config: FolderConfig, notices: list[str]) -> None:
-    vae = f" --vae {config.latents['vae']}" if config.latents else ""
+    vae = f" --vae {config.latents.vae}" if config.latents else ""
     notices.append(f"a .pt file holds the weights alone: to read it takes --process {config.process.name}{vae}")
     told = original_process(config.process.name, config.process.learn_sigma).model_dump()
     differing = [name for name, value in config.process.model_dump().items() if told[name] != value]
@@ -153,10 +153,10 @@ def _read_native(located: Located) -> ForeignModel:
     check_names_and_shapes(located.weights, {name: tuple(t.shape) for name, t in model.state_dict().items()})
     tensors = {name: tensor for path in located.weights for name, tensor in load_file(path).items()}
     check_finite(located.folder, tensors)
-    vae = located.folder / VAE_NAME
+    own = located.folder / COPY_NAME
     return ForeignModel(
         located.config,
         tensors,
-        vae_folder=vae if vae.is_dir() else None,
+        autoencoder_folder=own if own.is_dir() else None,
         carried_over=[path for name in CARRIED_OVER if (path := located.folder / name).is_file()],
     )

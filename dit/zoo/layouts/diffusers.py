@@ -34,14 +34,14 @@ from dit.zoo.folder.config import FOREIGN_CONFIG_NAME, FolderConfig, ModelDescri
 from dit.zoo.folder.safetensors_file import weight_files
 from dit.zoo.folder.weights import check_finite, save_weights
 from dit.zoo.layouts.architecture import infer_architecture
+from dit.zoo.layouts.diffusers_autoencoder import write_autoencoder
 from dit.zoo.layouts.diffusers_frequencies import frequency_difference
-from dit.zoo.layouts.diffusers_vae import write_vae
 from dit.zoo.layouts.original import (
     ForeignModel,
     ReadOptions,
     check_fit,
     default_sampling,
-    describe_vae,
+    describe_autoencoder,
     imagenet_labels,
 )
 from dit.zoo.layouts.table import DIFFUSERS, count_blocks, from_native, to_native
@@ -105,7 +105,7 @@ def read_diffusers(folder: str | Path, options: ReadOptions) -> ForeignModel:
     process = _read_process(folder, arguments["learn_sigma"])
     vae = options.vae or (str(folder / "vae") if (folder / "vae").is_dir() else None)
     known = read_config(folder, name=FOREIGN_CONFIG_NAME) if (folder / FOREIGN_CONFIG_NAME).is_file() else None
-    latents, vae_folder = describe_vae(vae, arguments["in_channels"]) if vae else (None, None)
+    latents, autoencoder_folder = describe_autoencoder(vae, arguments["in_channels"]) if vae else (None, None)
     result = FolderConfig(
         model=ModelDescription(name=name, arguments=arguments),
         process=process,
@@ -115,7 +115,7 @@ def read_diffusers(folder: str | Path, options: ReadOptions) -> ForeignModel:
         provenance=known.provenance if known else {"converted_from": folder.name},
     )
     check_fit(transformer, result, native)
-    return ForeignModel(result, native, vae_folder=vae_folder)
+    return ForeignModel(result, native, autoencoder_folder=autoencoder_folder)
 
 
 def write_diffusers(model: ForeignModel, folder: Path, *, max_shard_size: str | None = None) -> None:
@@ -130,15 +130,16 @@ def write_diffusers(model: ForeignModel, folder: Path, *, max_shard_size: str | 
         ConfigError: the pipeline can't hold this model; the reason is given.
     """
     process = check_exportable(model)
-    own_vae = {"vae": str(model.vae_folder)} if model.vae_folder is not None else {}
-    codec = Codec.from_description((model.config.latents or {}) | own_vae)
+    assert model.config.latents is not None
+    own = {} if model.autoencoder_folder is None else {"vae": str(model.autoencoder_folder)}
+    codec = Codec.from_description(model.config.latents.model_copy(update=own))
     arguments = resolve_arguments(model.config.model.name, **model.config.model.arguments)
     tensors = {name: tensor for name, tensor in model.tensors.items() if name != "pos_embed"}
     tensors[LABEL_TABLE] = table_with_gap(tensors[LABEL_TABLE], arguments["num_classes"])
     (folder / "transformer").mkdir()
     write_json(folder / "transformer" / "config.json", _transformer_config(arguments))
     save_weights(from_native(tensors, DIFFUSERS), folder / "transformer", WEIGHTS_STEM, max_shard_size)
-    write_vae(codec, folder / "vae")
+    write_autoencoder(codec, folder / "vae")
     (folder / "scheduler").mkdir()
     write_json(folder / "scheduler" / "scheduler_config.json", _scheduler_config(process))
     write_json(folder / INDEX_NAME, _index(model.config, codec.class_name))

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from dit.diffusion.config import FlowConfig, GaussianConfig, ProcessConfig
 from dit.errors import ConfigError, DitError
-from dit.latents.codec import COPY_NAME, load_codec
+from dit.latents.codec import load_codec
+from dit.latents.config import LatentsDescription
 from dit.sampling.config import SamplingConfig
 from dit.validation import validate
 from dit.zoo.folder.config import FolderConfig, ModelDescription
@@ -34,7 +35,7 @@ from dit.zoo.layouts.table import Family, count_blocks, recognise, strip_wrapper
 
 METADATA_KEY = "dit_config"
 """Where our own files in the original layout carry their `config.json`, so that nothing is lost on the way."""
-SD_VAES = {"ema": "stabilityai/sd-vae-ft-ema", "mse": "stabilityai/sd-vae-ft-mse"}
+SD_AUTOENCODERS = {"ema": "stabilityai/sd-vae-ft-ema", "mse": "stabilityai/sd-vae-ft-mse"}
 SD_SCALE = 0.18215
 NUM_IMAGENET_CLASSES = 1000
 
@@ -67,7 +68,7 @@ class ForeignModel:
     """Its weights, by our names."""
     notices: list[str] = field(default_factory=list)
     """What was decided or left out on the way, one line each."""
-    vae_folder: Path | None = None
+    autoencoder_folder: Path | None = None
     """The folder of its autoencoder, where that is the user's own and has to go along."""
     carried_over: list[Path] = field(default_factory=list)
     """Further files of its folder that stay true."""
@@ -87,13 +88,13 @@ def read_state_file(path: str | Path, options: ReadOptions) -> ForeignModel:
     except DitError as error:
         raise DitError(f"{path}: {error}") from None
     _check_tensors(path, native)
-    vae_folder = None
+    autoencoder_folder = None
     if METADATA_KEY in facts:
         config = _described_by_itself(path, facts[METADATA_KEY])
     else:
-        config, vae_folder = _describe(path, native, family, facts, options, notices)
+        config, autoencoder_folder = _describe(path, native, family, facts, options, notices)
     check_fit(path, config, native)
-    return ForeignModel(config, native, notices, vae_folder)
+    return ForeignModel(config, native, notices, autoencoder_folder)
 
 
 def check_fit(where: str | Path, config: FolderConfig, tensors: Mapping[str, Tensor]) -> None:
@@ -132,7 +133,7 @@ def default_sampling(process: ProcessConfig) -> SamplingConfig:
     return SamplingConfig(solver="dpmpp_2m", steps=steps, guidance=4.0, guidance_channels=3)
 
 
-def describe_vae(vae: str, in_channels: int) -> tuple[dict[str, Any], Path | None]:
+def describe_autoencoder(vae: str, in_channels: int) -> tuple[LatentsDescription, Path | None]:
     """Describe an autoencoder for `config.json`; the Stable Diffusion ones without a download.
 
     Returns:
@@ -142,21 +143,20 @@ def describe_vae(vae: str, in_channels: int) -> tuple[dict[str, Any], Path | Non
         ConfigError: there is no such autoencoder, or its latents have another number of channels.
     """
     folder = None
-    if vae in SD_VAES.values():
-        description = {
-            "vae": vae, "revision": None, "fingerprint": None, "class": "AutoencoderKL", "image_channels": 3,
-            "latent_channels": 4, "downscale": 8, "scale": [SD_SCALE] * 4, "shift": [0.0] * 4,
-        }  # fmt: skip
+    if vae in SD_AUTOENCODERS.values():
+        description = LatentsDescription(
+            vae=vae, revision=None, fingerprint=None, class_name="AutoencoderKL", image_channels=3,
+            latent_channels=4, downscale=8, scale=(SD_SCALE,) * 4, shift=(0.0,) * 4,
+        )  # fmt: skip
     else:
         codec = load_codec(vae)
         description = codec.describe()
         if codec.folder.is_local:
             folder = codec.folder.path
-            description["vae"] = COPY_NAME  # where it is copied to; the path on this machine says nothing elsewhere
-    if description["latent_channels"] != in_channels:
+    if description.latent_channels != in_channels:
         raise ConfigError(
             f"--vae: expected an autoencoder with {in_channels} latent channels, found {vae!r} with "
-            f"{description['latent_channels']}"
+            f"{description.latent_channels}"
         )
     return description, folder
 
@@ -238,7 +238,7 @@ def _describe(
     except DitError as error:
         raise type(error)(f"{path}: {error}") from None
     process = _process(path, family, facts, options, arguments["learn_sigma"])
-    latents, vae_folder = _latents(facts, options, arguments, notices)
+    latents, autoencoder_folder = _latents(facts, options, arguments, notices)
     labels = imagenet_labels(arguments["num_classes"])
     if labels:
         notices.append("its 1000 classes were given the names of ImageNet")
@@ -250,7 +250,7 @@ def _describe(
         id2label=labels,
         provenance={"converted_from": path.name, "weights": options.weights},
     )
-    return config, vae_folder
+    return config, autoencoder_folder
 
 
 def _process(
@@ -280,12 +280,12 @@ def _process_told(family: Family, facts: Mapping[str, Any]) -> str | None:
 
 def _latents(
     facts: Mapping[str, Any], options: ReadOptions, arguments: Mapping[str, Any], notices: list[str]
-) -> tuple[dict[str, Any] | None, Path | None]:
+) -> tuple[LatentsDescription | None, Path | None]:
     if options.vae:
-        return describe_vae(options.vae, arguments["in_channels"])
+        return describe_autoencoder(options.vae, arguments["in_channels"])
     if arguments["in_channels"] != 4 or arguments["num_classes"] != NUM_IMAGENET_CLASSES:
         notices.append("its autoencoder is not known, so no images can be made; give --vae")
         return None, None
-    vae = SD_VAES.get(str(facts.get("vae")), SD_VAES["ema"])
+    vae = SD_AUTOENCODERS.get(str(facts.get("vae")), SD_AUTOENCODERS["ema"])
     notices.append(f"the autoencoder is taken to be {vae}; give --vae if it is another")
-    return describe_vae(vae, 4)
+    return describe_autoencoder(vae, 4)

@@ -211,7 +211,7 @@ def test_a_users_autoencoder_goes_along(tmp_path, mnist_codec):
     convert(tmp_path / "source.pt", tmp_path / "native", options=options)
     convert(tmp_path / "native", tmp_path / "diffusers", to="diffusers")
     (tmp_path / "my_vae").rename(tmp_path / "gone")
-    assert read_config(tmp_path / "native").latents["vae"] == "vae"
+    assert read_config(tmp_path / "native").latents.vae == "vae"
     assert len(load_pipeline(tmp_path / "native")([1], steps=2)) == 1
     notices = convert(tmp_path / "native", tmp_path / "x.safetensors", to="official")
     assert any("autoencoder is not part of a single file" in notice for notice in notices)

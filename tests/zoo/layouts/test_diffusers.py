@@ -10,8 +10,8 @@ from dit.errors import ConfigError, DitError
 from dit.zoo.export import export
 from dit.zoo.layouts.convert import convert, read_any
 from dit.zoo.layouts.diffusers import check_exportable, table_with_gap, table_without_gap
+from dit.zoo.layouts.diffusers_autoencoder import fold_normalisation
 from dit.zoo.layouts.diffusers_frequencies import diffusers_frequencies, frequency_difference
-from dit.zoo.layouts.diffusers_vae import fold_normalisation
 from dit.zoo.layouts.original import ForeignModel, ReadOptions
 from dit.zoo.pipeline import load_pipeline
 from tests.zoo.conftest import TINY, random_model, write_run
@@ -31,6 +31,10 @@ def exported_model(tmp_path, codec, description=None, **arguments):
         class_names=NAMES[: model.num_classes],
     )
     return export(run, tmp_path / "native", samples=False)
+
+
+def described(codec, **changed):
+    return codec.describe().model_copy(update=changed)
 
 
 @pytest.fixture
@@ -137,7 +141,7 @@ def test_provenance_and_defaults_come_back(native, tmp_path):
 def test_a_normalisation_per_channel_is_folded_into_the_autoencoder(tmp_path, mnist_codec):
     from dit.latents.codec import Codec
 
-    description = mnist_codec.describe() | {"scale": [0.5, 1.0, 2.0, 0.25], "shift": [0.1, -0.2, 0.3, 2.0]}
+    description = described(mnist_codec, scale=(0.5, 1.0, 2.0, 0.25), shift=(0.1, -0.2, 0.3, 2.0))
     native = exported_model(tmp_path, mnist_codec, description)
     convert(native, tmp_path / "diffusers", to="diffusers")
     vae = load_diffusers(tmp_path / "diffusers").vae
@@ -145,7 +149,7 @@ def test_a_normalisation_per_channel_is_folded_into_the_autoencoder(tmp_path, mn
     codec = Codec.from_description(description)
     latents = torch.randn(2, 4, 8, 8)
     with torch.no_grad():
-        expected = codec.vae.decode(codec.denormalise(latents))
+        expected = codec.autoencoder.decode(codec.denormalise(latents))
         torch.testing.assert_close(vae.decode(latents).sample, expected, rtol=0, atol=1e-5)
     images = torch.rand(2, 1, 32, 32) * 2 - 1
     moments = codec.encode(images)
@@ -153,19 +157,19 @@ def test_a_normalisation_per_channel_is_folded_into_the_autoencoder(tmp_path, mn
     drawn = vae.encode(images).latent_dist
     torch.testing.assert_close(drawn.mean + drawn.std * noise, codec.latents_from_moments(moments, noise),
                                rtol=0, atol=1e-5)  # fmt: skip
-    for name, tensor in fold_normalisation(codec.vae.state_dict(), torch.ones(4), torch.zeros(4)).items():
-        assert torch.equal(tensor, codec.vae.state_dict()[name])
+    for name, tensor in fold_normalisation(codec.autoencoder.state_dict(), torch.ones(4), torch.zeros(4)).items():
+        assert torch.equal(tensor, codec.autoencoder.state_dict()[name])
 
 
 def test_one_scale_is_written_as_the_scaling_factor(tmp_path, mnist_codec):
-    description = mnist_codec.describe() | {"scale": [0.18215] * 4, "shift": [0.0] * 4}
+    description = described(mnist_codec, scale=(0.18215,) * 4, shift=(0.0,) * 4)
     convert(exported_model(tmp_path, mnist_codec, description), tmp_path / "diffusers", to="diffusers")
     vae = load_diffusers(tmp_path / "diffusers").vae
     assert vae.config.scaling_factor == pytest.approx(0.18215, rel=1e-6)
     for name, tensor in vae.state_dict().items():
-        assert torch.equal(tensor, mnist_codec.vae.state_dict()[name])
+        assert torch.equal(tensor, mnist_codec.autoencoder.state_dict()[name])
     again = read_any(tmp_path / "diffusers", ReadOptions()).config
-    assert again.latents["scale"] == pytest.approx(description["scale"], rel=1e-6)
+    assert again.latents.scale == pytest.approx(description.scale, rel=1e-6)
 
 
 def test_a_shift_without_a_place_for_it_is_refused(tmp_path, mnist_codec):
@@ -176,7 +180,7 @@ def test_a_shift_without_a_place_for_it_is_refused(tmp_path, mnist_codec):
     AutoencoderKL.from_config(config).save_pretrained(tmp_path / "vae")
     from dit.latents.codec import load_codec
 
-    description = load_codec(str(tmp_path / "vae")).describe() | {"vae": str(tmp_path / "vae")}
+    description = described(load_codec(str(tmp_path / "vae")), vae=str(tmp_path / "vae"))
     native = exported_model(tmp_path, None, description)
     with pytest.raises(ConfigError, match="no post_quant_conv and quant_conv to fold"):
         convert(native, tmp_path / "diffusers", to="diffusers")

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from dit.errors import ConfigError
 from dit.files import read_json, write_json
+from dit.latents.autoencoder import CONFIG_NAME, WEIGHTS_NAME
 from dit.latents.codec import Codec
 from dit.latents.kl import KLAutoencoder
-from dit.latents.vae import CONFIG_NAME, WEIGHTS_NAME
 
 
-def write_vae(codec: Codec, folder: Path) -> None:
+def write_autoencoder(codec: Codec, folder: Path) -> None:
     """Write the autoencoder so that a division by `scaling_factor` is all that its latents need.
 
     Raises:
@@ -30,8 +30,11 @@ def write_vae(codec: Codec, folder: Path) -> None:
     codec.folder.copy(folder)
     factor = float(scale[0])
     if (scale != factor).any() or shift.any():
-        state = codec.vae.state_dict()
-        if not isinstance(codec.vae, KLAutoencoder) or not {"quant_conv.bias", "post_quant_conv.bias"} <= state.keys():
+        state = codec.autoencoder.state_dict()
+        if (
+            not isinstance(codec.autoencoder, KLAutoencoder)
+            or not {"quant_conv.bias", "post_quant_conv.bias"} <= state.keys()
+        ):
             raise ConfigError(
                 "--to diffusers: DiTPipeline can't hold this model: its latents are normalised per channel or shifted, "
                 "and its autoencoder has no post_quant_conv and quant_conv to fold that into"

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dit.errors import ConfigError, DitError
-from dit.latents.vae import find_vae, load_vae
+from dit.latents.autoencoder import find_autoencoder, load_autoencoder
 from tests.hub_double import flip_last_byte_of_weights
 from tests.latents.conftest import small_kl
 
@@ -23,15 +23,15 @@ def edit_weights(folder: str, edit) -> None:
 
 
 def test_embedded():
-    folder = find_vae("mnist")
+    folder = find_autoencoder("mnist")
     assert (folder.path / "README.md").is_file()
     assert not folder.is_local
-    assert sum(parameter.numel() for parameter in load_vae(folder).parameters()) == 409_285
+    assert sum(parameter.numel() for parameter in load_autoencoder(folder).parameters()) == 409_285
 
 
 def test_weights_are_loaded_and_frozen(saved):
     vae = small_kl()
-    loaded = load_vae(find_vae(saved(vae)))
+    loaded = load_autoencoder(find_autoencoder(saved(vae)))
     for name, tensor in vae.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
     assert not loaded.training
@@ -41,22 +41,22 @@ def test_weights_are_loaded_and_frozen(saved):
 def test_the_autoencoder_of_a_pipeline_is_found(saved, tmp_path):
     saved(small_kl(), "pipeline/vae")
     (tmp_path / "pipeline" / "model_index.json").write_text("{}")
-    assert find_vae(str(tmp_path / "pipeline")).path == tmp_path / "pipeline" / "vae"
+    assert find_autoencoder(str(tmp_path / "pipeline")).path == tmp_path / "pipeline" / "vae"
 
 
 def test_fingerprint_follows_weights_and_architecture_alone(saved, tmp_path):
     folder = saved(small_kl(scaling_factor=0.5))
-    first = find_vae(folder).fingerprint()
+    first = find_autoencoder(folder).fingerprint()
     shutil.copytree(folder, tmp_path / "copy")
     config = json.loads((tmp_path / "copy" / "config.json").read_text())
     (tmp_path / "copy" / "config.json").write_text(
         json.dumps(config | {"scaling_factor": 2.0, "_diffusers_version": "x"})
     )
-    assert find_vae(str(tmp_path / "copy")).fingerprint() == first
+    assert find_autoencoder(str(tmp_path / "copy")).fingerprint() == first
     (tmp_path / "copy" / "config.json").write_text(json.dumps(config | {"act_fn": "gelu"}))
-    assert find_vae(str(tmp_path / "copy")).fingerprint() != first
+    assert find_autoencoder(str(tmp_path / "copy")).fingerprint() != first
     edit_weights(folder, lambda tensors: tensors["encoder.conv_in.bias"].add_(1))
-    assert find_vae(folder).fingerprint() != first
+    assert find_autoencoder(folder).fingerprint() != first
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_wrong_weights_are_refused(saved, edit, problem):
     folder = saved(small_kl())
     edit_weights(folder, edit)
     with pytest.raises(DitError, match=re.escape(problem)) as caught:
-        load_vae(find_vae(folder))
+        load_autoencoder(find_autoencoder(folder))
     assert folder in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -83,10 +83,10 @@ def test_damaged_and_missing_weights_are_refused(saved):
     path = Path(folder, WEIGHTS)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DitError, match="can't be loaded"):
-        load_vae(find_vae(folder))
+        load_autoencoder(find_autoencoder(folder))
     path.unlink()
     with pytest.raises(DitError, match="can't be loaded"):
-        load_vae(find_vae(folder))
+        load_autoencoder(find_autoencoder(folder))
 
 
 class Sentinel:
@@ -100,10 +100,10 @@ def test_pickled_weights_are_not_opened(saved, tmp_path, monkeypatch):
     (folder / WEIGHTS).unlink()
     torch.save(Sentinel(), folder / "diffusion_pytorch_model.bin")
     with pytest.raises(DitError, match="can't be loaded"):
-        load_vae(find_vae(str(folder)))
+        load_autoencoder(find_autoencoder(str(folder)))
     torch.save(Sentinel(), folder / WEIGHTS)
     with pytest.raises(DitError, match="can't be loaded"):
-        load_vae(find_vae(str(folder)))
+        load_autoencoder(find_autoencoder(str(folder)))
     assert not (tmp_path / "executed").exists()
 
 
@@ -118,7 +118,7 @@ def test_pickled_weights_are_not_opened(saved, tmp_path, monkeypatch):
 def test_other_classes_are_refused(tmp_path, config, problem):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises((ConfigError, DitError), match=re.escape(problem)):
-        load_vae(find_vae(str(tmp_path)))
+        load_autoencoder(find_autoencoder(str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -131,12 +131,12 @@ def test_other_classes_are_refused(tmp_path, config, problem):
 )
 def test_unknown_sources(source, problem):
     with pytest.raises(ConfigError, match=re.escape(problem)):
-        find_vae(source)
+        find_autoencoder(source)
 
 
 def test_a_folder_without_autoencoder(tmp_path):
     with pytest.raises(ConfigError, match=re.escape(f"found no config.json in {tmp_path}")):
-        find_vae(str(tmp_path))
+        find_autoencoder(str(tmp_path))
 
 
 def test_hub_out_of_reach():
@@ -144,21 +144,21 @@ def test_hub_out_of_reach():
         DitError,
         match=r"^latents\.vae 'org/name@v1': there is no such folder; on the Hub: org/name: it",
     ):
-        find_vae("org/name@v1")
+        find_autoencoder("org/name@v1")
 
 
 def test_an_autoencoder_of_the_hub_is_pinned_to_its_commit(hub, saved):
     folder = Path(saved(small_kl()))
     files = {f"vae/{path.name}": path.read_bytes() for path in folder.iterdir()}
     hub.add("org/name", files | {"vae/diffusion_pytorch_model.bin": b"x"})
-    found = find_vae("org/name@main")
+    found = find_autoencoder("org/name@main")
     assert (found.source, found.revision, found.is_local) == (
         "org/name",
         hub.repositories["org/name"].refs["main"],
         False,
     )
     assert sorted(path.name for path in found.path.iterdir()) == ["config.json", WEIGHTS]
-    load_vae(found)
+    load_autoencoder(found)
 
 
 def test_a_damaged_autoencoder_is_fetched_again_and_then_refused(hub, saved):
@@ -166,9 +166,9 @@ def test_a_damaged_autoencoder_is_fetched_again_and_then_refused(hub, saved):
     hub.add("org/name", {"config.json": (path.parent / "config.json").read_bytes(), WEIGHTS: path.read_bytes()})
     damage = flip_last_byte_of_weights(times=1)
     hub.faults.append(damage)
-    assert find_vae("org/name").path.joinpath(WEIGHTS).read_bytes() == path.read_bytes()
-    for blob in find_vae("org/name").path.glob("*"):
+    assert find_autoencoder("org/name").path.joinpath(WEIGHTS).read_bytes() == path.read_bytes()
+    for blob in find_autoencoder("org/name").path.glob("*"):
         blob.resolve().unlink()
     hub.faults[:] = [flip_last_byte_of_weights(times=2)]
     with pytest.raises(DitError, match=r"^latents\.vae 'org/name': .*was damaged on the way, twice"):
-        find_vae("org/name")
+        find_autoencoder("org/name")

@@ -36,7 +36,7 @@ _NOT_ARCHITECTURE = (*_NORMALISATION, "_diffusers_version", "_name_or_path")
 
 
 @dataclass(frozen=True)
-class VaeFolder:
+class AutoencoderFolder:
     """A folder that holds an autoencoder."""
 
     path: Path
@@ -81,7 +81,7 @@ class VaeFolder:
         return hashlib.sha256(json.dumps([architecture, weights], sort_keys=True).encode()).hexdigest()
 
 
-def find_vae(source: str) -> VaeFolder:
+def find_autoencoder(source: str) -> AutoencoderFolder:
     """Find an autoencoder; one on the Hub is downloaded (or taken from the Hub's cache).
 
     Args:
@@ -93,17 +93,19 @@ def find_vae(source: str) -> VaeFolder:
         DitError: the Hub can't be reached or refuses.
     """
     if (EMBEDDED / source / CONFIG_NAME).is_file() and Path(source).name == source:
-        return VaeFolder(EMBEDDED / source, source, revision=None, is_local=False)
+        return AutoencoderFolder(EMBEDDED / source, source, revision=None, is_local=False)
     path = Path(source).expanduser()
     if path.is_dir():
-        return VaeFolder(_folder_with_config(path, source), source, revision=None, is_local=True)
+        return AutoencoderFolder(_folder_with_config(path, source), source, revision=None, is_local=True)
     hub_id = HubId.parse(source)
     if hub_id is not None and not path.exists():
         try:
             snapshot, commit = download(hub_id, _PATTERNS)
         except DitError as error:
             raise DitError(f"latents.vae {source!r}: there is no such folder; on the Hub: {error}") from None
-        return VaeFolder(_folder_with_config(snapshot, source), hub_id.repository, revision=commit, is_local=False)
+        return AutoencoderFolder(
+            _folder_with_config(snapshot, source), hub_id.repository, revision=commit, is_local=False
+        )
     embedded = sorted(folder.name for folder in EMBEDDED.iterdir())
     raise ConfigError(
         f"latents.vae: expected an embedded autoencoder ({', '.join(embedded)}), a folder or a Hub id "
@@ -111,7 +113,9 @@ def find_vae(source: str) -> VaeFolder:
     )
 
 
-def load_vae(folder: VaeFolder, dtype: torch.dtype = torch.float32) -> KLAutoencoder | DiffusersAutoencoder:
+def load_autoencoder(
+    folder: AutoencoderFolder, dtype: torch.dtype = torch.float32
+) -> KLAutoencoder | DiffusersAutoencoder:
     """Load an autoencoder in eval mode, without gradients.
 
     Raises:
@@ -119,14 +123,14 @@ def load_vae(folder: VaeFolder, dtype: torch.dtype = torch.float32) -> KLAutoenc
         DitError: weights are missing, of another shape, superfluous or not finite; the folder is named.
     """
     config = folder.config()
-    vae = _load_kl(folder, config) if KLAutoencoder.is_supported(config) else _load_other(folder)
-    for name, tensor in vae.state_dict().items():
+    autoencoder = _load_kl(folder, config) if KLAutoencoder.is_supported(config) else _load_other(folder)
+    for name, tensor in autoencoder.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise DitError(f"{folder.path}: expected finite weights, found NaN or infinity in {name}")
-    return vae.to(dtype).eval().requires_grad_(False)
+    return autoencoder.to(dtype).eval().requires_grad_(False)
 
 
-def _load_kl(folder: VaeFolder, config: dict[str, Any]) -> KLAutoencoder:
+def _load_kl(folder: AutoencoderFolder, config: dict[str, Any]) -> KLAutoencoder:
     found: dict[str, Tensor] = {}
     whole = [path for path in folder.weights() if path.name == WEIGHTS_NAME]
     for path in whole or folder.weights():
@@ -137,21 +141,21 @@ def _load_kl(folder: VaeFolder, config: dict[str, Any]) -> KLAutoencoder:
                 raise _unloadable(folder, error) from None
     try:
         with torch.device("meta"):
-            vae = KLAutoencoder(config)
+            autoencoder = KLAutoencoder(config)
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise _unloadable(folder, error) from None
-    expected = vae.state_dict()
+    expected = autoencoder.state_dict()
     if not found:
         raise DitError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: no {WEIGHTS_NAME}")
     different = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     _refuse_keys(folder, "missing", expected.keys() - found.keys())
     _refuse_keys(folder, "unexpected", found.keys() - expected.keys())
     _refuse_keys(folder, "mismatched", different)
-    vae.load_state_dict({name: tensor.float() for name, tensor in found.items()}, assign=True)
-    return vae
+    autoencoder.load_state_dict({name: tensor.float() for name, tensor in found.items()}, assign=True)
+    return autoencoder
 
 
-def _load_other(folder: VaeFolder) -> DiffusersAutoencoder:
+def _load_other(folder: AutoencoderFolder) -> DiffusersAutoencoder:
     autoencoder_class = _autoencoder_class(folder)
     try:
         network, report = autoencoder_class.from_pretrained(
@@ -167,12 +171,12 @@ def _load_other(folder: VaeFolder) -> DiffusersAutoencoder:
         raise ConfigError(f"{folder.path}: {error}") from None
 
 
-def _unloadable(folder: VaeFolder, error: Exception) -> DitError:
+def _unloadable(folder: AutoencoderFolder, error: Exception) -> DitError:
     problem = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return DitError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: {problem}")
 
 
-def _refuse_keys(folder: VaeFolder, kind: str, keys: Iterable[str]) -> None:
+def _refuse_keys(folder: AutoencoderFolder, kind: str, keys: Iterable[str]) -> None:
     if names := sorted(keys):
         raise DitError(
             f"{folder.path}: expected the weights of {folder.class_name}, found {len(names)} {kind} keys, "
@@ -180,7 +184,7 @@ def _refuse_keys(folder: VaeFolder, kind: str, keys: Iterable[str]) -> None:
         )
 
 
-def _autoencoder_class(folder: VaeFolder) -> Any:
+def _autoencoder_class(folder: AutoencoderFolder) -> Any:
     """Import the one class of diffusers that is needed."""
     name = folder.class_name
     diffusers = importlib.import_module("diffusers")
