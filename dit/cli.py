@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import Annotated, Any, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 from dit.errors import ConfigError, DitError, Preempted, did_you_mean
 
@@ -25,6 +25,7 @@ _METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
 VERBS = (
     "models",
     "info",
+    "recipes",
     "train",
     "encode",
     "sample",
@@ -121,9 +122,10 @@ def _run(argv: list[str]) -> None:
     try:
         call = _parse(run, verb, argv)
     except SystemExit:  # the help was printed; the fields of the recipe belong to it
-        from dit.verbs.recipe_help import recipe_help
+        from dit.recipe_help import recipe_help
+        from dit.recipes import list_recipes
 
-        recipe = next((argument for argument in argv if argument.endswith((".yaml", ".yml"))), None)
+        recipe = next((name for name in argv if name in list_recipes() or name.endswith((".yaml", ".yml"))), None)
         print(recipe_help(recipe, sections=sections))
         raise
     for key in overrides:
@@ -139,23 +141,20 @@ def _parse(run: Callable[..., None], verb: str, argv: list[str]) -> functools.pa
     def bind(**options: Any) -> functools.partial:
         return functools.partial(run, **options)
 
-    options = [
-        option.replace(annotation=_with_metavar(option.annotation))
-        for name, option in inspect.signature(run).parameters.items()
-        if name != "overrides"
-    ]
+    options = [option for name, option in inspect.signature(run).parameters.items() if name != "overrides"]
+    shown = [option.replace(annotation=_with_metavar(option.annotation)) for option in options]
     bind.__doc__ = run.__doc__
-    bind.__annotations__ = {option.name: option.annotation for option in options}
-    setattr(bind, "__signature__", inspect.Signature(options))  # noqa: B010 - unknown to type checkers
-    markers = (tyro.conf.FlagCreatePairsOff,)
-    complaint = io.StringIO()
+    bind.__annotations__ = {option.name: option.annotation for option in shown}
+    setattr(bind, "__signature__", inspect.Signature(shown))  # noqa: B010 - unknown to type checkers
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(bind, prog=f"dit {verb}", args=argv, use_underscores=True, config=markers)
+        with contextlib.redirect_stderr(io.StringIO()):  # where it draws a box around what is wrong
+            return tyro.cli(
+                bind, prog=f"dit {verb}", args=argv, use_underscores=True, config=(tyro.conf.FlagCreatePairsOff,)
+            )
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ConfigError(f"dit {verb}: {_one_line(complaint.getvalue())}") from None
+        raise ConfigError(f"dit {verb}: {_complaint(argv, options)}") from None
 
 
 def _with_metavar(annotation: Any) -> Any:
@@ -168,14 +167,49 @@ def _with_metavar(annotation: Any) -> Any:
     return Annotated[annotation, arg(metavar=_METAVARS[kinds[0]], help_behavior_hint="")]
 
 
-def _one_line(box: str) -> str:
-    """Return what tyro says in a box: below the title the complaint, then other parts between rules."""
-    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines()[1:]]
-    complaint, *others = [part for part in re.split("[-─]{3,}", "\n".join(lines)) if part.strip()]
-    meant = [part for part in others if "meant" in part]
-    options = re.findall(r"^--\w+", "\n".join(meant), flags=re.MULTILINE)
-    near = f". Did you mean {' or '.join(options[:3])}?" if options else ""
-    return " ".join(complaint.split()) + near
+def _complaint(argv: Sequence[str], options: Sequence[inspect.Parameter]) -> str:
+    """Say in one line what is wrong with arguments that tyro refused: the first fault from the left."""
+    from tyro.conf import Positional
+
+    places = [option for option in options if Positional in get_args(option.annotation)]
+    kinds = {f"--{option.name}": option.annotation for option in options if option not in places}
+    names = [option.name.upper() if option in places else f"--{option.name}" for option in options]
+    needed = {name for name, option in zip(names, options, strict=True) if option.default is option.empty}
+    arguments = iter(argv)
+    for argument in arguments:
+        option, equals, text = argument.partition("=")
+        option = option[:2] + option[2:].replace("-", "_")
+        if not argument.startswith("-"):
+            if places:
+                needed.discard(places[0].name.upper())
+                places = places if "list" in str(places[0].annotation) else places[1:]
+            else:
+                return f"expected no further argument, found {argument!r}"
+        elif option not in kinds:
+            return f"unknown option {option}.{did_you_mean(option, kinds)}"
+        elif kinds[option] is not bool:
+            needed.discard(option)
+            value = text if equals else next(arguments, None)
+            if value is None or (not equals and value.startswith("--")):
+                return f"{option}: expected a value, found {value or 'the end'}"
+            if expected := _expected(kinds[option], value):
+                return f"{option}: expected {expected}, found {value!r}"
+    missing = [name for name in names if name in needed]
+    return f"expected {' and '.join(missing)}, found none" if missing else "wrong usage; see its --help"
+
+
+def _expected(annotation: Any, text: str) -> str:
+    """Return what an option expects in place of a text that it can't take, or ""."""
+    kinds = [annotation, *get_args(annotation)]
+    if choices := [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]:
+        return "" if text in choices else " or ".join(choices)
+    for number, words in ((int, "a whole number"), (float, "a number")):
+        if number in kinds:
+            try:
+                number(text)
+            except ValueError:
+                return words
+    return ""
 
 
 def _verb(name: str) -> ModuleType:

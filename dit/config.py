@@ -6,16 +6,20 @@ from typing import Any
 
 from dit.data.config import DataConfig
 from dit.diffusion.config import FlowConfig, ProcessConfig
-from dit.errors import ConfigError, did_you_mean
+from dit.errors import ConfigError
 from dit.evaluation.config import EvaluationConfig
 from dit.latents.config import LatentsConfig
 from dit.models.config import ModelConfig
 from dit.models.variants import VARIANTS, resolve_arguments
+from dit.recipes import find_recipe
 from dit.sampling.config import SamplingConfig
 from dit.schema import Section
 from dit.training.config import EmaConfig, OptimConfig, TrainConfig
 from dit.validation import describe, validate
 from dit.yaml12 import dump_yaml, read_yaml
+
+REQUIRED = "???"
+"""Stands in a recipe for a value that its user has to give."""
 
 
 class Recipe(Section):
@@ -45,25 +49,41 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """Read a recipe, put the overrides into it and check the result.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a shipped recipe.
         overrides: dotted field -> value, such as {"optim.lr": 3e-4}.
 
     Raises:
         ConfigError: naming the file and the field, what was expected and what was found.
     """
-    overrides = overrides or {}
-    path = Path(path)
-    if not path.exists():
-        near = did_you_mean(path.name, [file.name for file in path.parent.glob("*.yaml")], count=1)
-        raise ConfigError(f"{path}: expected a recipe, found nothing there.{near}")
-    data = read_yaml(path)
+    data = read_recipe(path, overrides)
+    return check_recipe(data, origin=str(path), overridden=overrides or ())
+
+
+def read_recipe(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, *, complete: bool = True
+) -> dict[str, Any]:
+    """Read a recipe and put the overrides into it, unchecked.
+
+    Args:
+        path: YAML file, or the name of a shipped recipe.
+        overrides: dotted field -> value.
+        complete: whether to refuse a recipe that still lacks what its user has to give.
+
+    Raises:
+        ConfigError: there is no such recipe, it is not YAML of sections, or a value that it asks for was not given.
+    """
+    data = read_yaml(find_recipe(path))
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected sections such as `model:` and `train:`, found {describe(data)}")
     # A section whose lines are all commented out reads as null.
     data = {key: {} if value is None else value for key, value in data.items()}
-    for key, value in overrides.items():
+    for key, value in (overrides or {}).items():
         _set(data, key, value)
-    return check_recipe(data, origin=str(path), overridden=overrides)
+    for section, fields in data.items():
+        for field, value in fields.items() if isinstance(fields, dict) else ():
+            if complete and value == REQUIRED:
+                raise ConfigError(f"{path}: {section}.{field}: this recipe needs it; add --{section}.{field} VALUE")
+    return data
 
 
 def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden: Collection[str] = ()) -> Recipe:

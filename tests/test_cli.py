@@ -35,8 +35,8 @@ def test_every_option_of_every_verb_has_a_help_text(verb, capsys, monkeypatch):
     assert not [line for line in text if "--overrides" in line]
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_can_be_started_as_a_file(verb):
+@pytest.mark.parametrize("verb", ["train", "sample", "evaluate", "encode", "convert", "push", "pull"])
+def test_a_verb_can_be_started_as_a_file(verb):
     assert f'main(["{verb}", *sys.argv[1:]])' in (ROOT / "tools" / f"{verb}.py").read_text()
 
 
@@ -46,23 +46,28 @@ def test_an_unknown_verb_names_near_ones(capsys):
 
 def test_an_unknown_option_names_near_ones(capsys):
     line = fails(capsys, "train", RECIPE, "--dryrun")
-    assert line.startswith("dit train: ")
-    assert "--dryrun" in line
-    assert line.endswith("Did you mean --dry_run?")
+    assert line == "dit train: unknown option --dryrun. Did you mean '--dry_run'?"
 
 
 @pytest.mark.parametrize(
-    ("argv", "words"),
+    ("argv", "line"),
     [
-        (["train"], "CONFIG"),
-        (["train", RECIPE, "extra"], "extra"),
-        (["sample", "x", "--seed", "one"], "--seed"),
-        (["sample", "x", "--seed"], "--seed"),
-        (["models", "--optim.lr", "1"], "--optim.lr"),
+        (["train"], "train: expected RECIPE, found none"),
+        (["ema", "run", "--out", "x"], "ema: expected --sigma_rel, found none"),
+        (["train", RECIPE, "extra"], "train: expected no further argument, found 'extra'"),
+        (["report", "a", "b", "--Out=x"], "report: unknown option --Out. Did you mean '--out'?"),
+        (["models", "-x"], "models: unknown option -x."),
+        (["sample", "x", "--num", "2.5"], "sample: --num: expected a whole number, found '2.5'"),
+        (["sample", "x", "--seed=one"], "sample: --seed: expected a whole number, found 'one'"),
+        (["sample", "x", "--guidance", "w"], "sample: --guidance: expected a number, found 'w'"),
+        (["sample", "x", "--cache", "on"], "sample: --cache: expected off or static or taylor, found 'on'"),
+        (["sample", "x", "--seed"], "sample: --seed: expected a value, found the end"),
+        (["sample", "x", "--seed", "--num"], "sample: --seed: expected a value, found --num"),
+        (["models", "--optim.lr", "1"], "models: unknown option --optim.lr."),
     ],
 )
-def test_wrong_usage_is_one_line(argv, words, capsys):
-    assert words in fails(capsys, *argv)
+def test_wrong_usage_is_one_line(argv, line, capsys):
+    assert fails(capsys, *argv) == f"dit {line}"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def run_python(*argv, **options):
 def test_the_process_ends_with_the_exit_code():
     wrong = run_python("-m", "dit", "models", "nothing", stdout=subprocess.PIPE)
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    right = run_python(str(ROOT / "tools" / "models.py"), stdout=subprocess.PIPE)
+    right = run_python("-m", "dit", "models", stdout=subprocess.PIPE)
     assert (right.returncode, len(right.stdout.splitlines())) == (0, 13)
 
 

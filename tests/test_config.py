@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from dit.config import Recipe, check_recipe, dump_recipe, load_recipe
+from dit.config import Recipe, check_recipe, dump_recipe, load_recipe, read_recipe
 from dit.diffusion.config import FlowConfig, UniformTime, UniformWeighting
 from dit.errors import ConfigError
+from dit.recipes import header, list_recipes
 from dit.validation import dotted_fields
 from dit.yaml12 import parse_yaml
 
-CONFIGS = Path(__file__).parents[1] / "configs"
-RECIPES = sorted(CONFIGS.glob("*.yaml"))
+RECIPES = list_recipes()
 
 
 @pytest.fixture
@@ -28,22 +28,27 @@ def message(path, overrides=None):
     return str(error.value)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_is_valid_and_survives_a_round_trip(path, tmp_path):
-    recipe = load_recipe(path)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_valid_and_survives_a_round_trip(name, tmp_path):
+    recipe = check_recipe(read_recipe(name, complete=False))
     copy = tmp_path / "copy.yaml"
     copy.write_text(dump_recipe(recipe))
-    assert load_recipe(copy) == recipe
-    assert path.stem.startswith(recipe.model.name)
+    assert check_recipe(read_recipe(copy, complete=False)) == recipe
+    assert name == "finetune" or name.startswith(recipe.model.name)
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_says_how_to_run_it_and_what_to_expect(path):
-    header = path.read_text().split("\n\n")[0]
-    assert all(line.startswith("#") for line in header.splitlines())
-    assert f"configs/{path.name}" in header
-    assert "Hardware: " in header
-    assert "Expected" in header
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_says_how_to_run_it_and_what_to_expect(name):
+    text = "\n".join(header(RECIPES[name]))
+    assert f"dit train {name}" in text
+    assert "\nHardware: " in text
+    assert "\nExpected" in text
+
+
+def test_what_a_recipe_asks_for_has_to_be_given():
+    line = message("dit_s_2_folder")
+    assert line == "dit_s_2_folder: data.source: this recipe needs it; add --data.source VALUE"
+    assert load_recipe("dit_s_2_folder", {"data.source": "images"}).data.source == "images"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +56,7 @@ def test_every_recipe_says_how_to_run_it_and_what_to_expect(path):
     [("dit_xl_2_imagenet256", 256), ("dit_xl_2_imagenet512", 512), ("dit_xl_2_imagenet256_flow", 256)],
 )
 def test_the_imagenet_recipes_hold_the_published_hyperparameters(stem, size):
-    recipe = load_recipe(CONFIGS / f"{stem}.yaml")
+    recipe = load_recipe(stem)
     assert (recipe.optim.name, recipe.optim.lr, recipe.optim.betas) == ("adamw", 1e-4, (0.9, 0.999))
     assert (recipe.optim.weight_decay, recipe.optim.warmup_steps, recipe.optim.max_grad_norm) == (0, 0, None)
     assert (recipe.optim.schedule, recipe.train.batch_size, recipe.ema.decay) == ("constant", 256, 0.9999)
@@ -138,8 +143,18 @@ def test_k7_an_unknown_model_names_near_ones(recipe_file):
     assert "Did you mean 'dit_xl_2'" in message(recipe_file, {"model.name": "dit_xll_2"})
 
 
-def test_a_missing_recipe_names_near_ones():
-    assert "Did you mean 'dit_ti_2_mnist.yaml'?" in message(CONFIGS / "dit_ti_2_mnis.yaml")
+@pytest.mark.parametrize("recipe", ["dit_ti_2_mnis", "configs/dit_ti_2_mnis.yaml"])
+def test_a_missing_recipe_names_near_ones(recipe):
+    assert message(recipe).endswith("found neither. Did you mean 'dit_ti_2_mnist'?")
+
+
+def test_a_file_is_taken_before_a_shipped_recipe_and_a_folder_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dit_ti_2_mnist").mkdir()
+    assert load_recipe("dit_ti_2_mnist").train.max_steps == 1800
+    Path("dit_ti_2_mnist").rmdir()
+    Path("dit_ti_2_mnist").write_text("train:\n  max_steps: 3\n")
+    assert load_recipe("dit_ti_2_mnist").train.max_steps == 3
 
 
 @pytest.mark.parametrize("text", ["- 1\n", "hello\n", ""])

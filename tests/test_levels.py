@@ -6,21 +6,21 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "dit"
 LEVELS = {
-    "charts": 0, "errors": 0, "failpoints": 0, "files": 0, "hub_ids": 0, "hub_errors": 0,
-    "hub_files": 0, "rng": 0, "schema": 0, "validation": 0, "yaml12": 0,
+    "charts": 0, "device": 0, "errors": 0, "failpoints": 0, "files": 0, "hub_ids": 0, "hub_errors": 0,
+    "hub_files": 0, "recipes": 0, "rng": 0, "schema": 0, "validation": 0, "yaml12": 0,
     "layers": 1, "diffusion": 1, "data": 1, "checkpoint": 1,
     "models": 2, "sampling": 2, "latents": 2, "encoders": 2, "run_files": 2,
     "config": 3,
     "evaluation": 4, "zoo": 4,
     "training": 5,
-    "bench": 6, "verbs": 6, "cli": 6, "__main__": 6, "__init__": 6,
+    "bench": 6, "recipe_help": 6, "verbs": 6, "cli": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
 # Inside a component, lowest first; those that share a rank may not import each other.
 RANKS = {
     "zoo": ["entries labels", "folder", "layouts", "hub", "source", "load pipeline create", "cards pictures", "export"],
     "training": [
-        "config batch", "ranks weights run", "monitor objectives adaptive compilation", "step", "trainer", "setup",
-        "loop",
+        "config batch resolve", "ranks weights run", "monitor objectives adaptive compilation", "step", "trainer",
+        "setup", "loop",
     ],
 }  # fmt: skip
 STRANGERS = [("models", "diffusion"), ("diffusion", "models"), ("training", "zoo"), ("evaluation", "zoo")]

@@ -45,9 +45,9 @@ def run(
     data_config = validate(DataConfig, values["data"], origin="data", overridden=values["data"])
     latents_config = validate(LatentsConfig, values["latents"], origin="latents", overridden=values["latents"])
 
+    from dit.device import choose_device
     from dit.latents.codec import load_codec
     from dit.latents.encode import encode_dataset
-    from dit.verbs.device import choose_device
 
     codec = load_codec(latents_config, choose_device(device))
     for split in ("train", "val"):

@@ -78,7 +78,7 @@ def run(
             "--features: expected a feature extractor, for the recipe names none; see dit evaluate --help"
         )
 
-    from dit.verbs.device import choose_device
+    from dit.device import choose_device
 
     check_writable(out or REPORT, "--out")
     out = out or (Path(INT8_REPORT) if int8 else _report_of(source, folder))
@@ -113,10 +113,10 @@ def evaluate_source(
         sampling: fields of `SamplingConfig` that differ from the model's defaults.
     """
     from dit.evaluation.evaluate import package_versions
+    from dit.evaluation.failures import NAME as FAILURES_NAME
+    from dit.evaluation.failures import Failures
     from dit.evaluation.result import FORMAT_VERSION
     from dit.files import sha256, write_json
-    from dit.verbs.failures import NAME as FAILURES_NAME
-    from dit.verbs.failures import Failures
     from dit.zoo.cards.card import CARD_NAME, write_card
     from dit.zoo.folder.config import is_exported
     from dit.zoo.pipeline import load_pipeline

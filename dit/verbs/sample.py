@@ -95,14 +95,13 @@ def run(
         check_writable(trajectory, "--trajectory")
     locate(source)  # answers a wrong source before torch is imported
 
-    from dit.verbs.device import choose_device
     from dit.zoo.pipeline import load_pipeline
 
-    pipeline = load_pipeline(source, device=choose_device(device))
+    pipeline = load_pipeline(source, device=device)
     if int8:
         pipeline.quantize()
     if guide is not None:
-        pipeline.guide_by(load_pipeline(guide, device=choose_device(device)))
+        pipeline.guide_by(load_pipeline(guide, device=device))
     if not single:
         _write_many(pipeline, source, out, classes, num, balanced, seed, batch_size, settings, int8)
     elif inversion is not None:

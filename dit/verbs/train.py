@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    config: Annotated[Path, Positional, arg(metavar="CONFIG")],
+    recipe: Annotated[str, Positional, arg(metavar="RECIPE")],
     output: Path | None = None,
     resume: bool = False,
     dry_run: bool = False,
@@ -26,7 +26,7 @@ def run(
     export/: the folder that the other commands take and that can be published.
 
     Args:
-        config: recipe, a YAML file such as configs/dit_ti_2_mnist.yaml.
+        recipe: YAML file, or the name of a shipped recipe, such as dit_ti_2_mnist; `dit recipes` lists them.
         output: run folder, new or empty; runs/ and the recipe's name by default.
         resume: continue the run in the output folder, or start it where there is none.
         dry_run: print the recipe as it would be used and what it amounts to, then stop.
@@ -34,23 +34,23 @@ def run(
     """
     from dit.config import load_recipe
 
-    recipe = load_recipe(config, overrides)
-    output = output or Path("runs") / config.stem
+    loaded = load_recipe(recipe, overrides)
+    output = output or Path("runs") / Path(recipe).stem
     if dry_run:
-        _print_plan(recipe, output)
+        _print_plan(loaded, output)
         return
     if _is_main() and not resume:
         _check_new(output)
-    _train(recipe, output, resume=resume)
+    _train(loaded, output, resume=resume)
     if _is_main():
-        _finish(recipe, output)
+        _finish(loaded, output)
 
 
 def _print_plan(recipe: "Recipe", output: Path) -> None:
     """Print the resolved recipe and its size; the autoencoder and the data are looked at only where they decide it."""
     from dit.config import dump_recipe
     from dit.models.variants import count_macs, count_parameters, resolve_arguments
-    from dit.verbs.resolve import resolve
+    from dit.training.resolve import resolve
 
     given = recipe.model
     latent_shape = num_classes = None
@@ -85,7 +85,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     from dit.sampling.grid import create_grid
     from dit.training.loop import run as train
     from dit.training.ranks.processes import start_processes
-    from dit.verbs.resolve import resolve
+    from dit.training.resolve import resolve
     from dit.zoo.create import create_model, warn_of_another_process
     from dit.zoo.source import locate
 
@@ -111,8 +111,8 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
 
 def _finish(recipe: "Recipe", output: Path) -> None:
     """Export the run and evaluate the export, which is loaded again from its folder."""
+    from dit.device import choose_device
     from dit.run_files import RunFiles
-    from dit.verbs.device import choose_device
     from dit.verbs.evaluate import REPORT, evaluate_source
     from dit.zoo.export import SAMPLES_NAME, export
     from dit.zoo.folder.config import is_exported
@@ -122,7 +122,7 @@ def _finish(recipe: "Recipe", output: Path) -> None:
         shutil.rmtree(folder)
     export(output, folder)
     if recipe.evaluation.features is not None:
-        evaluate_source(folder, recipe, out=folder / REPORT, device=choose_device(None))
+        evaluate_source(folder, recipe, out=folder / REPORT, device=choose_device())
     print(f"export   {folder}")
     print(f"samples  {folder / SAMPLES_NAME}")
 

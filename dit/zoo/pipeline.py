@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from dit.device import choose_device
 from dit.diffusion.create import create_process
 from dit.diffusion.process import Process
 from dit.errors import ConfigError, DitError
@@ -46,18 +47,19 @@ def load_pipeline(
     Args:
         source: zoo name, run folder, exported folder, `.safetensors` file of one of them, or Hub id.
         revision: branch, tag or commit of a Hub id.
-        device: where to compute; the CPU by default.
+        device: where to compute; the first accelerator, else the CPU, by default.
         dtype: type of the weights and of the network's arithmetic. By default the file's; but where bfloat16 is faster
             (GPUs, wide networks on CPUs with AMX), the blocks and the decoder of a float32 file compute in that.
 
     Raises:
-        ConfigError: there is no such source.
+        ConfigError: there is no such source or device.
         DitError: what is there is damaged or lacks a part.
     """
+    device = choose_device(device)
     located = locate(source, revision)
     config = located.config
     empty = empty_model(config.model.name, config.model.arguments)
-    blocks = fast_precision(empty, located.weights, device or "cpu") if dtype is None else None
+    blocks = fast_precision(empty, located.weights, device) if dtype is None else None
     model = fill(empty, located.weights, device=device, dtype=dtype, block_dtype=blocks)
     if config.latents is None:
         raise DitError(

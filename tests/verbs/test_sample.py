@@ -47,7 +47,7 @@ def test_the_seed_decides_the_picture_and_the_batch_size_does_not(trained, tmp_p
         ("classes", "zero", "classes: no class is named 'zero'"),
         ("num", "0", "num: expected a whole number of at least 1, found 0"),
         ("seed", "-1", "seed: expected a whole number of at least 0, found -1"),
-        ("device", "nothing", "--device: expected a device of this machine, found 'nothing'"),
+        ("device", "nothing", "device: expected a device of this machine, found 'nothing'"),
     ],
 )
 def test_s1_s2_a_value_out_of_range_names_the_valid_ones(option, value, words, trained, tmp_path, capsys):

@@ -26,7 +26,7 @@ def test_k8_an_output_folder_with_files_is_refused(capsys, tmp_path):
 
 def test_a_dry_run_prints_recipe_and_size_and_touches_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    recipe = str(ROOT / "configs" / "dit_xl_2_imagenet256.yaml")
+    recipe = "dit_xl_2_imagenet256"
     assert main(["train", recipe, "--dry-run", "--train.max_steps", "10"]) == 0
     out = capsys.readouterr().out
     assert "max_steps: 10\n" in out
@@ -122,7 +122,7 @@ def test_a_solver_that_the_process_does_not_have_is_refused_before_the_work(tmp_
 
 
 def test_a_folder_of_images_trains_to_an_export_that_samples(jpegs, small_vae, tmp_path, capsys):
-    recipe = ROOT / "configs" / "dit_s_2_folder.yaml"
+    recipe = "dit_s_2_folder"
     output = tmp_path / "run"
     options = ["--data.source", jpegs, "--data.image_size", "32", "--latents.vae", small_vae, "--train.max_steps", "3"]
     runs(capsys, "train", recipe, "--output", output, *TINY, *options)
@@ -153,7 +153,7 @@ def test_two_processes_log_the_losses_of_one(tmp_path, capsys):
 @pytest.mark.parametrize("options", [[], ["--dry-run"]])
 def test_the_data_are_looked_at_before_the_autoencoder_is_downloaded(options, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    recipe = ROOT / "configs" / "dit_s_2_folder.yaml"  # its autoencoder is on the Hub
+    recipe = "dit_s_2_folder"  # its autoencoder is on the Hub
     command = ["train", recipe, "--data.source", tmp_path / "empty", "--output", tmp_path / "run", *options]
     assert main([str(argument) for argument in command]) in (1, 2)
     message = capsys.readouterr().err

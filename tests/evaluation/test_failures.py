@@ -6,7 +6,7 @@ from PIL import Image
 from dit.data.caption import caption
 from dit.data.picture import image_grid
 from dit.evaluation.evaluate import EvaluatedBatch
-from dit.verbs.failures import MAX_SHOWN, Failures
+from dit.evaluation.failures import MAX_SHOWN, Failures
 
 
 def batch(labels, is_right):

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from dit.cli import main
-from dit.verbs.recipe_help import recipe_help, type_words
+from dit.recipe_help import recipe_help, type_words
 from tests.command import RECIPE
 
 

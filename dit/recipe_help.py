@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from dit.config import Recipe, load_recipe
+from dit.config import Recipe, check_recipe, read_recipe
 from dit.validation import dotted_fields
 
 _WORDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "true|false", NoneType: "null"}
@@ -22,7 +22,8 @@ def recipe_help(config: str | Path | None = None, *, sections: Collection[str] =
     Raises:
         ConfigError: the recipe can't be read.
     """
-    recipe = (Recipe() if config is None else load_recipe(config)).model_dump(mode="json")
+    data = {} if config is None else read_recipe(config, complete=False)
+    recipe = check_recipe(data, origin=str(config)).model_dump(mode="json")
     whose = "the defaults" if config is None else str(config)
     what = f"the recipe's {' and '.join(sections)}" if sections else "the recipe"
     lines = [f"fields of {what}, --section.field VALUE; the values shown are those of {whose}:"]

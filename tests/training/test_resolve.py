@@ -2,7 +2,7 @@ import pytest
 
 from dit.config import check_recipe
 from dit.errors import ConfigError
-from dit.verbs.resolve import resolve
+from dit.training.resolve import resolve
 
 
 def resolved(**model):

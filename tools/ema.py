@@ -1,8 +1,0 @@
-"""`dit ema` as a file, which torchrun and accelerate launch can start."""
-
-import sys
-
-from dit.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main(["ema", *sys.argv[1:]]))

@@ -1,8 +1,0 @@
-"""`dit info` as a file, which torchrun and accelerate launch can start."""
-
-import sys
-
-from dit.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main(["info", *sys.argv[1:]]))

@@ -1,8 +1,0 @@
-"""`dit report` as a file, which torchrun and accelerate launch can start."""
-
-import sys
-
-from dit.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main(["report", *sys.argv[1:]]))
