@@ -7,7 +7,6 @@ divided into `train/` and `val/` (or `validation/`, `test/`) first. Anything els
 
 import hashlib
 import json
-import logging
 import os
 import re
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dit.data.config import DataConfig
+from dit.display import warn
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.hub_ids import HubId
 
@@ -33,8 +33,6 @@ HASHED_BYTES = 2**28  # data sets up to this size are fingerprinted by content, 
 _SHARD_SUFFIXES = frozenset({".parquet", ".tar", ".zip", ".arrow"})
 _METADATA_NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
 _UNSAFE_MEMBERS = frozenset({".pkl", ".pickle", ".pyd", ".pth", ".pt", ".npy", ".npz"})
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def _image_folder(folder: Path, files: list[Path], config: DataConfig) -> Mappin
         found = ", ".join(ignored) or "nothing"
         raise ConfigError(f"data.source: expected a folder with images, found {found} in {folder}")
     if ignored:
-        logger.warning("%s: ignored %d files (%s)", folder, len(files) - len(images), ", ".join(ignored))
+        warn(f"{folder}: ignored {len(files) - len(images)} files ({', '.join(ignored)})")
     by_first_folder: dict[str, list[Path]] = {}
     for file in images:
         by_first_folder.setdefault(file.relative_to(folder).parts[0], []).append(file)

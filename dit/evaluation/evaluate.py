@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dit.data.images import ImageSource
+from dit.display import Progress
 from dit.errors import ConfigError, DitError
 from dit.evaluation.config import EvaluationConfig
 from dit.evaluation.features import FeatureExtractor
@@ -78,7 +78,7 @@ def evaluate(
         sampling: sampling configuration, as plain values, to be recorded.
         subject: what is evaluated (source, hash of the weights, ...), as plain values, to be recorded.
         callback: sees every batch of samples.
-        progress: show progress bars where stderr is a terminal.
+        progress: show progress on stderr.
 
     Returns:
         The figures with what is needed to repeat them.
@@ -211,12 +211,11 @@ def _measure_samples(
 
 
 def _batches(indices: np.ndarray, batch_size: int, *, title: str, progress: bool) -> Iterator[np.ndarray]:
-    # disable=None: no bar where stderr is not a terminal
-    with tqdm(total=len(indices), desc=title, unit="image", disable=None if progress else True) as bar:
+    with Progress(len(indices), title, enabled=progress) as shown:
         for start in range(0, len(indices), batch_size):
             batch = indices[start : start + batch_size]
             yield batch
-            bar.update(len(batch))
+            shown.advance(len(batch))
 
 
 def _distance(one: Measurement, other: Measurement) -> float:

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dit.diffusion.gaussian import GaussianProcess
 from dit.diffusion.process import Process
+from dit.display import Progress
 from dit.errors import ConfigError
 from dit.evaluation.likelihood_result import BoundFigures, Figure, LatentLikelihood
 from dit.latents.codec import Codec
@@ -52,7 +52,7 @@ def evaluate_likelihood(
         class_names: the model's classes; empty for an unconditional one.
         seed: of the latents' choice, their draws, the probes and the noise.
         batch_size: latents at a time.
-        progress: show progress bars where stderr is a terminal.
+        progress: show progress on stderr.
 
     Raises:
         ConfigError: there are too few held-out latents, or they are of other classes than the model's.
@@ -180,17 +180,15 @@ def _probe_error(estimates: Tensor) -> float | None:
 @contextmanager
 def _bar(title: str, num: int, enabled: bool) -> Iterator[Callable[[int], Callable[[float], None]]]:
     """Show a bar over samples that also moves within a batch: advance(batch size) -> function of the share done."""
-    # disable=None: no bar where stderr is not a terminal
-    style = "{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}]"
-    with tqdm(total=num, desc=title, bar_format=style, disable=None if enabled else True) as bar:
+    with Progress(num, title, enabled=enabled) as progress:
 
         def advance(size: int) -> Callable[[float], None]:
-            begun, furthest = bar.n, 0.0
+            furthest = 0.0
 
             def to(share: float) -> None:
                 nonlocal furthest
+                progress.advance(size * max(0.0, share - furthest))
                 furthest = max(furthest, share)
-                bar.update(begun + size * furthest - bar.n)
 
             return to
 

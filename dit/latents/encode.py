@@ -9,8 +9,6 @@ wait for the one that came first.
 import fcntl
 import hashlib
 import os
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dit import files
 from dit.data.config import DataConfig
 from dit.data.images import ImageSource, open_images
+from dit.display import Progress, warn
 from dit.errors import ConfigError, DitError
 from dit.files import TEMPORARY_PREFIX, failpoint, fsync_folder
 from dit.latents.codec import Codec
@@ -45,7 +43,6 @@ from dit.latents.shards import (
 )
 
 PART_BYTES = 2**27  # an interrupted encoding loses at most one part
-LINE_SECONDS = 10.0  # between two lines of progress where there is no terminal
 
 
 def encode_dataset(
@@ -136,7 +133,7 @@ def _finish(job: _Job, target: Path, split: str) -> None:
     working = target.parent / f"{TEMPORARY_PREFIX}{target.name}.{job.fingerprint[:16]}"
     working.mkdir(parents=True, exist_ok=True)
     entries, skipped = [], list(job.images.rejected)
-    with _Progress(len(job.images), enabled=job.progress, title=f"encode {split}") as progress:
+    with Progress(len(job.images), f"encode {split}", enabled=job.progress) as progress:
         for number, rows in enumerate(_part_rows(job)):
             path = working / f"part-{number:05}.safetensors"
             part = _whole_part(path, rows, job)
@@ -194,7 +191,7 @@ def _whole_part(path: Path, rows: range, job: _Job) -> Part | None:
     return part
 
 
-def _encode_part(path: Path, rows: range, job: _Job, progress: "_Progress") -> None:
+def _encode_part(path: Path, rows: range, job: _Job, progress: Progress) -> None:
     moments, kept, skipped = [], [], []
     for batch, results in _read_batches(rows, job):
         good = [(row, result) for row, result in zip(batch, results, strict=True) if isinstance(result, np.ndarray)]
@@ -255,7 +252,7 @@ def _apply_policy(dataset: LatentDataset, data: DataConfig) -> None:
     if data.on_error == "stop":
         raise DitError(f"{skipped[0]} ({len(skipped)} bad images in all, listed in {index})")
     _check_skipped(skipped, len(dataset) + len(skipped), data)
-    print(f"encode: skipped {len(skipped)} images, listed in {index}", file=sys.stderr)
+    warn(f"skipped {len(skipped)} images, listed in {index}")
 
 
 @contextmanager
@@ -265,31 +262,3 @@ def _lock(target: Path) -> Iterator[None]:
     with open(target.parent / f".{target.name}.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-class _Progress:
-    """A bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, total: int, *, enabled: bool, title: str) -> None:
-        self._total, self._title, self._enabled = total, title, enabled
-        self._done, self._began, self._last_line = 0, time.perf_counter(), time.perf_counter()
-        self._bar = tqdm(total=total, desc=title, unit="image") if enabled and sys.stderr.isatty() else None
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def advance(self, num: int) -> None:
-        """Count images."""
-        self._done += num
-        if self._bar is not None:
-            self._bar.update(num)
-        elif self._enabled and (self._done == self._total or time.perf_counter() - self._last_line > LINE_SECONDS):
-            self._last_line = time.perf_counter()
-            speed = self._done / (self._last_line - self._began)
-            print(
-                f"{self._title}: {self._done}/{self._total} images, {speed:.0f} images/s", file=sys.stderr, flush=True
-            )

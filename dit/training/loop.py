@@ -14,13 +14,13 @@ from torch import nn
 
 from dit.config import Recipe
 from dit.diffusion.process import Process
+from dit.display import Progress, warn
 from dit.errors import DitError, Preempted
 from dit.run_files import append_row
-from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory, warn
+from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory
 from dit.training.monitor.log import Trackers, Window
 from dit.training.monitor.measures import Measures
 from dit.training.monitor.preview import Preview
-from dit.training.monitor.progress import Progress
 from dit.training.monitor.validation import Validation, with_fixed_times
 from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
 from dit.training.ranks.processes import Processes, start_processes
@@ -117,7 +117,9 @@ class _Loop:
         self.trackers = Trackers(
             self.config.trackers if processes.is_main else (), folder.path, first_step=trainer.step
         )
-        self.progress = Progress(self.config.max_steps, start=trainer.step, enabled=processes.is_main)
+        self.progress = Progress(
+            self.config.max_steps, "train", unit="steps", start=trainer.step, enabled=processes.is_main
+        )
         self.learning_rate = 0.0
         self.is_stopping = False
 
@@ -225,7 +227,7 @@ class _Loop:
         if self.processes.is_main:
             append_row(self.folder.metrics, row)
             self.trackers.log(row)
-            self.progress.show(row)
+            self.progress.show(_figures(row))
             self.write_status("running")
 
     def write_status(self, state: Any) -> None:
@@ -238,6 +240,12 @@ class _Loop:
         """Let the main process do something while the others wait, and count the time as this kind."""
         with self.trainer.stopwatch.pause(kind):
             self.processes.on_main(action)
+
+
+def _figures(row: dict[str, Any]) -> str:
+    """Return what the display shows of a row of metrics."""
+    figures = f"loss {row['loss']:.4f}, {row['images_per_second']:.0f} images/s"
+    return figures + (f", validation loss {row['val_loss']:.4f}" if "val_loss" in row else "")
 
 
 @contextmanager

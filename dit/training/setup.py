@@ -8,12 +8,13 @@ from dit import __version__, checkpoint
 from dit.config import Recipe, dump_recipe
 from dit.data.order import check_batch_size
 from dit.diffusion.process import Process
+from dit.display import say, warn
 from dit.errors import ConfigError
 from dit.files import write_text
 from dit.run_files import RunFacts, cut_rows
 from dit.training.batch import BatchSource
 from dit.training.compilation import compiles
-from dit.training.monitor.health import SpikeMonitor, say, warn
+from dit.training.monitor.health import SpikeMonitor
 from dit.training.ranks.processes import Processes
 from dit.training.ranks.signals import StopSignals
 from dit.training.run.folder import RunFolder

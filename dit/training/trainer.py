@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from dit import checkpoint
 from dit.checkpoint import Checkpoint
 from dit.config import Recipe
+from dit.display import warn
 from dit.errors import DitError
-from dit.training.monitor.health import SpikeMonitor, warn
+from dit.training.monitor.health import SpikeMonitor
 from dit.training.monitor.log import Stopwatch, Window
 from dit.training.run.folder import RunFolder
 from dit.training.step import Stepper

@@ -35,6 +35,7 @@ def run(
         vae: autoencoder: mnist, a folder or a Hub id.
         max_shard_size: largest weight file of a folder, such as 5GB.
     """
+    from dit.display import say
     from dit.zoo.layouts.convert import convert
     from dit.zoo.layouts.original import ReadOptions
 
@@ -42,5 +43,5 @@ def run(
         weights=weights, process=process, num_heads=num_heads, num_classes=num_classes, input_size=input_size, vae=vae
     )
     for notice in convert(source, target, to=to, options=options, max_shard_size=max_shard_size):
-        print(f"note: {notice}")
+        say(notice)
     print(target)

@@ -26,6 +26,7 @@ def run(
     from safetensors.torch import save_file
 
     from dit.config import load_recipe
+    from dit.display import warn
     from dit.run_files import RunFiles
     from dit.training.weights.posthoc import reconstruct
     from dit.zoo.export import export
@@ -37,7 +38,7 @@ def run(
         f"its profile is met within {found.profile_error:.2%}"
     )
     if found.profile_error > LARGE_ERROR:
-        print("warning: the snapshots do not reach this width well; choose one nearer to ema.sigma_rels")
+        warn("the snapshots do not reach this width well; choose one nearer to ema.sigma_rels")
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model.safetensors"
         save_file(found.tensors, weights)

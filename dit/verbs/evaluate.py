@@ -1,6 +1,5 @@
 """`dit evaluate`: the quality of a model's samples, measured against held-out images."""
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,6 +111,7 @@ def evaluate_source(
         int8: whether to compute the blocks' products in 8-bit integers.
         sampling: fields of `SamplingConfig` that differ from the model's defaults.
     """
+    from dit.display import say
     from dit.evaluation.evaluate import package_versions
     from dit.evaluation.failures import NAME as FAILURES_NAME
     from dit.evaluation.failures import Failures
@@ -141,7 +141,7 @@ def evaluate_source(
     if likelihood:
         report["likelihood"] = _measure_likelihood(pipeline, recipe)
     if out.is_file():
-        print(f"evaluate: replaced an earlier report in {out}", file=sys.stderr)
+        say(f"replaced an earlier report in {out}")
     write_json(out, report)
     if is_exported(out.parent) and (out.parent / CARD_NAME).is_file():
         write_card(out.parent)

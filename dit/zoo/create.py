@@ -9,7 +9,6 @@ What differs from the weights is decided tensor by tensor:
 D width, p patch, C latent channels, K classes.
 """
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dit.display import warn
 from dit.errors import ConfigError, did_you_mean
 from dit.models import registry
 from dit.models.variants import VARIANTS, resolve_arguments
@@ -163,6 +163,4 @@ def warn_of_another_process(source: Located, process: Any) -> None:
     ]  # fmt: skip
     if different:
         fields = ", ".join(f"process.{name}: {getattr(known, name)}" for name in different)
-        warnings.warn(
-            f"model.pretrained: the weights know another process, {fields}; training has to unlearn it", stacklevel=2
-        )
+        warn(f"model.pretrained: the weights know another process, {fields}; training has to unlearn it")

@@ -4,11 +4,11 @@ A source is a zoo name (`dit_ti_2.mnist`), a run folder, an exported folder, a `
 id `org/name[@revision]`. Free of torch, so that `dit info` can say what is wrong with a source without paying for it.
 """
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 from dit.checkpoint import load_newest
+from dit.display import warn
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.hub_ids import HubId
 from dit.models.variants import VARIANTS
@@ -79,7 +79,7 @@ def _locate_folder(folder: Path) -> Located:
         if checkpoint is None:
             raise DitError(f"{checkpoints}: expected a checkpoint, found none; train longer")
         for problem in checkpoint.passed_over:
-            warnings.warn(f"an older checkpoint is taken: {problem}", stacklevel=2)
+            warn(f"an older checkpoint is taken: {problem}")
         return Located(folder, describe_run(folder, checkpoint), weight_files(checkpoint.path, "ema"))
     raise DitError(
         f"{folder}: expected an exported folder or a run folder, found neither config.json nor run.json; "

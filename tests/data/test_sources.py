@@ -73,12 +73,12 @@ def test_images_without_classes(tmp_path):
     assert lengths(tmp_path / "x", label_column=None) == {"train": 2, "val": 1}
 
 
-def test_other_files_are_ignored_with_a_word(tmp_path, caplog):
+def test_other_files_are_ignored_with_a_word(tmp_path, capsys):
     write_folder(tmp_path, {"a": 2})
     (tmp_path / "a" / "notes.txt").write_text("x")
     (tmp_path / "a" / ".hidden").write_text("x")
     assert lengths(tmp_path) == {"train": 2}
-    assert "ignored 1 files (.txt)" in caplog.text
+    assert "ignored 1 files (.txt)" in capsys.readouterr().err
 
 
 def test_nothing_there(tmp_path):

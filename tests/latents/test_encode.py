@@ -275,7 +275,8 @@ def test_a_second_process_waits_and_uses_what_the_first_made(tmp_path, photos, c
     thread.join()
 
 
-def test_progress_is_lines_where_there_is_no_terminal(tmp_path, photos, codec, capfd):
+def test_progress_is_lines_where_there_is_no_terminal(tmp_path, photos, codec, capfd, monkeypatch):
+    monkeypatch.setattr("dit.display.LINE_SECONDS", 0.0)
     encode_dataset(data(photos), latents(tmp_path), codec)
     error = capfd.readouterr().err
     assert "encode train: 17/17 images" in error

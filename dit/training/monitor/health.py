@@ -4,7 +4,6 @@ A spike is a loss more than k standard deviations above the mean of the last 200
 """
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,16 +98,6 @@ def explain_out_of_memory(error: BaseException, recipe: Recipe, num_processes: i
         f"train.gradient_accumulation {train.gradient_accumulation}) of latent size {size}, {recipe.data.image_size} "
         "pixels; raise train.gradient_accumulation or lower train.batch_size, and go on with --resume"
     )
-
-
-def say(message: str) -> None:
-    """Tell the user what was decided for them."""
-    print(f"dit: {message}", file=sys.stderr, flush=True)
-
-
-def warn(message: str) -> None:
-    """Print a warning for the user."""
-    print(f"dit: warning: {message}", file=sys.stderr, flush=True)
 
 
 def _rows(batch: Batch, losses: Losses) -> list[dict[str, object]]:

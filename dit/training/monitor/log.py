@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dit.training.monitor.health import warn
+from dit.display import warn
 from dit.training.monitor.measures import FIXED, Measures
 
 if TYPE_CHECKING:

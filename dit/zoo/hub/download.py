@@ -4,6 +4,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from dit.display import Progress
 from dit.errors import DitError
 from dit.files import sha256
 from dit.zoo.entries import SourceEntry
@@ -35,8 +36,6 @@ def download_address(source: SourceEntry, folder: Path) -> Path:
 
 
 def _continue_download(address: str, part: Path) -> None:
-    from tqdm import tqdm
-
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=60) as response:
@@ -45,10 +44,10 @@ def _continue_download(address: str, part: Path) -> None:
         size = start + int(response.headers.get("Content-Length") or 0)
         with (
             open(part, "ab" if start else "wb") as file,
-            tqdm(total=size or None, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar,
+            Progress(size / 1e6, part.stem, unit="MB", start=start / 1e6, enabled=bool(size)) as shown,
         ):
             while chunk := response.read(CHUNK):
                 file.write(chunk)
-                bar.update(len(chunk))
+                shown.advance(len(chunk) / 1e6)
     if size and part.stat().st_size != size:
         raise ConnectionError(f"{part.stat().st_size} of {size} bytes")

@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save
 from torch import Tensor
-from tqdm import tqdm
 
+from dit.display import Progress
 from dit.errors import ConfigError
 from dit.files import read_json, write_bytes, write_json
 from dit.sampling.config import SamplingConfig
@@ -139,15 +139,18 @@ def _missing_batches(
     pipeline: Pipeline, wanted: ManyImages, rank: int, num_processes: int, is_there: Callable[[int], bool]
 ) -> Iterator[tuple[range, Tensor]]:
     """Make the batches of which an image is missing: (positions, (B, C, height, width) uint8)."""
-    for positions in tqdm(wanted.batches(rank, num_processes), desc="sample", unit="batch", disable=rank > 0):
-        if all(is_there(position) for position in positions):
-            continue
-        labels = wanted.labels[positions.start : positions.stop]
-        # The last batch is filled up, so that the shapes, and with them the rounding, are those of all others.
-        padding = torch.zeros(wanted.batch_size - len(labels), dtype=labels.dtype)
-        filled = range(positions.start, positions.start + wanted.batch_size)
-        latents = pipeline.draw(torch.cat([labels, padding]), filled, wanted.sampling, wanted.seed).latents
-        yield positions, pipeline.decode(latents, batch_size=wanted.batch_size)[: len(labels)]
+    batches = wanted.batches(rank, num_processes)
+    missing = [positions for positions in batches if not all(is_there(position) for position in positions)]
+    start = len(batches) - len(missing)
+    with Progress(len(batches), "sample", unit="batches", start=start, enabled=rank == 0) as shown:
+        for positions in missing:
+            labels = wanted.labels[positions.start : positions.stop]
+            # The last batch is filled up, so that the shapes, and with them the rounding, are those of all others.
+            padding = torch.zeros(wanted.batch_size - len(labels), dtype=labels.dtype)
+            filled = range(positions.start, positions.start + wanted.batch_size)
+            latents = pipeline.draw(torch.cat([labels, padding]), filled, wanted.sampling, wanted.seed).latents
+            yield positions, pipeline.decode(latents, batch_size=wanted.batch_size)[: len(labels)]
+            shown.advance()
 
 
 def _gather(parts: list[Path], labels: Tensor, path: Path) -> None:
