@@ -19,7 +19,7 @@ LEVELS = {
 RANKS = {
     "zoo": ["entries labels", "folder", "layouts", "hub", "source", "load pipeline create", "cards pictures", "export"],
     "training": [
-        "config batch resolve", "ranks weights run", "monitor objectives adaptive compilation", "step", "trainer",
+        "config batch resolve", "ranks weights run", "monitor objectives compilation", "step", "trainer",
         "setup", "loop",
     ],
 }  # fmt: skip

@@ -19,9 +19,9 @@ from dit.errors import DitError, Preempted
 from dit.run_files import append_row
 from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory
 from dit.training.monitor.log import Trackers, Window
-from dit.training.monitor.measures import Measures
 from dit.training.monitor.preview import Preview
-from dit.training.monitor.validation import Validation, with_fixed_times
+from dit.training.monitor.step_totals import StepMetrics
+from dit.training.monitor.validation_loss import Validation, with_fixed_times
 from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
 from dit.training.ranks.processes import Processes, start_processes
 from dit.training.ranks.signals import StopSignals
@@ -143,7 +143,7 @@ class _Loop:
         self.write_status("done")
 
     def make_step(self) -> None:
-        """Make one optimizer step and take in whatever measures have arrived."""
+        """Make one optimizer step and take in the metrics that have arrived."""
         trainer = self.trainer
         self.learning_rate = set_learning_rate(self.schedule, trainer.step)
         if trainer.stepper.attempt(trainer.step):
@@ -158,22 +158,22 @@ class _Loop:
             self.pausing("checkpoint", lambda: trainer.save_snapshot(self.folder))
 
     def take_in(self, *, all_of_them: bool) -> None:
-        """Take in measures: end the run if one is not finite, note signals and spikes, add to the open row."""
+        """Take in metrics: end the run if one is not finite, note signals and spikes, add to the open row."""
         trainer = self.trainer
-        for measures, attempt in trainer.stepper.arrived(all_of_them=all_of_them):
-            if measures.bad:
-                self.fail(measures, attempt)
-            trainer.window.add(measures)
-            self.is_stopping |= measures.stop
-            if spike := trainer.spikes.add(measures.step, measures.loss):
+        for metrics, attempt in trainer.stepper.arrived(all_of_them=all_of_them):
+            if metrics.is_bad:
+                self.fail(metrics, attempt)
+            trainer.window.add(metrics)
+            self.is_stopping |= metrics.is_stop
+            if spike := trainer.spikes.add(metrics.step, metrics.loss):
                 self.report_spike(spike)
 
-    def fail(self, measures: Measures, attempt: Attempt) -> None:
+    def fail(self, metrics: StepMetrics, attempt: Attempt) -> None:
         """Dump what went into a step that is not finite, and end the run in every process."""
         rank = self.processes.rank
-        path, num_bad = dump_bad_step(self.folder.path, attempt.step, rank, attempt.parts, measures.grad_norm)
+        path, num_bad = dump_bad_step(self.folder.path, attempt.step, rank, attempt.parts, metrics.grad_norm)
         counts = self.processes.gather(torch.tensor([num_bad], device=self.processes.device)).tolist()
-        raise bad_step_error(attempt.step, counts, path.parent, measures.grad_norm)
+        raise bad_step_error(attempt.step, counts, path.parent, metrics.grad_norm)
 
     def report_spike(self, message: str) -> None:
         """Warn of a spike, or end the run."""

@@ -6,7 +6,7 @@ further update is held back too.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,21 +15,20 @@ from torch.optim import Optimizer
 
 from dit.diffusion.process import Losses, Process
 from dit.files import failpoint
-from dit.training.adaptive import show_losses
 from dit.training.batch import Batch, BatchSource, positions_of
-from dit.training.monitor.measures import Measures, Pending, measure
+from dit.training.monitor.step_totals import Pending, StepMetrics, StepTotals
 from dit.training.ranks.processes import Processes
 from dit.training.ranks.signals import StopSignals
 
 
 @dataclass
 class Attempt:
-    """A step whose measures are on their way, with what a dump would need."""
+    """A step whose metrics are on their way, with what a dump would need."""
 
     step: int
     """The step, from 0."""
     pending: Pending
-    """Its measures."""
+    """Its vector of totals."""
     parts: list[tuple[Batch, Losses]]
     """This process's micro-batches and their losses."""
 
@@ -61,9 +60,9 @@ class Stepper:
     skipped: int = 0
     """Steps that the fp16 scaler skipped because the scaled gradient overflowed."""
     num_late: int | None = None
-    """Steps by which measures may be late; None: 1 on a GPU with a fused optimizer, else 0."""
+    """Steps by which metrics may be late; None: 1 on a GPU with a fused optimizer, else 0."""
     attempts: deque[Attempt] = field(default_factory=deque)
-    """Steps whose measures were not read yet, the oldest first."""
+    """Steps whose metrics were not read yet, the oldest first."""
 
     def __post_init__(self) -> None:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -75,7 +74,7 @@ class Stepper:
         self.held_back = torch.zeros((), device=self.processes.device)  # 1 once a step was bad
 
     def attempt(self, step: int) -> bool:
-        """Make optimizer step `step`; its measures come out of `arrived` at once or one step later.
+        """Make optimizer step `step`; its metrics come out of `arrived` at once or one step later.
 
         Returns:
             Whether the update was made: False if this step is known to be bad, or the scaler skipped it.
@@ -85,30 +84,33 @@ class Stepper:
         for micro in range(self.num_micros):
             batch, losses = self._accumulate(step, micro)
             parts.append((batch, losses))
-            part = measure(losses, self.num_buckets)
+            part = StepTotals.of_micro_batch(losses, self.num_buckets).pack()
             vector = part if vector is None else vector + part
         assert vector is not None
         if (number := failpoint(f"gradient-{step}-rank-{self.processes.rank}")) is not None:
             next(p.grad for p in self.parameters if p.grad is not None).fill_(number)
         norm = self._gradient_norm()
-        vector[1] = float(self.signals.received is not None)
+        totals = StepTotals.unpack(vector, self.num_buckets)
+        totals.num_stops.fill_(float(self.signals.received is not None))
         # The exchanged gradient is the same in every process, and its norm too, unless one of them is broken. A norm
         # that is not finite anywhere must be so everywhere, or the others would go on alone.
-        vector[2] = norm.where(~norm.isfinite(), 0.0)
-        vector = self.processes.sum(vector)
-        norm = norm + vector[2]
+        totals.grad_norm.copy_(norm.where(~norm.isfinite(), 0.0))
+        self.processes.sum(vector)
+        norm = norm + totals.grad_norm
         # With a scaler an overflow of the gradient is the scaler's business: it skips the step, which is counted.
-        vector[2] = norm if self.scaler is None else norm.nan_to_num(0.0, 0.0, 0.0)
+        totals.grad_norm.copy_(norm if self.scaler is None else norm.nan_to_num(0.0, 0.0, 0.0))
         self.attempts.append(Attempt(step, Pending(vector), parts))
-        show_losses(self.process.time_law, [losses for _, losses in parts], self.processes)
-        return self._update(vector, norm)
+        if self.process.time_law.state_dict():
+            self._teach_time_law([losses for _, losses in parts])
+        return self._update(totals.num_bad > 0, norm)
 
-    def arrived(self, *, all_of_them: bool = False) -> Iterator[tuple[Measures, Attempt]]:
-        """Yield the measures that are there, or wait for all of them."""
+    def arrived(self, *, all_of_them: bool = False) -> Iterator[tuple[StepMetrics, Attempt]]:
+        """Yield the metrics that are there, or wait for all of them."""
         while len(self.attempts) > (0 if all_of_them else self.num_late or 0):
             attempt = self.attempts.popleft()
             terms = tuple(attempt.parts[0][1].terms)
-            yield Measures(attempt.step, self.batch_size, attempt.pending.read(), terms), attempt
+            totals = StepTotals.unpack(attempt.pending.read(), self.num_buckets)
+            yield StepMetrics(attempt.step, self.batch_size, terms, totals), attempt
 
     def _accumulate(self, step: int, micro: int) -> tuple[Batch, Losses]:
         processes = self.processes
@@ -139,10 +141,19 @@ class Stepper:
             nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
         return norm
 
-    def _update(self, vector: Tensor, norm: Tensor) -> bool:
+    def _teach_time_law(self, parts: Sequence[Losses]) -> None:
+        """Show a time law that learns the losses of the step, before their importance weights.
+
+        What it sees must not depend on the number of processes: all losses of the step, in the order of the positions.
+        """
+        loss = torch.cat([losses.unweighted.detach() for losses in parts])
+        t = torch.cat([losses.t.to(loss.device) for losses in parts])
+        self.process.time_law.update(self.processes.gather(t), self.processes.gather(loss))
+
+    def _update(self, has_bad_loss: Tensor, norm: Tensor) -> bool:
         if self.scaler is not None:
-            return self._update_scaled(vector)
-        bad = (vector[0] > 0) | ~norm.isfinite()
+            return self._update_scaled(has_bad_loss)
+        bad = has_bad_loss | ~norm.isfinite()
         if self.num_late:
             self.held_back = torch.maximum(self.held_back, bad.float())
             self.optimizer.found_inf = self.held_back  # pyright: ignore[reportAttributeAccessIssue]
@@ -152,10 +163,10 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         return True
 
-    def _update_scaled(self, vector: Tensor) -> bool:
+    def _update_scaled(self, has_bad_loss: Tensor) -> bool:
         """Update by the scaler's rules: an overflow of the scaled gradient skips the step and lowers the scale."""
         assert self.scaler is not None
-        if vector[0] > 0:
+        if has_bad_loss:
             return False
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)

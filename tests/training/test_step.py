@@ -77,16 +77,16 @@ def same(one, other):
 
 
 def arrived(stepper, **options):
-    return [measures for measures, _ in stepper.arrived(**options)]
+    return [metrics for metrics, _ in stepper.arrived(**options)]
 
 
 def test_a_good_step_updates():
     model, stepper = make_stepper()
     before = copy_of(model)
     assert stepper.attempt(0)
-    (measures,) = arrived(stepper)
-    assert not measures.bad
-    assert measures.grad_norm > 0
+    (metrics,) = arrived(stepper)
+    assert not metrics.is_bad
+    assert metrics.grad_norm > 0
     assert not same(copy_of(model), before)
 
 
@@ -96,7 +96,7 @@ def test_a_bad_step_updates_nothing(kind):  # T7, T8
     assert stepper.attempt(0)
     before = copy_of(model)
     assert not stepper.attempt(1)
-    assert [measures.bad for measures in arrived(stepper)] == [False, True]
+    assert [metrics.is_bad for metrics in arrived(stepper)] == [False, True]
     assert same(copy_of(model), before)
 
 
@@ -107,9 +107,9 @@ def test_a_bad_step_that_is_known_late_holds_all_further_updates_back(kind):
     assert arrived(stepper) == []
     before = copy_of(model)
     stepper.attempt(1)
-    assert [(measures.step, measures.bad) for measures in arrived(stepper)] == [(0, False)]
+    assert [(metrics.step, metrics.is_bad) for metrics in arrived(stepper)] == [(0, False)]
     stepper.attempt(2)
-    assert [(measures.step, measures.bad) for measures in arrived(stepper)] == [(1, True)]
+    assert [(metrics.step, metrics.is_bad) for metrics in arrived(stepper)] == [(1, True)]
     assert same(copy_of(model), before)
 
 
@@ -119,8 +119,8 @@ def test_late_and_prompt_measures_give_the_same_weights():
         one.attempt(step)
         other.attempt(step)
     assert same(copy_of(prompt), copy_of(late))
-    found = [measures.values for measures in arrived(other, all_of_them=True)]
-    assert found == [measures.values for measures in arrived(one)]
+    found = [metrics.totals.pack().tolist() for metrics in arrived(other, all_of_them=True)]
+    assert found == [metrics.totals.pack().tolist() for metrics in arrived(one)]
 
 
 def test_gradients_are_clipped_to_the_norm():
@@ -144,7 +144,7 @@ def test_signals_travel_with_the_measures():
     stepper.attempt(0)
     stepper.signals.received = 15
     stepper.attempt(1)
-    assert [measures.stop for measures in arrived(stepper)] == [False, True]
+    assert [metrics.is_stop for metrics in arrived(stepper)] == [False, True]
 
 
 def test_scaler_skips_an_overflow_and_the_counters_stay_consistent():  # T9
@@ -159,7 +159,7 @@ def test_scaler_skips_an_overflow_and_the_counters_stay_consistent():  # T9
     assert same(copy_of(ema.network), average)
     assert scaler.get_scale() == 2.0**9
     assert stepper.skipped == 1
-    assert [measures.bad for measures in arrived(stepper)] == [False, False]
+    assert [metrics.is_bad for metrics in arrived(stepper)] == [False, False]
     state = json.loads(json.dumps(scaler.state_dict()))
     again = torch.amp.GradScaler("cpu")
     again.load_state_dict(state)
@@ -173,7 +173,7 @@ def test_scaler_does_not_excuse_a_loss_that_is_not_finite():
     model, stepper = make_stepper(scaler=torch.amp.GradScaler("cpu"), positions=[3])
     before = copy_of(model)
     assert not stepper.attempt(0)
-    assert [measures.bad for measures in arrived(stepper)] == [True]
+    assert [metrics.is_bad for metrics in arrived(stepper)] == [True]
     assert same(copy_of(model), before)
 
 

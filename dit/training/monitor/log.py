@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from dit.display import warn
-from dit.training.monitor.measures import FIXED, Measures
+from dit.training.monitor.step_totals import StepMetrics, StepTotals
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
@@ -27,7 +29,7 @@ class Window:
     num_samples: int = 0
     """Images."""
     sums: list[float] = field(default_factory=list)
-    """Sum of the vectors of measures."""
+    """Sum of the packed totals of the steps."""
     max_grad_norm: float = 0.0
     """Largest gradient norm."""
     terms: tuple[str, ...] = ()
@@ -35,23 +37,24 @@ class Window:
     began: float = 0.0
     """Seconds of training (see `Stopwatch`) when the window was opened."""
 
-    def add(self, measures: Measures) -> None:
-        """Take in the measures of one step."""
+    def add(self, metrics: StepMetrics) -> None:
+        """Take in the metrics of one step."""
         self.num_steps += 1
-        self.num_samples += measures.num_samples
-        old = self.sums or [0.0] * len(measures.values)
-        self.sums = [a + b for a, b in zip(old, measures.values, strict=True)]
-        self.max_grad_norm = max(self.max_grad_norm, measures.grad_norm)
-        self.terms = measures.terms
+        self.num_samples += metrics.num_samples
+        values = metrics.totals.pack().tolist()
+        self.sums = [a + b for a, b in zip(self.sums or [0.0] * len(values), values, strict=True)]
+        self.max_grad_norm = max(self.max_grad_norm, metrics.grad_norm)
+        self.terms = metrics.terms
 
     def row(self, num_buckets: int) -> dict[str, Any]:
         """Return the means: loss, its parts, loss by time (null where a bucket is empty), gradient norm."""
-        means = dict(zip(self.terms, self.sums[len(FIXED) :], strict=False))
+        totals = StepTotals.unpack(torch.tensor(self.sums, dtype=torch.float64), num_buckets)
+        terms = zip(self.terms, totals.terms.tolist(), strict=True)
         return {
-            "loss": self.sums[3] / self.num_samples,
-            **{f"loss_{name}": value / self.num_samples for name, value in means.items()},
-            "loss_by_time": mean_by_bucket(self.sums[-2 * num_buckets : -num_buckets], self.sums[-num_buckets:]),
-            "grad_norm": self.sums[2] / self.num_steps,
+            "loss": totals.loss.item() / self.num_samples,
+            **{f"loss_{name}": value / self.num_samples for name, value in terms},
+            "loss_by_time": mean_by_bucket(totals.loss_by_time.tolist(), totals.count_by_time.tolist()),
+            "grad_norm": totals.grad_norm.item() / self.num_steps,
             "grad_norm_max": self.max_grad_norm,
         }
 

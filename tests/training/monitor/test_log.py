@@ -2,19 +2,22 @@
 
 import json
 
+import torch
+
 from dit.training.monitor.log import Stopwatch, Trackers, Window
-from dit.training.monitor.measures import Measures
+from dit.training.monitor.step_totals import StepMetrics, StepTotals
 
 
-def make_measures(loss, norm=1.0, mse=0.5):
-    # bad, stop, norm, loss, mse, two sums and two counts by time, for 4 samples
-    return Measures(0, 4, [0, 0, norm, 4 * loss, 4 * mse, 4 * loss, 0, 4, 0], ("mse",))
+def make_metrics(loss, norm=1.0, mse=0.5):
+    # bad, stops, norm, loss, mse, two sums and two counts by time, for 4 samples
+    vector = torch.tensor([0, 0, norm, 4 * loss, 4 * mse, 4 * loss, 0, 4, 0])
+    return StepMetrics(0, 4, ("mse",), StepTotals.unpack(vector, 2))
 
 
 def test_window_averages():
     window = Window()
-    window.add(make_measures(1.0, norm=1.0))
-    window.add(make_measures(3.0, norm=5.0))
+    window.add(make_metrics(1.0, norm=1.0))
+    window.add(make_metrics(3.0, norm=5.0))
     assert window.row(2) == {
         "loss": 2.0,
         "loss_mse": 0.5,
@@ -27,11 +30,11 @@ def test_window_averages():
 
 def test_window_survives_json():
     window = Window()
-    window.add(make_measures(0.1 + 0.2))
+    window.add(make_metrics(0.1 + 0.2))
     state = json.loads(json.dumps(window.state()))
     again = Window(**{**state, "terms": tuple(state["terms"])})
-    again.add(make_measures(0.7))
-    window.add(make_measures(0.7))
+    again.add(make_metrics(0.7))
+    window.add(make_metrics(0.7))
     assert again == window
 
 

@@ -18,7 +18,7 @@ from dit.diffusion.timesteps import UniformLaw
 from dit.errors import DitError
 from dit.rng import Purpose, normal, uniform
 from dit.training.monitor.log import mean_by_bucket
-from dit.training.monitor.measures import by_time
+from dit.training.monitor.step_totals import by_time
 from dit.training.ranks.processes import Processes
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import torch
 from dit.diffusion.create import create_process
 from dit.errors import DitError
 from dit.rng import Purpose, normal
-from dit.training.monitor.validation import DRAW, NOISE, SEED, Validation, with_fixed_times
+from dit.training.monitor.validation_loss import DRAW, NOISE, SEED, Validation, with_fixed_times
 from dit.training.ranks.processes import start_processes
 from tests.training.fakes import FakeCodec, FakeLatents, make_parts, make_recipe
 
