@@ -11,8 +11,9 @@ class DataConfig(Section):
     """Source of the images, their size, labels, split, and what happens to a bad one."""
 
     source: str = "mnist"
-    """"mnist" (the digits of the extra dit-zoo[mnist]), a folder of images with one sub-folder per class, a Parquet
-    file, a WebDataset tar, a folder of these, or a Hub id `org/name[@revision]`."""
+    """"mnist" (the digits of the extra dit-zoo[mnist]) or another registered name (`name:argument`), a folder of images
+    with one sub-folder per class, a Parquet file, a WebDataset tar, a folder of these, or a Hub id
+    `org/name[@revision]`. Classes are numbered from 0 by sorted name where the source does not declare an order."""
     subset: str | None = None
     """Configuration of a Hub data set that has several."""
     image_size: int = Field(default=256, ge=8, le=8192)

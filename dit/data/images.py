@@ -8,52 +8,22 @@ Held-out images come in a shuffled order, so that any prefix of them is a fair s
 order of the source (`dit.data.order` decides which one a step uses).
 """
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dit.data.config import DataConfig
-from dit.data.decode import centre_crop, decode_image, to_mode
+from dit.data.decode import decode_image
+from dit.data.image_source import ImageSource, fingerprint_of
 from dit.data.labels import Labels, read_labels
+from dit.data.registry import find_data
 from dit.data.split import held_out
 from dit.errors import ConfigError, DitError
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """The images of one split."""
-
-    class_names: tuple[str, ...]
-    """Name of each class; empty for a source without labels, whose labels are all 0."""
-    labels: np.ndarray
-    """(N,) int64 class of each image."""
-    channels: int
-    """1 (grey) or 3 (RGB)."""
-    fingerprint: str
-    """Hash of everything that `read` and `labels` depend on."""
-    rejected: tuple[str, ...]
-    """Messages about records that `data.on_error: skip` left out because of their label."""
-    reader: Callable[[int], np.ndarray]
-    """What `read` calls."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> np.ndarray:
-        """Decode one image: (image_size, image_size, channels) uint8. Safe to call from several threads.
-
-        Raises:
-            DitError: the image is empty, broken, too large or gone; the message names it.
-        """
-        return self.reader(index)
 
 
 def open_images(config: DataConfig, split: str = "train", *, channels: int | None = None) -> ImageSource:
@@ -63,7 +33,7 @@ def open_images(config: DataConfig, split: str = "train", *, channels: int | Non
         config: recipe section `data`.
         split: "train" or "val". Where the source has no held-out split, `val_fraction` of the training split is held
             out (a pure function of split_seed, index and label) and left out of "train".
-        channels: 1 or 3; None: as the source has them, which is 1 for mnist and 3 for everything else.
+        channels: 1 or 3; None: as a registered source has them (mnist: 1), and 3 for everything else.
 
     Returns:
         The images; a held-out split may be empty (val_fraction 0), a training split is not.
@@ -73,24 +43,29 @@ def open_images(config: DataConfig, split: str = "train", *, channels: int | Non
         DitError: a label is missing or out of range, or there is no image.
     """
     assert split in ("train", "val"), split
-    if config.source == "mnist" and not Path("mnist").exists():
-        return _open_mnist(config, split, channels or 1)
+    if source := find_data(config.source):
+        images = source.factory(config, split, channels, config.source.partition(":")[2])
+        _check_registered(images, config, channels)
+        return images
     return _open_tables(config, split, channels or 3)
 
 
-def _open_mnist(config: DataConfig, split: str, channels: int) -> ImageSource:
-    from PIL import Image
-
-    from dit.data.mnist import CLASS_NAMES, mnist_images
-
-    images, labels = mnist_images(split)
-
-    def read(index: int) -> np.ndarray:
-        image = to_mode(Image.fromarray(images[index]), channels, name=f"mnist {split} {index}")
-        return np.asarray(centre_crop(image, config.image_size)).reshape(config.image_size, config.image_size, channels)
-
-    fingerprint = _fingerprint(config, channels, hashlib.sha256(images.tobytes()).hexdigest(), labels, CLASS_NAMES)
-    return ImageSource(CLASS_NAMES, labels, channels, fingerprint, (), read)
+def _check_registered(images: ImageSource, config: DataConfig, channels: int | None) -> None:
+    """Hold what a factory returned to its contract, for it may be a user's own."""
+    labels, highest = np.asarray(images.labels), max(0, len(images.class_names) - 1)
+    expected = found = ""
+    if images.channels not in ((channels,) if channels else (1, 3)):
+        expected, found = f"{channels or '1 or 3'} channels", images.channels
+    elif labels.ndim != 1 or labels.dtype.kind not in "iu":
+        expected, found = "labels (N,) of whole numbers", f"{labels.dtype} {labels.shape}"
+    elif len(labels) and not 0 <= labels.min() <= labels.max() <= highest:
+        expected, found = f"labels in 0..{highest}", f"{labels.min()}..{labels.max()}"
+    elif len(labels):
+        pixels, shape = np.asarray(images.read(0)), (config.image_size, config.image_size, images.channels)
+        if pixels.dtype != np.uint8 or pixels.shape != shape:
+            expected, found = f"images uint8 {shape}", f"{pixels.dtype} {pixels.shape}"
+    if expected:
+        raise DitError(f"data.source {config.source!r}: expected {expected}, found {found}")
 
 
 def _open_tables(config: DataConfig, split: str, channels: int) -> ImageSource:
@@ -113,7 +88,7 @@ def _open_tables(config: DataConfig, split: str, channels: int) -> ImageSource:
         raise DitError(f"data.source {config.source!r}: expected training images, found none in {config.train_split}")
     _check_skipped(labels, len(table), config)
     rows = labels.rows[chosen]
-    fingerprint = _fingerprint(config, channels, splits.fingerprint, labels.values[chosen], labels.class_names, rows)
+    fingerprint = fingerprint_of(config, channels, splits.fingerprint, labels.values[chosen], labels.class_names, rows)
     reader = _reader(table, rows, config, channels)
     return ImageSource(labels.class_names, labels.values[chosen], channels, fingerprint, labels.rejected, reader)
 
@@ -176,18 +151,3 @@ def _image_column(table: "Dataset", config: DataConfig) -> str:
         return columns[0]
     found = ", ".join(columns) or f"none among {', '.join(table.column_names)}"
     raise ConfigError(f"data.image_column: expected one column of images, found {found}; name it")
-
-
-def _fingerprint(
-    config: DataConfig,
-    channels: int,
-    content: str,
-    labels: np.ndarray,
-    class_names: tuple[str, ...],
-    rows: np.ndarray | None = None,
-) -> str:
-    facts = [config.image_size, channels, config.image_column, content, class_names]
-    digest = hashlib.sha256(json.dumps(facts).encode())
-    digest.update(labels.tobytes())
-    digest.update(b"" if rows is None else rows.tobytes())
-    return digest.hexdigest()

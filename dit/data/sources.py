@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dit.data.config import DataConfig
+from dit.data.registry import data_names
 from dit.display import warn
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.hub_ids import HubId
@@ -93,8 +94,8 @@ def _open_hub(config: DataConfig) -> Splits:
     hub_id = HubId.parse(config.source)
     if hub_id is None:
         raise ConfigError(
-            f"data.source: expected 'mnist', an existing folder or file, or a Hub id org/name[@revision], "
-            f"found {config.source!r}"
+            f"data.source: expected {' or '.join(data_names())}, an existing folder or file, or a Hub id "
+            f"org/name[@revision], found {config.source!r}"
         )
     tables = _load(config, hub_id.repository, name=config.subset, revision=hub_id.revision)
     # The addresses of a Hub data set's files hold the commit that the revision stood for.

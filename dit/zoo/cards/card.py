@@ -14,6 +14,7 @@ from typing import Any
 
 import jinja2
 
+from dit.data.registry import find_data
 from dit.diffusion.config import FlowConfig
 from dit.files import read_json, sha256, write_text
 from dit.hub_ids import HubId
@@ -22,8 +23,8 @@ from dit.run_files import RECIPE_NAME
 from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
 
 CARD_NAME = "README.md"
-HUB_IDS = {"mnist": "ylecun/mnist", "imagenet-1k": "ILSVRC/imagenet-1k"}
-"""Data sets that recipes name -> their id on the Hub."""
+HUB_IDS = {"imagenet-1k": "ILSVRC/imagenet-1k"}
+"""Data sets that published weights name -> their id on the Hub."""
 
 MARKUP = re.compile(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w))")  # an underscore inside a word has no meaning
 MAX_CLASSES_SHOWN = 20
@@ -254,6 +255,8 @@ def dataset_id(config: FolderConfig) -> str | None:
     """Return the training data's id on the Hub, where it has one."""
     data = str(config.provenance.get("data") or "")
     hub_id = HubId.parse(data)
+    if registered := find_data(data):
+        return registered.hub_id
     return HUB_IDS.get(data) or (hub_id.repository if hub_id and not Path(data).exists() else None)
 
 
