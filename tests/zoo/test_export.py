@@ -65,9 +65,10 @@ def test_every_source_of_the_same_weights_gives_the_same_images(tiny_run, export
     folder, _ = exported
     sources = [run, folder, folder / "model.safetensors", run / "checkpoints" / "step-00000007" / "ema.safetensors"]
     latents = [load_pipeline(source).sample_latents([1, 2], seed=5) for source in sources]
-    assert all(torch.equal(latents[0], other) for other in latents[1:])
+    for other in latents[1:]:  # the tensors lie elsewhere in each file, and MKL's sums may depend on that
+        torch.testing.assert_close(other, latents[0], rtol=0, atol=1e-5)
     raw = load_pipeline(run / "checkpoints" / "step-00000007" / "model.safetensors").sample_latents([1, 2], seed=5)
-    assert not torch.equal(raw, latents[0])
+    assert not torch.allclose(raw, latents[0], atol=1e-4)
 
 
 def test_samples_are_drawn_with_the_exported_weights(tiny_run, tmp_path):

@@ -65,7 +65,8 @@ def test_the_sampler_of_an_evaluation_gives_the_same_images_and_counts_calls(pip
     assert (images.dtype, images.shape) == (torch.uint8, (3, 1, 32, 32))
     assert torch.equal(images, pipe.decode(pipe.sample_latents([1, 2, 3], seed=2, steps=3)))
     assert sampler.num_calls == 6  # three Euler steps, guided
-    assert torch.equal(sampler(torch.tensor([3]), [2]), images[2:])
+    # A product of fewer rows may sum in another order, and a rounded difference is one of 255 levels.
+    torch.testing.assert_close(sampler(torch.tensor([3]), [2]), images[2:], rtol=0, atol=1)
 
 
 def test_an_unconditional_model_takes_no_classes(mnist_codec):
