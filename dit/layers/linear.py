@@ -124,7 +124,7 @@ def _is_plain_on_cpu(x: Tensor, layer: nn.Module) -> bool:
     return x.device.type == "cpu" and type(layer) is nn.Linear and type(layer.weight) in (nn.Parameter, Tensor)
 
 
-def _fused(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+def _fused(x: Tensor, weight: Any, bias: Any, activation: str) -> Tensor:
     """Return activation(x weight^T + bias), GELU in its tanh approximation, by oneDNN's kernel."""
     algorithm = "tanh" if activation == "gelu" else ""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], algorithm)

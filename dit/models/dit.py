@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from dit.errors import ConfigError
 from dit.layers.attention import Attention
 from dit.layers.embed import LabelEmbedder, PatchEmbed, TimestepEmbedder, unpatchify
-from dit.layers.int8 import Int8Linear
 from dit.layers.mlp import Mlp
 from dit.layers.modulation import add_gated, layer_norm, modulate, modulation
 from dit.layers.position import sincos_2d
@@ -195,17 +194,6 @@ class DiT(nn.Module):
         So the embeddings, the output layer, inputs and outputs keep their precision.
         """
         self.blocks.to(dtype)
-        return self
-
-    def quantize_blocks(self) -> Self:
-        """Compute the products of attention and MLP in 8-bit integers and return the network: for inference on a CPU.
-
-        Raises:
-            ConfigError: the network is elsewhere.
-        """
-        for block in self.blocks:
-            for part, name in ((block.attn, "qkv"), (block.attn, "proj"), (block.mlp, "fc1"), (block.mlp, "fc2")):
-                setattr(part, name, Int8Linear(getattr(part, name)))
         return self
 
     def compile_blocks(self) -> Self:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dit.zoo.pipeline import Pipeline
 
 SECTIONS = ("sampling", "evaluation")
-REPORT, INT8_REPORT = "eval.json", "eval.int8.json"
+REPORT = "eval.json"
 
 
 def run(
@@ -28,7 +28,7 @@ def run(
     seed: int | None = None,
     batch_size: int | None = None,
     likelihood: bool = False,
-    int8: bool = False,
+    quantize: Literal["int8_weight", "int8"] | None = None,
     device: str | None = None,
     out: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -50,7 +50,7 @@ def run(
         batch_size: samples at a time; it changes memory and speed, not the samples.
         likelihood: also compute how likely held-out latents are, in nats and bits per dimension of the latent; where
             no feature extractor is known, only that. --evaluation.likelihood.num says of how many.
-        int8: compute the blocks' products in 8-bit integers (CPU); the report is eval.int8.json here by default.
+        quantize: as in `dit sample`; the report is eval.KIND.json here by default.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
         out: where the figures are written; eval.json in the model's folder, of a zoo name or Hub id here.
         overrides: `sampling.FIELD` or `evaluation.FIELD` -> value.
@@ -80,8 +80,10 @@ def run(
     from dit.device import choose_device
 
     check_writable(out or REPORT, "--out")
-    out = out or (Path(INT8_REPORT) if int8 else _report_of(source, folder))
-    evaluate_source(source, recipe, out=out, device=choose_device(device), likelihood=likelihood, int8=int8, **settings)
+    out = out or (Path(f"eval.{quantize}.json") if quantize else _report_of(source, folder))
+    evaluate_source(
+        source, recipe, out=out, device=choose_device(device), likelihood=likelihood, quantize=quantize, **settings
+    )
 
 
 def _report_of(source: str, folder: Path) -> Path:
@@ -97,7 +99,7 @@ def evaluate_source(
     out: Path,
     device: "torch.device",
     likelihood: bool = False,
-    int8: bool = False,
+    quantize: Literal["int8_weight", "int8"] | None = None,
     **sampling: Any,
 ) -> None:
     """Draw samples from a source, measure them, write the report and print the figures.
@@ -108,7 +110,7 @@ def evaluate_source(
         out: report, in JSON; in an exported folder the card is rendered anew, and failures.png shows what went wrong.
         device: where to compute.
         likelihood: whether to compute the likelihood of held-out latents too; alone, without a feature extractor.
-        int8: whether to compute the blocks' products in 8-bit integers.
+        quantize: what of the blocks is in 8 bits.
         sampling: fields of `SamplingConfig` that differ from the model's defaults.
     """
     from dit.display import say
@@ -122,15 +124,13 @@ def evaluate_source(
     from dit.zoo.pipeline import load_pipeline
     from dit.zoo.source import locate
 
-    pipeline = load_pipeline(source, device=device)
-    if int8:
-        pipeline.quantize()
+    pipeline = load_pipeline(source, device=device, quantize=quantize)
     subject = {
         # A published report says nothing of the folders of the machine that it was made on.
         "source": Path(source).name if Path(source).exists() else str(source),
         "weights_sha256": {path.name: sha256(path) for path in locate(source).weights},
         "device": str(device),
-        **({"precision": "int8"} if int8 else {}),
+        **({"precision": quantize} if quantize else {}),
     }
     report: dict[str, Any] = {"format_version": FORMAT_VERSION, "subject": subject, "versions": package_versions()}
     if recipe.evaluation.features_for(recipe.data.source) is not None:

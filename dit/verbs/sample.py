@@ -32,7 +32,7 @@ def run(
     guidance: float | None = None,
     cache: Literal["off", "static", "taylor"] | None = None,
     guide: str | None = None,
-    int8: bool = False,
+    quantize: Literal["int8_weight", "int8"] | None = None,
     seed: int = 0,
     batch_size: int = 32,
     device: str | None = None,
@@ -57,7 +57,8 @@ def run(
         guidance: scale of classifier-free guidance; 1 is off.
         cache: skip the blocks in every other call: reuse (static) or extrapolate (taylor) their work; images change.
         guide: source of a weaker model that guides in place of the null class (autoguidance).
-        int8: compute the blocks' products in 8-bit integers (CPU): half the memory of bfloat16; images change a little.
+        quantize: hold the blocks' weights in 8 bits (int8_weight), or compute their products so too (int8, for GPUs and
+            for CPUs with VNNI or AMX); images change a little. Needs torchao, the extra `quantize`.
         seed: seed of the noise; an image depends on it and on its own position alone.
         batch_size: images at a time; it changes memory and speed, not the images but for rounding.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
@@ -97,13 +98,11 @@ def run(
 
     from dit.zoo.pipeline import load_pipeline
 
-    pipeline = load_pipeline(source, device=device)
-    if int8:
-        pipeline.quantize()
+    pipeline = load_pipeline(source, device=device, quantize=quantize)
     if guide is not None:
         pipeline.guide_by(load_pipeline(guide, device=device))
     if not single:
-        _write_many(pipeline, source, out, classes, num, balanced, seed, batch_size, settings, int8)
+        _write_many(pipeline, source, out, classes, num, balanced, seed, batch_size, settings, quantize)
     elif inversion is not None:
         _write_inversion(pipeline, inversion, out, classes, seed, settings)
     elif interpolate is not None:
@@ -162,7 +161,7 @@ def _write_many(
     seed: int,
     batch_size: int,
     settings: dict[str, Any],
-    int8: bool,
+    quantize: str | None,
 ) -> None:
     from dit.errors import Preempted
     from dit.files import sha256
@@ -170,7 +169,7 @@ def _write_many(
     from dit.zoo.source import locate
 
     labels = pipeline.labels(classes, num) if balanced or classes else pipeline.random_labels(num, seed=seed)
-    weights = {path.name + (" in int8" if int8 else ""): sha256(path) for path in locate(source).weights}
+    weights = {path.name + (f" in {quantize}" if quantize else ""): sha256(path) for path in locate(source).weights}
     wanted = ManyImages(labels, pipeline.settings(**settings), seed, batch_size, weights)
     rank, num_processes = process_rank()
     write = sample_to_npz if out.suffix.lower() == ".npz" else sample_to_folder

@@ -25,6 +25,7 @@ from dit.diffusion.process import Process
 from dit.errors import ConfigError, DitError
 from dit.latents.codec import Codec
 from dit.layers.precision import bf16_pays
+from dit.layers.quantize import Quantization, check_torchao, quantize_linears
 from dit.rng import Purpose, uniform
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import Sampled, sample
@@ -41,6 +42,7 @@ def load_pipeline(
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    quantize: Quantization | None = None,
 ) -> "Pipeline":
     """Load everything that makes images.
 
@@ -50,17 +52,22 @@ def load_pipeline(
         device: where to compute; the first accelerator, else the CPU, by default.
         dtype: type of the weights and of the network's arithmetic. By default the file's; but where bfloat16 is faster
             (GPUs, wide networks on CPUs with AMX), the blocks and the decoder of a float32 file compute in that.
+        quantize: hold the weights of the blocks in 8 bits, and with "int8" compute their products so: images change.
 
     Raises:
-        ConfigError: there is no such source or device.
+        ConfigError: there is no such source or device; or the network can't be quantised here.
         DitError: what is there is damaged or lacks a part.
     """
     device = choose_device(device)
+    if quantize is not None:
+        check_torchao()
     located = locate(source, revision)
     config = located.config
     empty = empty_model(config.model.name, config.model.arguments)
     blocks = fast_precision(empty, located.weights, device) if dtype is None else None
     model = fill(empty, located.weights, device=device, dtype=dtype, block_dtype=blocks)
+    if quantize is not None:
+        quantize_linears(model.get_submodule("blocks").children(), quantize)
     if config.latents is None:
         raise DitError(
             f"{located.folder}: its config.json has no latents, so nothing can be decoded; "
@@ -167,15 +174,6 @@ class Pipeline:
         self._check_size(size)
         latents = self.sample_latents(classes, num=num, seed=seed, batch_size=batch_size, **sampling)
         return to_pictures(self.decode(latents, batch_size=batch_size))
-
-    def quantize(self) -> None:
-        """Compute the products of the blocks in 8-bit integers from now on: images change, see README.md, "Speed".
-
-        Raises:
-            ConfigError: the network is not on a CPU.
-        """
-        network: Any = self.model
-        network.quantize_blocks()
 
     def guide_by(self, other: "Pipeline") -> None:
         """Let a weaker model guide in place of the null class (autoguidance).
