@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dit.data.registry import register_data
+    from dit.evaluation.features import register_features
     from dit.zoo.create import create_model
     from dit.zoo.entries import list_models
     from dit.zoo.load import load_model
     from dit.zoo.pipeline import Pipeline, load_pipeline
 
 __version__ = "0.1.0"
-__all__ = ["Pipeline", "create_model", "list_models", "load_model", "load_pipeline", "register_data"]
+__all__ = [
+    "Pipeline",
+    "create_model",
+    "list_models",
+    "load_model",
+    "load_pipeline",
+    "register_data",
+    "register_features",
+]
 
 _HOMES = {
     "Pipeline": "dit.zoo.pipeline",
@@ -23,6 +32,7 @@ _HOMES = {
     "load_model": "dit.zoo.load",
     "load_pipeline": "dit.zoo.pipeline",
     "register_data": "dit.data.registry",
+    "register_features": "dit.evaluation.features",
 }
 
 

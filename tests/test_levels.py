@@ -17,6 +17,10 @@ LEVELS = {
 }  # fmt: skip
 # Inside a component, lowest first; those that share a rank may not import each other.
 RANKS = {
+    "evaluation": [
+        "config classifier result likelihood_result", "extractors", "features metrics", "described",
+        "evaluate likelihood", "failures",
+    ],
     "zoo": ["entries labels", "folder", "layouts", "hub", "source", "load pipeline create", "cards pictures", "export"],
     "training": [
         "config batch resolve", "ranks weights run", "monitor objectives compilation", "step", "trainer",
@@ -77,7 +81,8 @@ def level_of(module: str) -> int:
 
 
 def rank_of(component: str, part: str) -> int:
-    return next(rank for rank, names in enumerate(RANKS[component]) if part in names.split())
+    ranks = [rank for rank, names in enumerate(RANKS[component]) if part in names.split()]
+    return ranks[0] if ranks else len(RANKS[component])
 
 
 def is_upward(module: str, name: str) -> bool:
@@ -118,8 +123,8 @@ def test_every_module_has_a_level_and_a_rank():
 
 
 def test_only_downward_imports():
-    found = [f"{module} imports {name}" for module, names in GRAPH.items() for name in names if is_upward(module, name)]
-    assert sorted(found) == UNMENDED_IMPORTS
+    found = {f"{module} imports {name}" for module, names in GRAPH.items() for name in names if is_upward(module, name)}
+    assert found ^ set(UNMENDED_IMPORTS) == set()
 
 
 def test_no_circles():

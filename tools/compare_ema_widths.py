@@ -84,7 +84,7 @@ def measure(run: Path, pipeline: Pipeline, weights: dict[str, Tensor], step: int
             class_names=pipeline.class_names,
             reference=open_images(recipe.data, "val", channels=pipeline.codec.image_channels),
         )
-    quality = Quality(step, width, found.frechet_distance, found.accuracy or 0.0)
+    quality = Quality(step, width, found.quality.frechet_distance, found.quality.accuracy or 0.0)
     print(
         f"step {step}  sigma_rel {width:.3f}  Frechet {quality.frechet_distance:8.2f}  accuracy {quality.accuracy:.1%}",
         flush=True,

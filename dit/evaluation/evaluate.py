@@ -24,10 +24,9 @@ from dit.data.images import ImageSource
 from dit.display import Progress
 from dit.errors import ConfigError, DitError
 from dit.evaluation.config import EvaluationConfig
-from dit.evaluation.features import FeatureExtractor
-from dit.evaluation.measure import Measurement
-from dit.evaluation.metrics import frechet_distance
-from dit.evaluation.result import Evaluation, ImageSet
+from dit.evaluation.described import DescribedImages
+from dit.evaluation.extractors import FeatureExtractor
+from dit.evaluation.result import Cost, Evaluation, FeatureSpace, ImageSet, Quality, SampleSet
 from dit.rng import Purpose, permutation
 
 
@@ -90,38 +89,23 @@ def evaluate(
     if len(reference) < 2:
         raise ConfigError(f"data: expected at least 2 held-out images to evaluate against, found {len(reference)}")
     labels = balanced_labels(config.num, len(class_names))
-    held_out = Measurement(extractor, reference.class_names)
-    reference_indices = np.arange(len(reference))
-    _measure_images(held_out, reference, reference_indices, config, title="held-out images", progress=progress)
-    samples = Measurement(extractor, class_names, size=held_out.size)
-    cost = _measure_samples(samples, sampler, labels, config, callback=callback, progress=progress)
-    floor = None
+    held_out = DescribedImages(extractor, reference.class_names)
+    _describe_images(held_out, reference, np.arange(len(reference)), config, title="held-out images", progress=progress)
+    samples = DescribedImages(extractor, class_names, size=held_out.size)
+    cost = _describe_samples(samples, sampler, labels, config, callback=callback, progress=progress)
+    floor = floor_set = None
     if training is not None and len(training) >= 2:
-        floor = Measurement(extractor, training.class_names, size=held_out.size)
+        floor = DescribedImages(extractor, training.class_names, size=held_out.size)
         indices = matched_indices(training, labels, class_names)
-        _measure_images(floor, training, indices, config, title="training images", progress=progress)
-    counts = torch.bincount(labels, minlength=max(1, len(class_names)))
-    accuracy = samples.accuracy
+        _describe_images(floor, training, indices, config, title="training images", progress=progress)
+        floor_set = _image_set(floor, training)
     return Evaluation(
-        num=config.num,
-        seed=config.seed,
-        num_per_class=(int(counts.min()), int(counts.max())),
-        num_classes=len(class_names),
-        samples_sha256=samples.sha256,
-        features=extractor.name,
-        num_features=extractor.num_features,
-        features_sha256=extractor.weights_sha256,
-        frechet_distance=_distance(samples, held_out),
-        frechet_floor=None if floor is None else _distance(floor, held_out),
-        accuracy=accuracy and accuracy.overall,
-        accuracy_standard_error=accuracy and accuracy.standard_error,
-        accuracy_by_class=accuracy and {_name(extractor, index): share for index, share in accuracy.by_class.items()},
-        accuracy_reference=held_out.accuracy and held_out.accuracy.overall,
+        samples=_sample_set(samples, labels, config, len(class_names)),
+        space=FeatureSpace(extractor.name, extractor.num_features, extractor.weights_sha256),
+        quality=_quality(samples, held_out, floor),
         reference=_image_set(held_out, reference),
-        floor=None if floor is None or training is None else _image_set(floor, training),
-        num_calls=cost.num_calls,
-        seconds_per_image=cost.seconds / config.num,
-        batch_size=config.batch_size,
+        floor=floor_set,
+        cost=cost,
         sampling=dict(sampling or {}),
         subject=dict(subject or {}),
         versions=package_versions(),
@@ -165,14 +149,8 @@ def matched_indices(source: ImageSource, labels: Tensor, class_names: Sequence[s
     return np.sort(order[: len(labels)])
 
 
-@dataclass(frozen=True)
-class _Cost:
-    seconds: float
-    num_calls: float | None
-
-
-def _measure_images(
-    measurement: Measurement,
+def _describe_images(
+    described: DescribedImages,
     source: ImageSource,
     indices: np.ndarray,
     config: EvaluationConfig,
@@ -182,18 +160,18 @@ def _measure_images(
 ) -> None:
     for batch in _batches(indices, config.batch_size, title=title, progress=progress):
         images = torch.from_numpy(np.stack([source.read(int(index)) for index in batch]))  # (B, H, W, C)
-        measurement.update(images.permute(0, 3, 1, 2), torch.from_numpy(np.asarray(source.labels)[batch]))
+        described.update(images.permute(0, 3, 1, 2), torch.from_numpy(np.asarray(source.labels)[batch]))
 
 
-def _measure_samples(
-    measurement: Measurement,
+def _describe_samples(
+    described: DescribedImages,
     sampler: Sampler,
     labels: Tensor,
     config: EvaluationConfig,
     *,
     callback: Callable[[EvaluatedBatch], None] | None,
     progress: bool,
-) -> _Cost:
+) -> Cost:
     seconds, num_batches, first_calls = 0.0, 0, getattr(sampler, "num_calls", None)
     for batch in _batches(np.arange(len(labels)), config.batch_size, title="samples", progress=progress):
         asked, positions = labels[batch], batch.tolist()
@@ -203,11 +181,11 @@ def _measure_samples(
         num_batches += 1
         if len(images) != len(asked):
             raise DitError(f"sampler: expected {len(asked)} images, found {len(images)}")
-        is_right = measurement.update(images, asked)
+        is_right = described.update(images, asked)
         if callback is not None:
             callback(EvaluatedBatch(images=images, labels=asked, positions=positions, is_right=is_right))
     num_calls = None if first_calls is None else (getattr(sampler, "num_calls") - first_calls) / num_batches  # noqa: B009
-    return _Cost(seconds=seconds, num_calls=num_calls)
+    return Cost(num_calls, seconds / len(labels), config.batch_size)
 
 
 def _batches(indices: np.ndarray, batch_size: int, *, title: str, progress: bool) -> Iterator[np.ndarray]:
@@ -218,29 +196,40 @@ def _batches(indices: np.ndarray, batch_size: int, *, title: str, progress: bool
             shown.advance(len(batch))
 
 
-def _distance(one: Measurement, other: Measurement) -> float:
-    first, second = one.moments, other.moments
-    return frechet_distance(first.mean, first.covariance, second.mean, second.covariance)
-
-
-def _image_set(measurement: Measurement, source: ImageSource) -> ImageSet:
-    assert measurement.size is not None
-    return ImageSet(
-        num=measurement.count, size=measurement.size, sha256=measurement.sha256, fingerprint=source.fingerprint
+def _sample_set(samples: DescribedImages, labels: Tensor, config: EvaluationConfig, num_classes: int) -> SampleSet:
+    counts = torch.bincount(labels, minlength=max(1, num_classes))
+    return SampleSet(
+        num=config.num,
+        seed=config.seed,
+        num_per_class=(int(counts.min()), int(counts.max())),
+        num_classes=num_classes,
+        samples_sha256=samples.sha256,
     )
 
 
-def _name(extractor: FeatureExtractor, index: int) -> str:
-    assert extractor.class_names is not None
-    return extractor.class_names[index]
+def _quality(samples: DescribedImages, held_out: DescribedImages, floor: DescribedImages | None) -> Quality:
+    accuracy = samples.classes.accuracy
+    return Quality(
+        frechet_distance=samples.frechet.value(held_out.frechet),
+        frechet_floor=None if floor is None else floor.frechet.value(held_out.frechet),
+        accuracy=accuracy and accuracy.overall,
+        accuracy_standard_error=accuracy and accuracy.standard_error,
+        accuracy_by_class=accuracy and accuracy.by_class,
+        accuracy_reference=held_out.classes.value(held_out.classes),
+    )
 
 
-def _warnings(samples: Measurement, reference: Measurement, floor: Measurement | None) -> Iterator[str]:
-    for name, measurement in (("samples", samples), ("held-out images", reference)):
-        width = measurement.moments.num_features
-        if measurement.count <= width:
+def _image_set(described: DescribedImages, source: ImageSource) -> ImageSet:
+    assert described.size is not None
+    return ImageSet(num=described.count, size=described.size, sha256=described.sha256, fingerprint=source.fingerprint)
+
+
+def _warnings(samples: DescribedImages, reference: DescribedImages, floor: DescribedImages | None) -> Iterator[str]:
+    for name, described in (("samples", samples), ("held-out images", reference)):
+        width = described.frechet.moments.num_features
+        if described.count <= width:
             yield (
-                f"{measurement.count} {name} for {width} features: the covariance is singular and the Frechet distance "
+                f"{described.count} {name} for {width} features: the covariance is singular and the Frechet distance "
                 f"far too high; use more than {width}"
             )
     if floor is not None and floor.count < samples.count:

@@ -1,85 +1,32 @@
-"""Feature extractors: networks whose activations describe an image, found by name.
+"""Feature extractors by name; `register_features` adds another. Torch is imported when one is loaded.
 
 - `mnist`: the small classifier that ships with this package; 32 x 32 grey images, 64 features, class logits.
 - `inception-v3-compat`: torch-fidelity's Inception network of the published FIDs (extra `eval`; downloads its weights).
 - `timm/MODEL`: the pooled features and logits of any timm classifier, for example `timm/resnet50.a1_in1k`.
-
-`register_features` adds another. All take uint8 images and give float64 features.
-
-Shapes: B images, C channels, D features, K classes of the extractor.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from dit.errors import ConfigError, did_you_mean
 
-from dit.errors import ConfigError, DitError, did_you_mean
-from dit.evaluation.classifier import SmallClassifier, pixels_to_unit
-from dit.evaluation.metrics import check_finite
-from dit.files import ASSETS, read_json, sha256
+if TYPE_CHECKING:
+    import torch
 
-Network = Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    from dit.evaluation.extractors import FeatureExtractor
 
-
-@dataclass(frozen=True)
-class Features:
-    """What an extractor says about a batch."""
-
-    features: Tensor
-    """(B, D) float64 on the CPU, finite."""
-    logits: Tensor | None
-    """(B, K) float64 on the CPU, finite; None where the extractor is not a classifier."""
-
-
-@dataclass(frozen=True)
-class FeatureExtractor:
-    """A network that describes images, with what is needed to name it in a report."""
-
-    name: str
-    """Name that `load_features` takes to give the same network again."""
-    num_features: int
-    """D."""
-    network: Network
-    """From uint8 (B, C, H, W) on `device` to features (B, D) and logits (B, K) or None; called without gradients."""
-    weights_sha256: str
-    """SHA-256 of the weights."""
-    device: torch.device
-    """Where the network is."""
-    class_names: tuple[str, ...] | None = None
-    """Names of the K classes in the order of the logits; None where they do not matter."""
-
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Features:
-        """Describe images uint8 (B, C, H, W).
-
-        Raises:
-            DitError: images of another type or shape than the network takes, or a feature that is not finite.
-        """
-        if images.dtype != torch.uint8 or images.ndim != 4:
-            raise DitError(f"images: expected uint8 (B, C, H, W), found {images.dtype} {tuple(images.shape)}")
-        features, logits = self.network(images.to(self.device))
-        features = features.to("cpu", torch.float64)
-        logits = None if logits is None else logits.to("cpu", torch.float64)
-        for values in (features,) if logits is None else (features, logits):
-            check_finite(values)
-        return Features(features, logits)
-
-
-Factory = Callable[[str, torch.device], FeatureExtractor]
+Factory = Callable[[str, "torch.device"], "FeatureExtractor"]
 _FACTORIES: dict[str, Factory] = {}
 
 
 def register_features(name: str) -> Callable[[Factory], Factory]:
-    """Register a factory that is called with the full name and the device.
+    """Register the function below under a name for `evaluation.features`.
 
     Args:
         name: the extractor's name; one that ends with "/" takes every name that begins with it.
+
+    Returns:
+        A decorator of a function of the full name and the device that returns a `FeatureExtractor`.
     """
 
     def register(factory: Factory) -> Factory:
@@ -94,13 +41,15 @@ def list_features() -> list[str]:
     return sorted(_FACTORIES)
 
 
-def load_features(name: str | None, *, device: str | torch.device = "cpu") -> FeatureExtractor:
+def load_features(name: str | None, *, device: "str | torch.device" = "cpu") -> "FeatureExtractor":
     """Load a feature extractor by its name, onto a device.
 
     Raises:
         ConfigError: no name, an unknown one, or an extra that is not installed.
         DitError: its weights can't be had.
     """
+    import torch
+
     choices = ", ".join(known + "MODEL" if known.endswith("/") else known for known in list_features())
     if name is None:
         raise ConfigError(f"evaluation.features: expected one of {choices}, found none; name one with --features")
@@ -114,127 +63,21 @@ def load_features(name: str | None, *, device: str | torch.device = "cpu") -> Fe
 
 
 @register_features("mnist")
-def _embedded_classifier(name: str, device: torch.device) -> FeatureExtractor:
-    from safetensors.torch import load_file
+def _mnist(name: str, device: "torch.device") -> "FeatureExtractor":
+    from dit.evaluation.extractors import small_classifier
 
-    folder = ASSETS / "classifier" / name
-    config = read_json(folder / "config.json")
-    model = SmallClassifier(**config["model"])
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    model.eval().requires_grad_(False).to(device)
-    size = config["image_size"]
-
-    def network(images: Tensor) -> tuple[Tensor, Tensor]:
-        if tuple(images.shape[1:]) != (1, size, size):
-            raise DitError(
-                f"evaluation.features {name}: expected grey images (1, {size}, {size}), found "
-                f"{tuple(images.shape[1:])}; choose another extractor"
-            )
-        return model(pixels_to_unit(images))
-
-    return FeatureExtractor(
-        name=name,
-        num_features=config["model"]["num_features"],
-        network=network,
-        weights_sha256=sha256(folder / "model.safetensors"),
-        device=device,
-        class_names=tuple(config["class_names"]),
-    )
+    return small_classifier(name, device)
 
 
 @register_features("timm/")
-def _timm_classifier(name: str, device: torch.device) -> FeatureExtractor:
-    import timm
-    from timm.data import resolve_model_data_config  # pyright: ignore[reportPrivateImportUsage]
+def _timm(name: str, device: "torch.device") -> "FeatureExtractor":
+    from dit.evaluation.extractors import timm_classifier
 
-    model_name = name.removeprefix("timm/")
-    if not timm.is_model(model_name):
-        raise ConfigError(
-            f"evaluation.features: expected timm/MODEL, found no timm model {model_name!r}."
-            f"{did_you_mean(model_name, timm.list_models())}"
-        )
-    try:
-        model: Any = timm.create_model(model_name, pretrained=True)
-    except (OSError, RuntimeError) as error:
-        raise DitError(f"{name}: expected its weights on the Hub or in the cache; {_first_line(error)}") from error
-    model.eval().requires_grad_(False).to(device)
-    data = resolve_model_data_config(model)
-    mean, std = (torch.tensor(data[key], device=device).view(1, -1, 1, 1) for key in ("mean", "std"))
-
-    def network(images: Tensor) -> tuple[Tensor, Tensor]:
-        x = torch.nn.functional.interpolate(
-            to_rgb(images).float() / 255, size=data["input_size"][1:], mode="bicubic", antialias=True
-        ).clamp(0, 1)
-        hidden = model.forward_features((x - mean) / std)
-        return model.forward_head(hidden, pre_logits=True), model.forward_head(hidden)
-
-    tag = (model.pretrained_cfg or {}).get("tag")
-    architecture = model_name.split(".")[0]
-    return FeatureExtractor(
-        name=f"timm/{architecture}.{tag}" if tag else name,
-        num_features=model.head_hidden_size,
-        network=network,
-        weights_sha256=_tensors_sha256(model.state_dict().items()),
-        device=device,
-    )
-
-
-INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+    return timm_classifier(name, device)
 
 
 @register_features("inception-v3-compat")
-def _inception(name: str, device: torch.device) -> FeatureExtractor:
-    if find_spec("torch_fidelity") is None:
-        raise ConfigError(
-            f"evaluation.features {name}: expected the package torch-fidelity, found none; "
-            "run: pip install 'dit-zoo[eval]'"
-        )
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+def _inception(name: str, device: "torch.device") -> "FeatureExtractor":
+    from dit.evaluation.extractors import inception
 
-    path = _inception_weights()
-    model = FeatureExtractorInceptionV3(name, ["2048", "logits"], feature_extractor_weights_path=str(path)).to(device)
-
-    def network(images: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = model(to_rgb(images))
-        return features, logits
-
-    return FeatureExtractor(
-        name=name, num_features=2048, network=network, weights_sha256=INCEPTION_SHA256, device=device
-    )
-
-
-def _inception_weights() -> Path:
-    """Download torch-fidelity's weights once; it unpickles without restriction, so only these very bytes will do."""
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_SHA256)
-        except (OSError, RuntimeError) as error:
-            raise DitError(
-                f"inception-v3-compat: expected its weights from {URL_INCEPTION_V3} or at {path}; {_first_line(error)}"
-            ) from error
-    found = sha256(path)
-    if found != INCEPTION_SHA256:
-        raise DitError(f"{path}: expected sha256 {INCEPTION_SHA256}, found {found}; remove the file and try again")
-    return path
-
-
-def to_rgb(images: Tensor) -> Tensor:
-    """Repeat grey images (B, 1, H, W) to (B, 3, H, W); RGB ones are returned as they are."""
-    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-
-
-def _tensors_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Hash names, types, shapes and values, in the order of the names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return inception(name, device)

@@ -11,6 +11,8 @@ A latent is a draw from the autoencoder's moments, keyed by seed and index. B la
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,11 +22,11 @@ from dit.diffusion.gaussian import GaussianProcess
 from dit.diffusion.process import Process
 from dit.display import Progress
 from dit.errors import ConfigError
-from dit.evaluation.likelihood_result import BoundFigures, Figure, LatentLikelihood
+from dit.evaluation.likelihood_result import BoundFigures, Figure, FlowFigures, LatentLikelihood
 from dit.latents.codec import Codec
 from dit.latents.dataset import LatentDataset
 from dit.rng import Purpose, normal, permutation
-from dit.sampling.bound import variational_bound
+from dit.sampling.bound import Bound, variational_bound
 from dit.sampling.config import LikelihoodConfig
 from dit.sampling.likelihood import OdeNll, ode_nll
 
@@ -60,45 +62,21 @@ def evaluate_likelihood(
     """
     if len(held_out) < 2:
         raise ConfigError(f"data: expected at least 2 held-out images for a likelihood, found {len(held_out)}")
-    indices = sorted(permutation(seed, Purpose.ORDER, len(held_out))[: likelihood.num].tolist())
-    label_of = _labels_of_model(held_out, class_names)
-    moments, classes = held_out.get(indices)
-    noise = normal(seed, Purpose.LATENT_DRAW, indices, held_out.latents_shape)
-    latents = codec.latents_from_moments(moments, noise).cpu()  # (S, C, H, W)
-    labels = torch.zeros_like(classes) if label_of is None else label_of[classes]  # (S,)
-    device = next(model.parameters()).device
-    batches = [slice(start, start + batch_size) for start in range(0, len(indices), batch_size)]
-    flows: list[OdeNll] = []
-    with _bar("likelihood", len(indices), progress) as advance:
-        for batch in batches:
-            flows.append(
-                ode_nll(
-                    model,
-                    process,
-                    latents[batch],
-                    labels[batch].to(device),
-                    likelihood=likelihood,
-                    seed=seed,
-                    positions=indices[batch],
-                    progress=advance(len(indices[batch])),
-                )
-            )
-    estimates = torch.cat([flow.nats_per_dim for flow in flows], dim=1)  # (K, S)
-    bound = None
+    drawn = _draw(held_out, codec, _labels_of_model(held_out, class_names), num=likelihood.num, seed=seed)
+    batches = partial(_in_batches, drawn, batch_size, next(model.parameters()).device, progress)
+    solve = partial(ode_nll, model, process, likelihood=likelihood, seed=seed)
+    flow, bound = _flow_figures(batches("likelihood", solve)), None
     if isinstance(process, GaussianProcess):
-        with _bar("variational bound", len(indices), progress) as advance:
-            bound = _bound(model, process, latents, labels.to(device), indices, batches, likelihood, seed, advance)
+        sum_up = partial(variational_bound, model, process, variance=likelihood.variance, seed=seed)
+        learned = process.learn_sigma and likelihood.variance == "auto"
+        variance = "learned" if learned else "upper" if likelihood.variance == "auto" else likelihood.variance
+        bound = _bound_figures(batches("variational bound", sum_up), variance)
     return LatentLikelihood(
-        num=len(indices),
+        num=len(drawn.indices),
         seed=seed,
-        num_dims=latents[0].numel(),
-        nll=_figure(estimates.mean(0)),
-        probe_standard_error=_probe_error(estimates),
-        num_calls=max(flow.num_calls for flow in flows),
-        t_start=flows[0].t_start,
-        t_end=flows[0].t_end,
-        smoothing=flows[0].smoothing,
-        gaussian=_figure(gaussian_nll(latents)),
+        num_dims=drawn.latents[0].numel(),
+        flow=flow,
+        gaussian=_figure(gaussian_nll(drawn.latents)),
         bound=bound,
         settings=likelihood,
         latents_fingerprint=held_out.fingerprint,
@@ -127,40 +105,67 @@ def _labels_of_model(held_out: LatentDataset, class_names: Sequence[str]) -> Ten
     return torch.tensor([list(class_names).index(name) for name in held_out.class_names])
 
 
-def _bound(
-    model: Any,
-    process: GaussianProcess,
-    latents: Tensor,
-    labels: Tensor,
-    indices: list[int],
-    batches: list[slice],
-    likelihood: LikelihoodConfig,
-    seed: int,
-    advance: Callable[[int], Callable[[float], None]],
-) -> BoundFigures:
-    parts = [
-        variational_bound(
-            model,
-            process,
-            latents[batch],
-            labels[batch],
-            variance=likelihood.variance,
-            seed=seed,
-            positions=indices[batch],
-            progress=advance(len(indices[batch])),
-        )
-        for batch in batches
-    ]
-    terms = torch.cat([part.terms for part in parts])  # (S, N)
-    learned = process.learn_sigma and likelihood.variance == "auto"
+@dataclass(frozen=True)
+class _Drawn:
+    """Held-out latents with the model's labels."""
+
+    indices: list[int]
+    """S positions among the held-out latents, ascending."""
+    latents: Tensor
+    """(S, C, H, W) on the CPU."""
+    labels: Tensor
+    """(S,) int64."""
+
+
+def _draw(held_out: LatentDataset, codec: Codec, label_of: Tensor | None, *, num: int, seed: int) -> _Drawn:
+    """Choose at most `num` held-out latents and draw each from its moments; label_of: (K,) the model's, or None."""
+    indices = sorted(permutation(seed, Purpose.ORDER, len(held_out))[:num].tolist())
+    moments, classes = held_out.get(indices)
+    noise = normal(seed, Purpose.LATENT_DRAW, indices, held_out.latents_shape)
+    latents = codec.latents_from_moments(moments, noise).cpu()
+    return _Drawn(indices, latents, torch.zeros_like(classes) if label_of is None else label_of[classes])
+
+
+def _in_batches(
+    drawn: _Drawn,
+    batch_size: int,
+    device: torch.device,
+    progress: bool,
+    title: str,
+    function: Callable[..., Any],
+) -> list[Any]:
+    """Call function(latents, labels, positions=, progress=) for one batch after the other, with a bar."""
+    found = []
+    with _bar(title, len(drawn.indices), progress) as advance:
+        for start in range(0, len(drawn.indices), batch_size):
+            batch = slice(start, start + batch_size)
+            positions, labels = drawn.indices[batch], drawn.labels[batch].to(device)
+            found.append(function(drawn.latents[batch], labels, positions=positions, progress=advance(len(positions))))
+    return found
+
+
+def _flow_figures(flows: list[OdeNll]) -> FlowFigures:
+    estimates = torch.cat([flow.nats_per_dim for flow in flows], dim=1)  # (K, S)
+    return FlowFigures(
+        nll=_figure(estimates.mean(0)),
+        probe_standard_error=_probe_error(estimates),
+        num_calls=max(flow.num_calls for flow in flows),
+        t_start=flows[0].t_start,
+        t_end=flows[0].t_end,
+        smoothing=flows[0].smoothing,
+    )
+
+
+def _bound_figures(bounds: list[Bound], variance: str) -> BoundFigures:
+    terms = torch.cat([bound.terms for bound in bounds])  # (S, N)
     return BoundFigures(
-        total=_figure(torch.cat([part.total for part in parts])),
-        prior=_figure(torch.cat([part.prior for part in parts])),
+        total=_figure(torch.cat([bound.total for bound in bounds])),
+        prior=_figure(torch.cat([bound.prior for bound in bounds])),
         steps=_figure(terms[:, 1:].sum(1)),
         step_0=_figure(terms[:, 0]),
-        discretised=_figure(torch.cat([part.discretised for part in parts])),
+        discretised=_figure(torch.cat([bound.discretised for bound in bounds])),
         terms=tuple(terms.mean(0).tolist()),
-        variance="learned" if learned else "upper" if likelihood.variance == "auto" else likelihood.variance,
+        variance=variance,
     )
 
 

@@ -1,21 +1,17 @@
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import timm
 import torch
 
+import dit.evaluation.extractors as extractors_module
 import dit.evaluation.features as features_module
 from dit.data.mnist import mnist_images
 from dit.errors import ConfigError, DitError
-from dit.evaluation.features import (
-    INCEPTION_SHA256,
-    FeatureExtractor,
-    list_features,
-    load_features,
-    register_features,
-    to_rgb,
-)
+from dit.evaluation.extractors import INCEPTION_SHA256, FeatureExtractor, to_rgb
+from dit.evaluation.features import list_features, load_features, register_features
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +60,7 @@ def test_embedded_features_are_float64_and_independent_of_the_batch(mnist, held_
 
 
 def test_embedded_classifiers_card_states_its_hash_and_accuracy(mnist, held_out):
-    folder = features_module.Path(features_module.__file__).parents[1] / "assets" / "classifier" / "mnist"
+    folder = Path(features_module.__file__).parents[1] / "assets" / "classifier" / "mnist"
     card = (folder / "README.md").read_text()
     images, labels = held_out
     accuracy = (mnist(images).logits.argmax(dim=1) == labels).double().mean().item()
@@ -169,7 +165,7 @@ def test_timm_weights_out_of_reach_are_one_line(monkeypatch):
 
 
 def test_inception_without_the_extra_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(features_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(extractors_module, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"expected the package torch-fidelity, found none; run: pip install"):
         load_features("inception-v3-compat")
 
@@ -210,7 +206,7 @@ def test_inception_features_pass_through(monkeypatch):
     monkeypatch.setitem(
         sys.modules, "torch_fidelity.feature_extractor_inceptionv3", SimpleNamespace(FeatureExtractorInceptionV3=Double)
     )
-    monkeypatch.setattr(features_module, "_inception_weights", lambda: "weights")
+    monkeypatch.setattr(extractors_module, "_inception_weights", lambda: "weights")
     extractor = load_features("inception-v3-compat")
     images = random_images(channels=1)
     described = extractor(images)

@@ -1,4 +1,4 @@
-r"""The Frechet distance between feature distributions, and class accuracy.
+r"""The Frechet distance between feature distributions.
 
 Both sets of features are described by a mean and a covariance; the distance between the two Gaussians is
 
@@ -10,15 +10,14 @@ samples than features), so its eigenvalues give the trace, where a root of S_1 S
 Source: Dowson and Landau, "The Frechet distance between multivariate normal distributions", 1982, equation 4; as a
 quality figure: Heusel et al., "GANs trained by a two time-scale update rule", 2017, section 3.
 
-Shapes: N samples, D features, K classes. All statistics are float64.
+Shapes: N samples, D features. All statistics are float64.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dit.errors import DitError
+from dit.evaluation.extractors import Features, check_finite
 
 
 class Moments:
@@ -75,18 +74,20 @@ class Moments:
         return self._scatter / (self.count - 1)
 
 
-def check_finite(features: Tensor, *, first: int = 0) -> None:
-    """Refuse NaN and infinity in features (N, D) or logits (N, K).
+class FrechetDistance:
+    """The distance of a set of images from a reference, in an extractor's D features; a `Metric`."""
 
-    Raises:
-        DitError: names the first sample that is not finite, counted from `first`.
-    """
-    bad = (~features.isfinite()).any(dim=1).nonzero()
-    if len(bad):
-        raise DitError(
-            f"features: expected finite numbers, found NaN or infinity in {len(bad)} of {len(features)} samples, first "
-            f"at position {first + int(bad[0])}; check the images and the extractor's weights"
-        )
+    def __init__(self, num_features: int) -> None:
+        self.moments = Moments(num_features)
+
+    def update(self, described: Features, labels: Tensor, /) -> None:
+        """Add a batch of described images; their labels do not matter."""
+        self.moments.update(described.features)
+
+    def value(self, reference: "FrechetDistance") -> float:
+        """Return the distance from the reference, at least 0; lower is better."""
+        one, other = self.moments, reference.moments
+        return frechet_distance(one.mean, one.covariance, other.mean, other.covariance)
 
 
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
@@ -128,37 +129,3 @@ def _without_negative(eigenvalues: Tensor) -> Tensor:
     if lowest < -1e-6 * largest:
         raise DitError(f"covariance: expected no negative eigenvalues, found {lowest:.3g} beside {largest:.3g}")
     return eigenvalues.clamp(min=0)
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How many samples a classifier takes for what they should be."""
-
-    overall: float
-    """Share in [0, 1] of all samples."""
-    by_class: dict[int, float]
-    """Share in [0, 1] for each class that occurs among the labels, in ascending order."""
-    num: int
-    """Number of samples."""
-
-    @property
-    def standard_error(self) -> float:
-        """Standard error of the overall share, as of independent samples."""
-        return (self.overall * (1 - self.overall) / self.num) ** 0.5
-
-
-def class_accuracy(predicted: Tensor, labels: Tensor) -> Accuracy:
-    """Compare a classifier's verdicts with the classes that were asked for.
-
-    Args:
-        predicted: (N,) int64, the classifier's verdicts, N at least 1.
-        labels: (N,) int64, the classes that were asked for.
-
-    Raises:
-        DitError: the two differ in length, or are empty.
-    """
-    if predicted.shape != labels.shape or len(labels) == 0:
-        raise DitError(f"labels: expected one for each of {len(predicted)} (at least 1) samples, found {len(labels)}")
-    right = (predicted == labels).double()  # (N,)
-    by_class = {label: right[labels == label].mean().item() for label in labels.unique().tolist()}
-    return Accuracy(overall=right.mean().item(), by_class=by_class, num=len(labels))

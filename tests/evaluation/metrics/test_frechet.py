@@ -4,7 +4,7 @@ import scipy.linalg
 import torch
 
 from dit.errors import DitError
-from dit.evaluation.metrics import Moments, class_accuracy, frechet_distance
+from dit.evaluation.metrics.frechet import Moments, frechet_distance
 
 
 def normal(*shape, seed=0):
@@ -126,18 +126,3 @@ def test_moments_of_one_sample_have_no_covariance():
     moments.update(normal(1, 3))
     with pytest.raises(DitError, match="at least 2 samples"):
         _ = moments.covariance
-
-
-def test_accuracy_counts_by_class():
-    found = class_accuracy(torch.tensor([1, 1, 2, 0, 2]), torch.tensor([1, 1, 1, 0, 3]))
-    assert found.overall == pytest.approx(0.6)
-    assert found.by_class == {0: 1.0, 1: pytest.approx(2 / 3), 3: 0.0}
-    assert found.num == 5
-    assert found.standard_error == pytest.approx((0.6 * 0.4 / 5) ** 0.5)
-
-
-def test_accuracy_refuses_labels_of_another_length():
-    with pytest.raises(DitError, match="labels"):
-        class_accuracy(torch.zeros(3), torch.zeros(1))
-    with pytest.raises(DitError, match="labels"):
-        class_accuracy(torch.zeros(0), torch.zeros(0))

@@ -1,0 +1,1 @@
+"""The figures of samples, one file each: a class that fits `Metric`, of which `DescribedImages` keeps one a set."""
