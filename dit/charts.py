@@ -1,12 +1,19 @@
-"""Line charts as SVG text, for pages that must stand alone.
+"""Line charts: as SVG text, for pages that must stand alone, and as PNG, for cards. Free of torch.
 
 A chart is a title, a frame with round ticks, and lines; a point that is None breaks its line.
 """
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 74, 26, 46, 40
@@ -85,6 +92,72 @@ def line_chart(
     parts += _labels(x_label, y_label + " (logarithmic)" * (log and bool(y_label)), y_axis)
     parts += [_path(line, x_axis, y_axis) for line in lines]
     return "\n".join([*parts, *legend, "</svg>"])
+
+
+def draw_loss(rows: Sequence[Mapping[str, Any]], path: str | Path) -> bool:
+    """Draw the training and the validation loss of rows of metrics as PNG.
+
+    Returns:
+        Whether there were at least two training losses to draw; otherwise nothing is written.
+    """
+    lines = []
+    for name, key, colour in (("training", "loss", COLOURS[0]), ("validation", "val_loss", COLOURS[1])):
+        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None and 0 < row[key] < math.inf]
+        lines.append(Line(name, [step for step, _ in points], [loss for _, loss in points], colour))
+    if len(lines[0].x) < 2:
+        return False
+    lines = [line for line in lines if line.x]
+    svg_to_image(line_chart("Loss", lines, y_label="loss per image", x_range=(0, 0), log=True)).save(path)
+    return True
+
+
+def svg_to_image(chart: str) -> "Image.Image":
+    """Return a chart of `line_chart` as a picture on white, two pixels for each of its units; without dashes."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    scale, smooth = 2, 2  # drawn larger and made smaller, for smooth edges
+    size = scale * smooth
+    root = ElementTree.fromstring(chart)
+    width, height = (round(float(length)) for length in root.attrib["viewBox"].split()[2:])
+    image = Image.new("RGB", (width * size, height * size), "white")
+    draw = ImageDraw.Draw(image)
+    for element in root:
+        # In order of drawing; what a page's style sheet says of a class is said here.
+        kind, given = element.get("class", ""), element.attrib
+        colour = given.get("stroke") or {"grid": "#e5e7eb", "title": "#1f2937"}.get(kind, "#6b7280")
+        number = {key: float(value) * size for key, value in given.items() if re.fullmatch(r"-?[\d.]+", value)}
+        stroke = round(float(given.get("stroke-width", 1)) * size)
+        if element.tag == "line":
+            draw.line((number["x1"], number["y1"], number["x2"], number["y2"]), colour, stroke)
+        elif element.tag == "path":
+            for points in _polylines(given["d"]):
+                draw.line([(x * size, y * size) for x, y in points], colour, stroke, joint="curve")
+        elif element.tag == "circle":
+            draw.circle((number["cx"], number["cy"]), number["r"], given["fill"])
+        elif element.tag == "text":
+            font = ImageFont.load_default((13 if kind == "title" else 11) * size)
+            if turned := re.fullmatch(r"translate\((\S+) (\S+)\) rotate\(-90\)", given.get("transform", "")):
+                text = Image.new("L", (height * size, 20 * size))
+                ImageDraw.Draw(text).text((height * size / 2, 14 * size), element.text or "", 255, font, "ms")
+                x, y = (float(place) * size for place in turned.groups())
+                image.paste(colour, (round(x - 14 * size), round(y - height * size / 2)), text.rotate(90, expand=True))
+            else:
+                anchor = {"middle": "ms", "end": "rs"}.get(given.get("text-anchor", ""), "ls")
+                place = (number["x"], number["y"] + number.get("dy", 0.0))
+                draw.text(place, element.text or "", colour, font, anchor)
+    return image.resize((width * scale, height * scale), Image.Resampling.LANCZOS)
+
+
+def _polylines(commands: str) -> list[list[tuple[float, float]]]:
+    """Return the points of a path of the commands M, L, V and H: one list for each time the pen is set down."""
+    lines: list[list[tuple[float, float]]] = []
+    for command, numbers in re.findall(r"([MLVH])([\d.,]+)", commands):
+        values = [float(number) for number in numbers.split(",")]
+        if command == "M":
+            lines.append([])
+        x, y = lines[-1][-1] if lines[-1] else (0.0, 0.0)
+        lines[-1].append({"V": (x, values[0]), "H": (values[0], y)}.get(command) or (values[0], values[1]))
+    return lines
 
 
 def _without(line: Line, log: bool) -> Line:

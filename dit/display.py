@@ -69,7 +69,7 @@ class Progress:
         self._done += amount
         if self._bar is not None:
             self._bar.update(amount)
-        elif time.perf_counter() - self._last_line > LINE_SECONDS:
+        elif self._done < self._total and time.perf_counter() - self._last_line > LINE_SECONDS:
             self._line()
 
     def show(self, figures: str) -> None:

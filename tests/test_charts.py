@@ -4,8 +4,23 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
-from dit.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, line_chart, tick_texts, ticks
+from dit.charts import (
+    BOTTOM,
+    COLOURS,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Line,
+    draw_loss,
+    line_chart,
+    svg_to_image,
+    tick_texts,
+    ticks,
+)
 
 
 def parsed(chart):
@@ -157,3 +172,43 @@ def test_axes_are_named():
     labels = [text.text for text in parsed(chart).iter("text") if text.get("class") == "label"]
     assert labels == ["epoch", "images per second"]
     assert "loss (logarithmic)" in line_chart("x", [Line("", [0, 1], [1.0, 2.0], "red")], y_label="loss", log=True)
+
+
+def is_near(pixel, colour):
+    """Whether a pixel has a colour but for the smoothing of a line's edges."""
+    return max(abs(a - b) for a, b in zip(pixel, colour, strict=True)) < 50
+
+
+def test_the_picture_has_the_lines_and_texts_of_the_svg():
+    x, y = [0, 50, 100], [1.0, 3.0, 2.0]
+    chart = line_chart(
+        "loss", [Line("one", x, y, "#ff0000"), Line("", x, y[::-1], "#0000ff")], y_label="loss per image"
+    )
+    picture = svg_to_image(chart)
+    assert picture.size == (2 * WIDTH, 2 * HEIGHT)
+    for line, colour in zip(points(chart), ((255, 0, 0), (0, 0, 255)), strict=True):
+        for left, right in ((line[0], line[1]), (line[1], line[2])):
+            at = (round(1.4 * left[0] + 0.6 * right[0]), round(1.4 * left[1] + 0.6 * right[1]))  # not where they cross
+            assert is_near(picture.getpixel(at), colour)
+    for left, right, top, bottom, text in boxes(chart):
+        box = picture.crop([round(2 * edge) for edge in (left, top, right, bottom)])
+        assert box.convert("L").getextrema()[0] < 200, text
+    assert picture.crop((0, 100, 60, 500)).convert("L").getextrema()[0] < 200  # the label along the axis
+
+
+def test_the_loss_falls_from_the_upper_left_to_the_lower_right(tmp_path):
+    rows = [{"step": 10 * k, "loss": 10.0**-k} for k in range(5)]
+    rows += [{"step": 45, "loss": float("nan")}, {"step": 46}, {"step": 50, "loss": 1e-5, "val_loss": 1.0}]
+    assert draw_loss(rows, tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as picture:
+        colour = tuple(bytes.fromhex(COLOURS[0][1:]))
+        below_legend = range(2 * TOP, picture.height)
+        ink = {x: y for x in range(picture.width) for y in below_legend if is_near(picture.getpixel((x, y)), colour)}
+    heights = [ink[x] for x in sorted(ink)][::40]  # points have dots, which are higher than the line
+    assert heights == sorted(heights)
+    assert heights[-1] - heights[0] > 350
+
+
+def test_one_point_is_no_curve(tmp_path):
+    assert not draw_loss([{"step": 1, "loss": 2.0}, {"step": 2, "val_loss": 2.0}], tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()

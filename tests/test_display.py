@@ -38,8 +38,9 @@ def test_figures_are_shown_at_once_and_stay(capsys, clock):
         progress.advance()
         progress.show("loss 0.5")
         progress.advance()
-        progress.show("loss 0.4")
+        clock[0] = 30.0
         progress.advance()
+        progress.show("loss 0.4")
     assert capsys.readouterr().err.splitlines() == [
         "train: 1/3 steps, loss 0.5, 0:02 left",
         "train: 3/3 steps, loss 0.4, 0:00 left",

@@ -32,7 +32,6 @@ STRANGERS = [("models", "diffusion"), ("diffusion", "models"), ("training", "zoo
 UNMENDED_IMPORTS = [
     "dit.zoo.hub.pull imports dit.zoo.cards.card",
     "dit.zoo.hub.push imports dit.zoo.cards.card",
-    "dit.zoo.hub.push imports dit.zoo.cards.loss_curve",
     "dit.zoo.layouts.convert imports dit.zoo.cards.card",
     "dit.zoo.layouts.convert imports dit.zoo.source",
 ]

@@ -7,13 +7,13 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from dit.charts import draw_loss
 from dit.data.picture import image_grid
 from dit.errors import DitError
 from dit.files import new_folder
 from dit.latents.config import COPY_NAME
-from dit.run_files import METRICS_NAME, RECIPE_NAME, is_run
+from dit.run_files import METRICS_NAME, RECIPE_NAME, is_run, read_rows
 from dit.zoo.cards.card import write_card
-from dit.zoo.cards.loss_curve import draw_loss_curve
 from dit.zoo.folder.config import write_config
 from dit.zoo.folder.weights import empty_model, fill
 from dit.zoo.pipeline import Pipeline, load_pipeline
@@ -67,7 +67,7 @@ def export(
             if (run_folder / name).is_file():
                 shutil.copyfile(run_folder / name, folder / name)
         if (folder / METRICS_NAME).is_file():
-            draw_loss_curve(folder / METRICS_NAME, folder / LOSS_CURVE_NAME)
+            draw_loss(read_rows(folder / METRICS_NAME), folder / LOSS_CURVE_NAME)
         if (run_folder / COPY_NAME).is_dir():  # a copy of the user's own autoencoder
             shutil.copytree(run_folder / COPY_NAME, folder / COPY_NAME)
         if samples:

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from dit import checkpoint
+from dit.charts import draw_loss
 from dit.errors import ConfigError, DitError
-from dit.zoo.cards.loss_curve import draw_loss_curve
+from dit.run_files import read_rows
 from dit.zoo.export import export, spread
 from dit.zoo.folder.config import read_config
 from dit.zoo.load import load_model
@@ -84,7 +85,7 @@ def test_samples_are_drawn_with_the_exported_weights(tiny_run, tmp_path):
 def test_the_loss_curve_is_drawn_and_on_the_card(tiny_run, tmp_path):
     run, _ = tiny_run
     folder = export(run, tmp_path / "out", samples=False)
-    draw_loss_curve(run / "metrics.jsonl", tmp_path / "expected.png")
+    draw_loss(read_rows(run / "metrics.jsonl"), tmp_path / "expected.png")
     assert (folder / "loss.png").read_bytes() == (tmp_path / "expected.png").read_bytes()
     assert "(loss.png)" in (folder / "README.md").read_text()
     (run / "metrics.jsonl").unlink()

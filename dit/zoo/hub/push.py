@@ -14,13 +14,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from dit.charts import draw_loss
 from dit.errors import ConfigError, DitError
 from dit.files import failpoint
 from dit.hub_errors import NO_TOKEN, explained
 from dit.hub_ids import HubId
-from dit.run_files import METRICS_NAME
+from dit.run_files import METRICS_NAME, read_rows
 from dit.zoo.cards.card import CARD_NAME, write_card
-from dit.zoo.cards.loss_curve import draw_loss_curve
 from dit.zoo.folder.config import (
     CONFIG_NAME,
     FOREIGN_CONFIG_NAME,
@@ -189,7 +189,7 @@ def _staged(folder: Path, repository: str, licence: str | None) -> Iterator[Path
         check_card(config, staged)
         write_config(staged, config, name)
         if (staged / METRICS_NAME).is_file():
-            draw_loss_curve(staged / METRICS_NAME, staged / "loss.png")
+            draw_loss(read_rows(staged / METRICS_NAME), staged / "loss.png")
         write_card(staged, title=repository.partition("/")[2], source=repository)
         yield staged
 
