@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dit.errors import DitError
-from dit.files import TEMPORARY_PREFIX, failpoint, new_folder, read_json, sha256
+from dit.failpoints import failpoint
+from dit.files import TEMPORARY_PREFIX, new_folder, read_json, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,19 +1,13 @@
 """Files that are there whole or not at all.
 
 Everything is written beside its target under a temporary name, flushed to the disk and renamed; a reader never meets
-half a file, and a fault leaves the older one in place. Failpoints let tests inject faults at named sites:
-`DIT_FAILPOINT=site:action[,site:action]` with the actions `kill`, `raise`, `enospc`, `oom`, `sleep=SECONDS`,
-`signal=NAME`, or a number such as `nan`, which the site puts among its own.
+half a file, and a fault leaves the older one in place.
 """
 
-import errno
 import hashlib
 import json
 import os
 import shutil
-import signal
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +15,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from dit.errors import ConfigError, DitError
+from dit.failpoints import failpoint
 
 TEMPORARY_PREFIX = ".tmp-"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -150,56 +145,3 @@ def make_readable(folder: str | Path) -> None:
     for root, _, names in os.walk(folder):
         for name in names:
             os.chmod(os.path.join(root, name), 0o666 & ~umask)
-
-
-def failpoint(site: str) -> float | None:
-    """Inject the fault that the environment asks for at this site, and say on stderr that it fired.
-
-    Returns:
-        A number, often NaN, if the site is asked to put one among its own, else None.
-
-    Raises:
-        RuntimeError: the action is `raise`.
-        OSError: the action is `enospc`.
-        MemoryError: the action is `oom`.
-    """
-    requests = os.environ.get("DIT_FAILPOINT")
-    if not requests:
-        return None
-    number = None
-    for request in requests.split(","):
-        name, _, action = request.rpartition(":")
-        if name != site:
-            continue
-        print(f"failpoint fired: {request}", file=sys.stderr, flush=True)
-        number = _number(action)
-        if number is None:
-            _inject(action)
-    return number
-
-
-def _number(action: str) -> float | None:
-    try:
-        return float(action)
-    except ValueError:
-        return None
-
-
-def _inject(action: str) -> None:
-    if action == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif action == "raise":
-        raise RuntimeError("injected by DIT_FAILPOINT")
-    elif action == "enospc":
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    elif action == "oom":
-        raise MemoryError("injected by DIT_FAILPOINT")
-    elif action.startswith("sleep="):
-        time.sleep(float(action.removeprefix("sleep=")))
-    elif action.startswith("signal="):
-        os.kill(os.getpid(), signal.Signals[f"SIG{action.removeprefix('signal=')}"])
-    else:
-        raise ConfigError(
-            "DIT_FAILPOINT: expected kill, raise, enospc, oom, sleep=SECONDS, signal=NAME or a number, "
-            f"found {action!r}"
-        )

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from dit.errors import ConfigError, DitError, did_you_mean
-from dit.files import failpoint, new_folder, read_json, sha256, write_bytes, write_json
+from dit.failpoints import failpoint
+from dit.files import new_folder, read_json, sha256, write_bytes, write_json
 
 
 def test_write_replaces_whole_files_and_leaves_nothing_else(tmp_path):

@@ -24,7 +24,8 @@ from dit.data.config import DataConfig
 from dit.data.images import ImageSource, open_images
 from dit.display import Progress, warn
 from dit.errors import ConfigError, DitError
-from dit.files import TEMPORARY_PREFIX, failpoint, fsync_folder
+from dit.failpoints import failpoint
+from dit.files import TEMPORARY_PREFIX, fsync_folder
 from dit.latents.codec import Codec
 from dit.latents.config import LatentsConfig
 from dit.latents.dataset import LatentDataset

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dit.diffusion.process import Losses, Process
-from dit.files import failpoint
+from dit.failpoints import failpoint
 from dit.training.batch import Batch, BatchSource, positions_of
 from dit.training.monitor.step_totals import Pending, StepMetrics, StepTotals
 from dit.training.ranks.processes import Processes

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from dit.charts import draw_loss
 from dit.errors import ConfigError, DitError
-from dit.files import failpoint
+from dit.failpoints import failpoint
 from dit.hub_errors import NO_TOKEN, explained
 from dit.hub_ids import HubId
 from dit.run_files import METRICS_NAME, read_rows
