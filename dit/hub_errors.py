@@ -3,7 +3,6 @@
 The client's own messages quote URLs and responses; none of them is passed on.
 """
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -94,7 +93,5 @@ def _is_of_the_hub(error: BaseException) -> bool:
 
 
 def is_of_the_network(error: BaseException) -> bool:
-    """Tell whether the client's HTTP library raised an error: httpx in some of its versions, httpx2 in others."""
-    # Where one of several downloads fails, the others find their connections closed: a bare RuntimeError from there.
-    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return any(name.split(".")[0] in ("httpx", "httpx2") for name in (type(error).__module__, *frames[-1:]))
+    """Tell whether an error is one of the client's HTTP library: httpx in some of its versions, httpx2 in others."""
+    return type(error).__module__.split(".")[0] in ("httpx", "httpx2")

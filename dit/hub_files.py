@@ -43,6 +43,8 @@ def download(hub_id: HubId, patterns: Iterable[str], *, api: "HfApi | None" = No
                 revision=commit,
                 allow_patterns=list(patterns),
                 ignore_patterns=["*.fp16.*", "*.non_ema.*"],
+                # A failing download closes the connections of its siblings, which then fail with errors of many kinds.
+                max_workers=1,
             )
         )
         for path in sorted(snapshot.rglob("*.safetensors")):

@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 def run(
     source: Annotated[str, Positional, arg(metavar="SOURCE")],
     target: Annotated[Path, Positional, arg(metavar="TARGET")],
-    to: Literal["native", "official", "diffusers"] = "native",
+    to: Literal["native", "original", "diffusers"] = "native",
     weights: Literal["ema", "raw"] = "ema",
     process: Literal["gaussian", "flow"] | None = None,
     num_heads: int | None = None,
@@ -25,7 +25,7 @@ def run(
 
     Args:
         source: zoo name, folder, file or Hub id: exported, run, original DiT or SiT, training checkpoint, diffusers.
-        target: new or empty folder; with --to official a new file ending in .safetensors or .pt.
+        target: new or empty folder; with --to original a new file ending in .safetensors or .pt.
         to: layout to write.
         weights: which weights of a training checkpoint: the average or the raw ones.
         process: process that the network was trained for, where the content does not tell.
@@ -36,7 +36,7 @@ def run(
         max_shard_size: largest weight file of a folder, such as 5GB.
     """
     from dit.display import say
-    from dit.zoo.layouts.convert import convert
+    from dit.zoo.convert import convert
     from dit.zoo.layouts.original import ReadOptions
 
     options = ReadOptions(

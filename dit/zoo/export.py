@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from dit.charts import draw_loss
 from dit.data.picture import image_grid
 from dit.errors import DitError
@@ -15,7 +13,7 @@ from dit.latents.config import COPY_NAME
 from dit.run_files import METRICS_NAME, RECIPE_NAME, is_run, read_rows
 from dit.zoo.cards.card import write_card
 from dit.zoo.folder.config import write_config
-from dit.zoo.folder.weights import empty_model, fill
+from dit.zoo.folder.weights import empty_model, fill, save_tensors
 from dit.zoo.pipeline import Pipeline, load_pipeline
 from dit.zoo.source import locate
 
@@ -61,7 +59,7 @@ def export(
     files = located.weights if weights is None else [weights]
     model = fill(empty_model(config.model.name, config.model.arguments), files)
     with new_folder(out) as folder:
-        save_file(model.state_dict(), folder / WEIGHTS_NAME, metadata={"format": "pt"})
+        save_tensors(model.state_dict(), folder / WEIGHTS_NAME)
         write_config(folder, config)
         for name in (*CARRIED_OVER, *([FIGURES_NAME] if weights is None else [])):
             if (run_folder / name).is_file():

@@ -15,7 +15,7 @@ from dit.models.variants import VARIANTS
 from dit.run_files import RunFiles, is_run
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import FolderConfig, is_exported, read_config
-from dit.zoo.folder.run import describe_run
+from dit.zoo.folder.run import describe_run, described_by
 from dit.zoo.folder.safetensors_file import weight_files
 from dit.zoo.hub.pull import fetch
 
@@ -60,16 +60,6 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
     )
 
 
-def has_description(path: Path) -> bool:
-    """Tell whether a weight file lies in an exported folder or in a run."""
-    return _described_by(path) is not None
-
-
-def _described_by(path: Path) -> Path | None:
-    """Return the exported folder or run that a weight file lies in: its folder, or up to two above."""
-    return next((folder for folder in list(path.absolute().parents)[:3] if is_exported(folder) or is_run(folder)), None)
-
-
 def _locate_folder(folder: Path) -> Located:
     if is_exported(folder):
         return Located(folder, read_config(folder), weight_files(folder))
@@ -90,7 +80,7 @@ def _locate_folder(folder: Path) -> Located:
 def _locate_file(path: Path) -> Located:
     if path.suffix != ".safetensors":
         raise DitError(f"{path}: expected a .safetensors file; other formats are read by `dit convert`")
-    if folder := _described_by(path):
+    if folder := described_by(path):
         return Located(folder, read_config(folder) if is_exported(folder) else describe_run(folder), [path])
     raise DitError(
         f"{path}: expected a file of an exported folder or of a run, found no config.json or run.json near it; "

@@ -5,7 +5,7 @@ from typing import Any
 
 from dit.checkpoint import Checkpoint
 from dit.config import load_recipe
-from dit.run_files import RECIPE_NAME, RunFiles
+from dit.run_files import RECIPE_NAME, RunFiles, is_run
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import FolderConfig, ModelDescription, is_exported, read_config
 
@@ -29,6 +29,11 @@ def base_facts(source: str) -> dict[str, Any]:
     # A path of this machine says nothing elsewhere.
     known = {"base_model": facts.get("repository") or (Path(source).name if Path(source).exists() else source)}
     return known | ({"license": licence, "base_license": licence} if licence else {})
+
+
+def described_by(path: Path) -> Path | None:
+    """Return the exported folder or run that a weight file lies in: its folder, or up to two above."""
+    return next((folder for folder in list(path.absolute().parents)[:3] if is_exported(folder) or is_run(folder)), None)
 
 
 def describe_run(run: str | Path, checkpoint: Checkpoint | None = None) -> FolderConfig:

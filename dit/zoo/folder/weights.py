@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -135,6 +136,18 @@ def check_finite(where: str | Path, tensors: Mapping[str, Tensor]) -> None:
         raise DitError(f"{where}: {len(bad)} tensors hold NaN or infinity: {listed(bad)}")
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write one safetensors file.
+
+    Raises:
+        DitError: the disk is full or refuses.
+    """
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt", **(metadata or {})})
+    except SafetensorError as error:
+        raise DitError(f"{path}: it can't be written: {error}") from None
+
+
 def save_weights(tensors: Mapping[str, Tensor], folder: Path, stem: str, max_shard_size: str | None = None) -> None:
     """Write tensors to `<stem>.safetensors`, or to shards with an index where that would be too large.
 
@@ -149,7 +162,7 @@ def save_weights(tensors: Mapping[str, Tensor], folder: Path, stem: str, max_sha
     """
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     if max_shard_size is None:
-        save_file(tensors, folder / f"{stem}.safetensors", metadata={"format": "pt"})
+        save_tensors(tensors, folder / f"{stem}.safetensors")
         return
     from huggingface_hub import split_torch_state_dict_into_shards
 
@@ -159,7 +172,7 @@ def save_weights(tensors: Mapping[str, Tensor], folder: Path, stem: str, max_sha
     except ValueError:
         raise ConfigError(f"--max_shard_size: expected a size such as 5GB, found {max_shard_size!r}") from None
     for name, names in split.filename_to_tensors.items():
-        save_file({key: tensors[key] for key in names}, folder / name, metadata={"format": "pt"})
+        save_tensors({key: tensors[key] for key in names}, folder / name)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         write_json(folder / f"{stem}.safetensors.index.json", index)

@@ -14,8 +14,10 @@ from dit.files import ASSETS, cache_folder, new_folder, sha256
 from dit.hub_files import download, download_file
 from dit.hub_ids import HubId
 from dit.run_files import METRICS_NAME, RECIPE_NAME
+from dit.zoo.cards.card import write_card
 from dit.zoo.entries import Entry, SourceEntry, architecture_of, entries
-from dit.zoo.folder.config import is_exported
+from dit.zoo.folder.config import is_exported, read_config
+from dit.zoo.folder.safetensors_file import read_header, weight_files
 from dit.zoo.hub.download import download_address
 
 if TYPE_CHECKING:
@@ -86,9 +88,20 @@ def fetch(
         raise ConfigError(f"{source}: expected a zoo name or a Hub id org/name[@revision]")
     snapshot, commit = download(hub_id, [*NEEDED, *(EXTRAS if with_extras else ())], api=api)
     if is_exported(snapshot):
+        _check(hub_id.repository, snapshot)
         return snapshot
     key = f"{hub_id.repository.replace('/', '--')}@{commit[:12]}"
     return _converted(key, snapshot, {"repository": hub_id.repository, "commit": commit})
+
+
+def _check(repository: str, snapshot: Path) -> None:
+    """Refuse a repository whose description or weight files are not what they are called."""
+    try:
+        read_config(snapshot)
+        for path in weight_files(snapshot):
+            read_header(path)
+    except DitError as error:
+        raise DitError(f"{repository}: {error}") from None
 
 
 def _fetch_entry(name: str, entry: Entry, layout: str | None, api: "HfApi | None") -> Path:
@@ -128,11 +141,13 @@ def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | Non
     folder = cache_folder("zoo") / key
     if is_exported(folder):
         return folder
-    from dit.zoo.layouts.convert import read_any, write_native
+    from dit.zoo.layouts.native import write_native
     from dit.zoo.layouts.original import ReadOptions
+    from dit.zoo.layouts.read import read_foreign
 
     is_file = source.is_file()
-    model = read_any(source, ReadOptions(process=entry.process, vae=entry.vae) if is_file and entry else ReadOptions())
+    options = ReadOptions(process=entry.process, vae=entry.vae) if is_file and entry else ReadOptions()
+    model = read_foreign(source, options)
     update: dict[str, Any] = {"provenance": facts}
     if entry is not None:
         if model.config.model.name != architecture_of(facts["name"]):
@@ -146,7 +161,5 @@ def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | Non
     model.config = model.config.model_copy(update=update)
     with new_folder(folder) as target:
         write_native(model, target)
-        from dit.zoo.cards.card import write_card
-
         write_card(target, source=facts.get("name") or facts.get("repository"))
     return folder

@@ -29,6 +29,7 @@ from dit.zoo.folder.config import (
     read_config,
     write_config,
 )
+from dit.zoo.folder.safetensors_file import weight_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -115,14 +116,18 @@ def check_folder(folder: Path) -> None:
     Raises:
         DitError: naming the file and the tensors.
     """
-    from dit.zoo.layouts.convert import read_any
+    from dit.zoo.layouts.diffusers import read_diffusers
+    from dit.zoo.layouts.native import read_native
     from dit.zoo.layouts.original import ReadOptions
 
-    if not is_exported(folder) and not (folder / FOREIGN_CONFIG_NAME).is_file():
+    if is_exported(folder):
+        read_native(folder, read_config(folder), weight_files(folder))
+    elif (folder / FOREIGN_CONFIG_NAME).is_file():
+        read_diffusers(folder, ReadOptions())
+    else:
         raise DitError(
             f"{folder}: expected an exported folder, found no {CONFIG_NAME} of one; `dit export` makes one of a run"
         )
-    read_any(folder, ReadOptions())
 
 
 def published_files(folder: Path) -> list[str]:

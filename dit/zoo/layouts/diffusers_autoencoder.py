@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from dit.errors import ConfigError
@@ -18,6 +17,7 @@ from dit.files import read_json, write_json
 from dit.latents.autoencoder import CONFIG_NAME, WEIGHTS_NAME
 from dit.latents.codec import Codec
 from dit.latents.kl import KLAutoencoder
+from dit.zoo.folder.weights import save_tensors
 
 
 def write_autoencoder(codec: Codec, folder: Path) -> None:
@@ -41,7 +41,7 @@ def write_autoencoder(codec: Codec, folder: Path) -> None:
             )
         for path in folder.glob("*.safetensors*"):
             path.unlink()
-        save_file(fold_normalisation(state, scale, shift), folder / WEIGHTS_NAME, {"format": "pt"})
+        save_tensors(fold_normalisation(state, scale, shift), folder / WEIGHTS_NAME)
         factor = 1.0
     config = read_json(folder / CONFIG_NAME)
     config |= {"scaling_factor": factor, "shift_factor": None, "latents_mean": None, "latents_std": None}

@@ -1,7 +1,7 @@
 """Push and pull against a double of the Hub, with its unmodified client: rows H1 to H8 of the fault matrix."""
 
-import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dit.cli import main
 from dit.errors import ConfigError, DitError
 from dit.files import cache_folder
+from dit.zoo.convert import convert
 from dit.zoo.folder.config import read_config, write_config
 from dit.zoo.hub.pull import pull
 from dit.zoo.hub.push import check_licence, push
-from dit.zoo.layouts.convert import convert
 from dit.zoo.load import load_model
 from dit.zoo.pipeline import load_pipeline
 from tests.hub_double import FILTERED, TOKEN, connect, flip_last_byte_of_weights
@@ -285,6 +286,9 @@ def test_h2_every_refusal_has_its_own_message(published, monkeypatch):
 
 
 def test_h2_a_push_that_is_not_allowed_is_explained(hub, exported, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    assert "there is no token; log in with `hf auth login`" in message_of(push, exported, NAME)
+    assert hub.requests == []
     monkeypatch.setenv("HF_TOKEN", "hf_anotherTokenOfTheTests")
     assert "the Hub does not accept your token" in message_of(push, exported, NAME)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -307,18 +311,24 @@ def test_h3_the_pickle_of_a_diffusers_repository_is_refused(hub):
     assert "found only transformer/diffusion_pytorch_model.bin" in message_of(pull, "them/old")
 
 
-def test_h4_an_index_that_leaves_its_folder_is_refused(published, exported):
-    repository = published.repositories[NAME]
-    config = (exported / "config.json").read_bytes()
-    index = json.dumps({"weight_map": {"pos_embed": "../../x"}}).encode()
-    published.add(
-        "them/evil", {"config.json": config, "model.safetensors.index.json": index, "model-1.safetensors": b"x"}
-    )
-    with pytest.raises(
-        DitError, match=r"weight_map names '\.\./\.\./x'; expected a \.safetensors file of the same folder"
-    ):
-        load_model("them/evil")
-    assert repository is not None
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"README.md": b"x"}, "expected safetensors, found no weights"),
+        ({"vae/diffusion_pytorch_model.safetensors": b"x"}, "expected model.safetensors, found none"),
+        ({"model.safetensors": pickle.dumps([1])}, "model.safetensors: expected safetensors, found a pickle"),
+        ({"model.safetensors": b"x" * 99}, "model.safetensors: its header claims"),
+        ({"model.safetensors.index.json": b'{"weight_map": {"pos_embed": "../../x"}}', "model-1.safetensors": b"x"},
+         "weight_map names '../../x'; expected a .safetensors file of the same folder"),
+    ],
+)  # fmt: skip
+def test_h4_what_does_not_hold_weights_is_not_pulled(hub, exported, tmp_path, capsys, files, problem):
+    hub.add("them/evil", {"config.json": (exported / "config.json").read_bytes()} | files)
+    assert main(["pull", "them/evil", str(tmp_path / "back")]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]  # above it the client's progress
+    assert message.startswith("dit: them/evil: ")
+    assert problem in message
+    assert not list(tmp_path.glob("*back*"))
 
 
 def test_a_repository_of_something_else_is_refused(hub):

@@ -7,8 +7,8 @@ import torch
 
 from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.errors import ConfigError, DitError
+from dit.zoo.convert import convert, read_any
 from dit.zoo.export import export
-from dit.zoo.layouts.convert import convert, read_any
 from dit.zoo.layouts.diffusers import check_exportable, table_with_gap, table_without_gap
 from dit.zoo.layouts.diffusers_autoencoder import fold_normalisation
 from dit.zoo.layouts.diffusers_frequencies import diffusers_frequencies, frequency_difference

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dit.evaluation.features import load_features
-from dit.zoo.layouts.convert import convert
+from dit.zoo.convert import convert
 from dit.zoo.pipeline import load_pipeline
 
 NAME = "dit_ti_2.mnist_gaussian"

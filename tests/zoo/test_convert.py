@@ -2,16 +2,18 @@
 
 import argparse
 import json
+import resource
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from dit.cli import main
 from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.errors import ConfigError, DitError
+from dit.zoo.convert import convert
 from dit.zoo.folder.config import read_config
-from dit.zoo.layouts.convert import convert
 from dit.zoo.layouts.original import ReadOptions
 from dit.zoo.layouts.table import DIFFUSERS, from_native
 from dit.zoo.load import load_model
@@ -149,7 +151,7 @@ def gaussian_folder(request, tmp_path, mnist_codec):
 
 
 @pytest.mark.parametrize(
-    "path", [["official.safetensors"], ["official.pt"], ["diffusers"], ["official.pt", "n", "diffusers"]]
+    "path", [["original.safetensors"], ["original.pt"], ["diffusers"], ["original.pt", "n", "diffusers"]]
 )
 def test_there_and_back_again_is_bit_identical(gaussian_folder, tmp_path, path):
     before = load_file(gaussian_folder / "model.safetensors")
@@ -158,7 +160,7 @@ def test_there_and_back_again_is_bit_identical(gaussian_folder, tmp_path, path):
         options = ReadOptions()
         if str(source).endswith(".pt"):
             options = ReadOptions(process="gaussian", num_heads=3, vae="mnist")
-        to = {"o": "official", "d": "diffusers", "n": "native"}[step[0]]
+        to = {"o": "original", "d": "diffusers", "n": "native"}[step[0]]
         convert(source, tmp_path / step, to=to, options=options)
         source = tmp_path / step
     assert equal(load_file(tmp_path / "native" / "model.safetensors"), before)
@@ -166,8 +168,26 @@ def test_there_and_back_again_is_bit_identical(gaussian_folder, tmp_path, path):
     assert read_config(tmp_path / "native").process == GaussianConfig()
 
 
+@pytest.mark.parametrize(
+    ("to", "name"), [("native", "n"), ("diffusers", "d"), ("original", "o.safetensors"), ("original", "o.pt")]
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing(gaussian_folder, tmp_path, capsys, to, name):
+    """A limit on the size of files stands for the disk: the system call that writes fails in the same way."""
+    (tmp_path / "out").mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        assert main(["convert", str(gaussian_folder), str(tmp_path / "out" / name), "--to", to]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "File too large" in message
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_safetensors_file_of_the_original_layout_keeps_the_whole_description(gaussian_folder, tmp_path):
-    convert(gaussian_folder, tmp_path / "x.safetensors", to="official")
+    convert(gaussian_folder, tmp_path / "x.safetensors", to="original")
     convert(tmp_path / "x.safetensors", tmp_path / "native")
     assert read_config(tmp_path / "native") == read_config(gaussian_folder)
     flat_names = load_file(tmp_path / "x.safetensors").keys()
@@ -176,7 +196,7 @@ def test_a_safetensors_file_of_the_original_layout_keeps_the_whole_description(g
 
 def test_a_pt_file_warns_of_what_it_cannot_hold(tiny_run, tmp_path):
     run, _ = tiny_run
-    notices = convert(run, tmp_path / "x.pt", to="official")
+    notices = convert(run, tmp_path / "x.pt", to="original")
     assert any("differs from the original's in time_scale, time_offset, output_sign" in notice for notice in notices)
 
 
@@ -213,7 +233,7 @@ def test_a_users_autoencoder_goes_along(tmp_path, mnist_codec):
     (tmp_path / "my_vae").rename(tmp_path / "gone")
     assert read_config(tmp_path / "native").latents.vae == "vae"
     assert len(load_pipeline(tmp_path / "native")([1], steps=2)) == 1
-    notices = convert(tmp_path / "native", tmp_path / "x.safetensors", to="official")
+    notices = convert(tmp_path / "native", tmp_path / "x.safetensors", to="original")
     assert any("autoencoder is not part of a single file" in notice for notice in notices)
 
 
@@ -304,11 +324,11 @@ def test_the_description_inside_a_file_is_checked(tmp_path):
 def test_targets_are_checked_before_anything_is_read(tmp_path):
     (tmp_path / "there.pt").write_bytes(b"x")
     with pytest.raises(ConfigError, match=r"expected a file ending in \.safetensors or \.pt"):
-        convert("nothing", tmp_path / "folder", to="official")
+        convert("nothing", tmp_path / "folder", to="original")
     with pytest.raises(ConfigError, match="expected a new file, found one"):
-        convert("nothing", tmp_path / "there.pt", to="official")
+        convert("nothing", tmp_path / "there.pt", to="original")
     with pytest.raises(ConfigError, match="--max_shard_size: expected it left out"):
-        convert("nothing", tmp_path / "x.pt", to="official", max_shard_size="1GB")
+        convert("nothing", tmp_path / "x.pt", to="original", max_shard_size="1GB")
 
 
 def test_a_bad_shard_size_is_named(gaussian_folder, tmp_path):

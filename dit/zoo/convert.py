@@ -1,0 +1,88 @@
+"""From one layout of a model to another: native, original and diffusers, in every direction.
+
+Everything is read into our names and written from them, so that A -> B -> A gives the names, types and values back.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from dit.errors import ConfigError
+from dit.files import new_folder
+from dit.zoo.cards.card import write_card
+from dit.zoo.layouts.diffusers import check_exportable, write_diffusers
+from dit.zoo.layouts.native import read_native, write_native
+from dit.zoo.layouts.original import ForeignModel, ReadOptions
+from dit.zoo.layouts.original_file import write_original
+from dit.zoo.layouts.read import is_foreign, read_foreign
+from dit.zoo.source import locate
+
+Layout = Literal["native", "original", "diffusers"]
+ORIGINAL_SUFFIXES = (".safetensors", ".pt")
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    to: Layout = "native",
+    options: ReadOptions | None = None,
+    max_shard_size: str | None = None,
+) -> list[str]:
+    """Read a model of any layout and write it in another.
+
+    Args:
+        source: zoo name, folder, file or Hub id; exported, run, original, training checkpoint or diffusers.
+        target: new or empty folder; for `original` a new file ending in .safetensors or .pt.
+        to: layout to write.
+        options: what the source does not tell.
+        max_shard_size: largest weight file of a folder, such as "5GB".
+
+    Returns:
+        What was decided or left out on the way, one line each.
+
+    Raises:
+        ConfigError: something has to be given, or the layout can't hold the model.
+        DitError: the source is not a model, or is damaged.
+    """
+    target = Path(target)
+    if to == "original":
+        _check_original_target(target, max_shard_size)
+    model = read_any(source, options or ReadOptions())
+    if to == "original":
+        write_original(model, target)
+        return model.notices
+    if to == "diffusers":
+        check_exportable(model)
+    with new_folder(target) as folder:
+        write = write_native if to == "native" else write_diffusers
+        write(model, folder, max_shard_size=max_shard_size)
+        for path in model.carried_over:
+            shutil.copyfile(path, folder / path.name)
+        write_card(folder, source=str(target))
+    return model.notices
+
+
+def read_any(source: str | Path, options: ReadOptions) -> ForeignModel:
+    """Read a model of any layout.
+
+    Raises:
+        ConfigError: there is no such source, or an option contradicts what it tells.
+        DitError: it is not a model, or is damaged.
+    """
+    if is_foreign(Path(source)):
+        return read_foreign(Path(source), options)
+    if options != ReadOptions():
+        given = [name for name in vars(options) if vars(options)[name] != vars(ReadOptions())[name]]
+        raise ConfigError(f"--{given[0]}: expected it left out, for {source} tells it itself")
+    located = locate(source)
+    return read_native(located.folder, located.config, located.weights)
+
+
+def _check_original_target(target: Path, max_shard_size: str | None) -> None:
+    if target.suffix not in ORIGINAL_SUFFIXES:
+        raise ConfigError(f"{target}: expected a file ending in .safetensors or .pt for --to original")
+    if target.exists():
+        raise ConfigError(f"{target}: expected a new file, found one; choose another or remove it")
+    if max_shard_size is not None:
+        raise ConfigError("--max_shard_size: expected it left out, for --to original writes one file")
