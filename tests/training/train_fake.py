@@ -1,18 +1,24 @@
-"""Run the small run in a process of its own: train_fake.py OUTPUT OVERRIDES-AS-JSON [--resume]."""
+"""Run the small run in a process of its own: train_fake.py OUTPUT OVERRIDES-AS-JSON [--resume].
+
+A process that was forked hands its arguments and its failpoint over as globals.
+"""
 
 import json
 import os
 import sys
 
 import torch
-from fakes import make_parts, make_recipe  # this file's folder is the first on the path
 
 from dit.errors import DitError, Preempted
 from dit.training.loop import run
 
 if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(__file__))
+    from fakes import make_parts, make_recipe
+
     torch.set_num_threads(1)
-    output, overrides, *flags = sys.argv[1:]
+    output, overrides, *flags = globals().get("ARGUMENTS", sys.argv[1:])
+    os.environ["DIT_FAILPOINT"] = globals().get("FAILPOINT", os.environ.get("DIT_FAILPOINT", ""))
     own = json.loads(overrides) | json.loads(os.environ.get(f"OVERRIDES_{os.environ.get('RANK', '0')}", "{}"))
     recipe = make_recipe(**own)
     try:
