@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dit.data.registry import register_data
+    from dit.diffusion.process import drop_labels
     from dit.evaluation.features import register_features
     from dit.zoo.create import create_model
     from dit.zoo.entries import list_models
@@ -18,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Pipeline",
     "create_model",
+    "drop_labels",
     "list_models",
     "load_model",
     "load_pipeline",
@@ -28,6 +30,7 @@ __all__ = [
 _HOMES = {
     "Pipeline": "dit.zoo.pipeline",
     "create_model": "dit.zoo.create",
+    "drop_labels": "dit.diffusion.process",
     "list_models": "dit.zoo.entries",
     "load_model": "dit.zoo.load",
     "load_pipeline": "dit.zoo.pipeline",

@@ -169,6 +169,11 @@ def load_newest(root: str | Path) -> Checkpoint | None:
     return None
 
 
+def is_any_in(root: str | Path) -> bool:
+    """Tell whether a folder holds a checkpoint, whole or not."""
+    return bool(list(_newest_first(root)))
+
+
 def load_all(root: str | Path) -> list[Checkpoint]:
     """Return every checkpoint below a folder, the oldest first, for callers that need all of them.
 

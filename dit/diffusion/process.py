@@ -74,7 +74,7 @@ class Process(ABC):
         Args:
             model: the network.
             x_0: (B, C, H, W) normalised latents.
-            y: (B,) int64 labels, dropped ones already replaced by the null class.
+            y: (B,) int64 labels, dropped ones already replaced by the null class (`drop_labels`).
             noise: (B, C, H, W) standard normal.
             u: (B,) float64 uniform in [0, 1), from which the time law makes the times.
         """
@@ -99,6 +99,26 @@ class Process(ABC):
         prediction, rest = self.split(output)
         x_0, eps = self.prediction.to_data_and_noise(self.schedule, t, x_t, prediction)
         return Denoised(x_0, eps, rest)
+
+
+def drop_labels(y: Tensor, null_class: int, *, probability: float, u: Tensor) -> Tensor:
+    """Replace a share of the labels by the null class, which guidance needs: the networks never do it themselves.
+
+        y = drop_labels(y, model.null_class, probability=0.1, u=torch.rand(len(y)))
+        loss = process.losses(model, x_0, y, noise=noise, u=u).loss.mean()
+
+    Args:
+        y: (B,) int64 labels.
+        null_class: label of the null class, as the network names it.
+        probability: share that is dropped.
+        u: (B,) uniform in [0, 1), on any device.
+
+    Returns:
+        (B,) labels on y's device.
+
+    Source: Ho and Salimans, Classifier-Free Diffusion Guidance (2022), algorithm 1.
+    """
+    return y.masked_fill((u < probability).to(y.device), null_class)
 
 
 def weighted(loss: Tensor, times: Times, terms: dict[str, Tensor] | None = None) -> Losses:

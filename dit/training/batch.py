@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dit.data.order import positions_to_flips, positions_to_indices
+from dit.diffusion.process import drop_labels
 from dit.rng import Purpose, normal, uniform
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ class BatchSource:
             return torch.zeros_like(labels)
         if self.drop_probability == 0:
             return labels
-        dropped = uniform(self.seed, Purpose.LABEL_DROP, positions) < self.drop_probability
-        return labels.masked_fill(dropped, self.num_classes)
+        u = uniform(self.seed, Purpose.LABEL_DROP, positions)
+        return drop_labels(labels, self.num_classes, probability=self.drop_probability, u=u)
 
     def _to_device(self, values: Tensor) -> Tensor:
         if self.device.type == "cuda":

@@ -23,7 +23,7 @@ from dit.training.monitor.preview import Preview
 from dit.training.monitor.step_totals import StepMetrics
 from dit.training.monitor.validation_loss import Validation, with_fixed_times
 from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
-from dit.training.ranks.processes import Processes, start_processes
+from dit.training.ranks.processes import Processes, start_processes, tf32_products
 from dit.training.ranks.signals import StopSignals
 from dit.training.run.folder import RunFolder
 from dit.training.setup import assemble, check_sizes, restore_newest, run_facts, write_facts
@@ -69,7 +69,7 @@ def run(
         train_set: training split.
         val_set: held-out split; None or empty: no validation loss.
         output: run folder; new or empty, unless `resume`.
-        resume: continue the run in `output` from its newest checkpoint; start it where there is none.
+        resume: continue the run in `output` from its newest checkpoint; start it where none was written yet.
 
     Raises:
         ConfigError: the recipe can't be run here, or does not continue the run in `output`.
@@ -91,6 +91,7 @@ def run(
         if processes.count > 1:
             stack.enter_context(heartbeat)
         stack.enter_context(_failures_explained(recipe, folder, processes))
+        stack.enter_context(tf32_products(processes.device))
         trainer = assemble(recipe, model, process, codec, train_set, processes, signals)
         restore_newest(trainer, folder, processes)
         _Loop(trainer, folder, processes, heartbeat, val_set).until_done()

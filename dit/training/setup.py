@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from dit import __version__, checkpoint
 from dit.config import Recipe, dump_recipe
 from dit.data.order import check_batch_size
@@ -11,14 +9,14 @@ from dit.diffusion.process import Process
 from dit.display import say, warn
 from dit.errors import ConfigError
 from dit.files import write_text
-from dit.run_files import RunFacts, cut_rows
+from dit.run_files import RunFacts, cut_rows, read_rows
 from dit.training.batch import BatchSource
 from dit.training.compilation import compiles
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.ranks.processes import Processes
 from dit.training.ranks.signals import StopSignals
 from dit.training.run.folder import RunFolder
-from dit.training.run.resume import check_same_run, flat_fields
+from dit.training.run.resume import check_checkpoints_are_there, check_same_run, flat_fields
 from dit.training.step import Stepper
 from dit.training.trainer import Trainer
 from dit.training.weights.ema import Ema
@@ -75,10 +73,11 @@ def write_facts(
     """Write `recipe.yaml` and `run.json`, from which the run is exported and resumed, if they describe the same run.
 
     Raises:
-        ConfigError: the folder holds a run that this recipe does not continue.
+        ConfigError: the folder holds a run that this recipe does not continue, or whose checkpoints are gone.
     """
     if folder.facts.exists():
         check_same_run(folder.read_facts().facts, facts, origin=str(folder.path))
+        check_checkpoints_are_there(folder, recipe.train.checkpoint_every)
     codec.save(folder.path)
     write_text(folder.recipe, dump_recipe(recipe))
     folder.write_facts(
@@ -113,8 +112,6 @@ def assemble(
         processes.on_main(
             lambda: say(f"training in {processes.precision} with float32 weights (train.mixed_precision)")
         )
-    if processes.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # TF32 where float32 is asked for
     network = processes.prepare(model)
     ema.restart(model)
     source = BatchSource(
@@ -155,6 +152,8 @@ def restore_newest(trainer: Trainer, folder: RunFolder, processes: Processes) ->
     if processes.is_main:
         for reason in saved.passed_over if saved else ():
             warn(f"a newer checkpoint was passed over: {reason}")
+        if saved is None and (rows := read_rows(folder.metrics)):
+            warn(f"the run has no checkpoint yet: its {rows[-1]['step']} steps are made again")
     processes.on_main(lambda: cut_rows(folder.metrics, trainer.step))
 
 

@@ -202,6 +202,31 @@ def test_longer_run_continues_a_finished_one(tmp_path):
     assert not differs(tmp_path / "run", tmp_path / "long")
 
 
+@pytest.mark.parametrize("max_steps", [3, 6])
+def test_deleted_checkpoints_are_missed(tmp_path, max_steps):
+    """Also of a finished run with one checkpoint; nothing is touched, so that they can be put back."""
+    length, output = {"train.max_steps": max_steps}, tmp_path / "run"
+    train(output, **length)
+    (output / "checkpoints").rename(tmp_path / "elsewhere")
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file() and path.name != "lock"}
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=rf"checkpoints: expected a checkpoint of the run's {max_steps} steps"):
+            train(output, resume=True, **length)
+    assert {path: path.read_bytes() for path in before} == before
+    (tmp_path / "elsewhere").rename(output / "checkpoints")
+    assert train(output, resume=True, **length).step == max_steps
+
+
+def test_a_run_that_died_before_its_first_checkpoint_says_that_it_begins_again(tmp_path, whole, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", **ADAPTIVE)
+    train(tmp_path / "run", resume=True, **ADAPTIVE)
+    assert "the run has no checkpoint yet: its 2 steps are made again" in capsys.readouterr().err
+    assert not differs(tmp_path / "run", whole)
+
+
 def test_finished_run_has_nothing_to_resume(whole):
     before = compared(whole)
     assert train(whole, resume=True, **ADAPTIVE).step == 6

@@ -4,8 +4,8 @@ With one process every exchange is the identity. Accelerate finds the device and
 """
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -125,6 +125,18 @@ class Processes:
                     raise ConfigError(f"{field}: expected {ours!r} as in process 0, found {theirs!r} in process {rank}")
 
 
+@contextmanager
+def tf32_products(device: torch.device) -> Iterator[None]:
+    """Multiply float32 matrices in TF32 on a GPU while the block runs; then the program's own setting is back."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def start_processes(config: TrainConfig, hidden_size: int = 0) -> Processes:
     """Find the device, start the process group if there are several processes, and resolve the precision.
 
@@ -148,8 +160,10 @@ def start_processes(config: TrainConfig, hidden_size: int = 0) -> Processes:
             "on a machine without a GPU set ACCELERATE_USE_CPU=true"
         )
     precision = resolve_precision(config.mixed_precision, state.device or torch.device("cpu"), hidden_size)
-    # Accelerate keeps the precision of the first run of a program for all later ones unless it is told to forget it.
-    AcceleratorState._reset_state()
+    # Accelerate keeps the precision of a program's first Accelerator and refuses another one. It is told to forget it
+    # where it must, for that also empties an Accelerator that the program may have of its own.
+    if AcceleratorState._shared_state.get("_mixed_precision", PRECISIONS[precision]) != PRECISIONS[precision]:
+        AcceleratorState._reset_state()
     accelerator = Accelerator(
         mixed_precision=PRECISIONS[precision], cpu=use_cpu, gradient_accumulation_steps=config.gradient_accumulation
     )

@@ -9,7 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dit.checkpoint import is_any_in
 from dit.errors import ConfigError
+from dit.files import read_json
+from dit.run_files import RunFiles, read_rows
 
 MAY_CHANGE = frozenset(
     {
@@ -62,6 +65,28 @@ def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], *, orig
         raise ConfigError(
             f"{origin}: --resume continues a run with the recipe that began it; {'; '.join(differences)}; "
             "set them back, or begin another run in another --output"
+        )
+
+
+def check_checkpoints_are_there(files: RunFiles, checkpoint_every: int) -> None:
+    """Refuse to begin a run anew, without a word, whose checkpoints are gone.
+
+    Args:
+        files: the run's.
+        checkpoint_every: steps between two checkpoints.
+
+    Raises:
+        ConfigError: the run wrote a checkpoint, and there is none.
+    """
+    rows = read_rows(files.metrics)
+    if not rows or is_any_in(files.checkpoints):
+        return
+    state = read_json(files.status)["state"] if files.status.is_file() else None
+    # A run that was killed before or in its first checkpoint has lost nothing more by beginning again.
+    if rows[-1]["step"] > checkpoint_every or state in ("done", "preempted"):
+        raise ConfigError(
+            f"{files.checkpoints}: expected a checkpoint of the run's {rows[-1]['step']} steps, found none; "
+            "put it back, or begin another run in another --output"
         )
 
 
