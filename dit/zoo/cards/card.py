@@ -64,7 +64,6 @@ def render_card(folder: str | Path, *, title: str | None = None, source: str | N
             facts=model_facts(config),
             snippet=snippet(config, source),
             diffusers_snippet=diffusers_snippet(source) if in_diffusers else "",
-            diffusers_note=diffusers_note(config),
             classes=class_list(config.class_names),
             limits=limits(config),
             training=training_facts(config, (folder / RECIPE_NAME).is_file()),
@@ -284,18 +283,6 @@ def diffusers_snippet(source: str) -> str:
         "from diffusers import DiTPipeline\n\n"
         f"pipe = DiTPipeline.from_pretrained({json.dumps(source)})\n"
         "images = pipe(class_labels=[0, 1], guidance_scale=4.0, num_inference_steps=50).images"
-    )
-
-
-def diffusers_note(config: FolderConfig) -> str:
-    """Return what sets the images of diffusers apart from ours."""
-    note = "DiTPipeline guides all channels, and its time embedding has the frequencies 10000^(-i/127) instead of /128."
-    found = config.provenance.get("difference_in_diffusers")
-    if found is None:
-        return note
-    return (
-        f"{note} Over {found['num_times']} times the network's output differs from the original's by "
-        f"{100 * found['median']:.2g}% in the median and {100 * found['maximum']:.2g}% at most."
     )
 
 

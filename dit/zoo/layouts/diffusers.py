@@ -35,7 +35,6 @@ from dit.zoo.folder.safetensors_file import weight_files
 from dit.zoo.folder.weights import check_finite, save_weights
 from dit.zoo.layouts.architecture import infer_architecture
 from dit.zoo.layouts.diffusers_autoencoder import write_autoencoder
-from dit.zoo.layouts.diffusers_frequencies import frequency_difference
 from dit.zoo.layouts.original import (
     ForeignModel,
     ReadOptions,
@@ -143,9 +142,7 @@ def write_diffusers(model: ForeignModel, folder: Path, *, max_shard_size: str | 
     (folder / "scheduler").mkdir()
     write_json(folder / "scheduler" / "scheduler_config.json", _scheduler_config(process))
     write_json(folder / INDEX_NAME, _index(model.config, codec.class_name))
-    difference = {"difference_in_diffusers": frequency_difference(model)}
-    config = model.config.model_copy(update={"provenance": model.config.provenance | difference})
-    write_config(folder, config, name=FOREIGN_CONFIG_NAME)
+    write_config(folder, model.config, name=FOREIGN_CONFIG_NAME)
 
 
 def check_exportable(model: ForeignModel) -> GaussianConfig:

@@ -317,7 +317,7 @@ def test_h3_the_pickle_of_a_diffusers_repository_is_refused(hub):
         ({"README.md": b"x"}, "expected safetensors, found no weights"),
         ({"vae/diffusion_pytorch_model.safetensors": b"x"}, "expected model.safetensors, found none"),
         ({"model.safetensors": pickle.dumps([1])}, "model.safetensors: expected safetensors, found a pickle"),
-        ({"model.safetensors": b"x" * 99}, "model.safetensors: its header claims"),
+        ({"model.safetensors": b"x" * 99}, "model.safetensors: it is damaged"),
         ({"model.safetensors.index.json": b'{"weight_map": {"pos_embed": "../../x"}}', "model-1.safetensors": b"x"},
          "weight_map names '../../x'; expected a .safetensors file of the same folder"),
     ],
@@ -505,7 +505,7 @@ def test_a_card_with_an_empty_required_field_is_not_pushed(hub, exported, change
 def test_a_damaged_folder_is_not_pushed(hub, exported):
     content = bytearray((exported / "model.safetensors").read_bytes())
     (exported / "model.safetensors").write_bytes(content[:-4])
-    with pytest.raises(DitError, match=r"model\.safetensors: its tensors take"):
+    with pytest.raises(DitError, match=r"model\.safetensors: it is damaged"):
         push(exported, NAME)
     with pytest.raises(DitError, match="expected an exported folder"):
         push(exported.parent, NAME)
