@@ -23,7 +23,8 @@ class DataConfig(Section):
     image_column: str | None = None
     """Column that holds the images; null: the only column of images."""
     label_column: str | None = "label"
-    """Column that holds the classes (names, or numbers from 0); null: no labels, for an unconditional model."""
+    """Column that holds the classes (names, or numbers from 0); null: no labels, for an unconditional model. A field of
+    a column is `json.label`, or `label` where no other has it; of a WebDataset `label` is also the .cls file."""
     train_split: str = "train"
     """Split that is trained on."""
     val_split: str | None = None
@@ -36,7 +37,7 @@ class DataConfig(Section):
     """What a broken image or label does: stop, or be skipped, counted and listed in the cache's index.json."""
     max_skipped: float = Field(default=0.01, ge=0, le=1)
     """Largest share of images that on_error: skip may skip before it stops after all."""
-    max_pixels: int = Field(default=89_478_485, ge=64, le=89_478_485)
+    max_pixels: int = Field(default=89_478_485, ge=64, le=2**32)
     """Images that declare more pixels than this are refused before they are decoded."""
     num_threads: int = Field(default=4, ge=1, le=256)
     """Threads that read and decode images."""

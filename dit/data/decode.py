@@ -11,7 +11,10 @@
 Source of the crop: Dhariwal and Nichol, "Diffusion models beat GANs on image synthesis", 2021, appendix on data.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,6 +23,12 @@ from dit.errors import DitError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "JPEG2000", "AVIF")
 _EXPECTED_FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, TGA, JPEG 2000 or AVIF"
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif"),
+)
+_LIMIT_LOCK = Lock()
 
 
 def decode_image(data: bytes, *, size: int, channels: int, max_pixels: int, name: str) -> np.ndarray:
@@ -57,7 +66,8 @@ def open_image(data: bytes, *, max_pixels: int, name: str) -> Image.Image:
     if not data:
         raise DitError(f"{name}: expected an image, found an empty file; restore or remove it")
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        with _limit(max_pixels):
+            image = Image.open(BytesIO(data), formats=FORMATS)
         _refuse_bomb(image, max_pixels, name)
         return ImageOps.exif_transpose(image)
     except UnidentifiedImageError:
@@ -102,6 +112,21 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+@contextmanager
+def _limit(max_pixels: int) -> Iterator[None]:
+    """Raise Pillow's own limit, which is one for the whole process, while a header is read."""
+    usual = Image.MAX_IMAGE_PIXELS
+    if usual is None or max_pixels <= usual:
+        yield
+        return
+    with _LIMIT_LOCK:
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
 
 
 def _refuse_bomb(image: Image.Image, max_pixels: int, name: str) -> None:

@@ -20,6 +20,7 @@ from dit.data.image_source import ImageSource, fingerprint_of
 from dit.data.labels import Labels, read_labels
 from dit.data.registry import find_data
 from dit.data.split import held_out
+from dit.data.tars import read_member
 from dit.errors import ConfigError, DitError
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ def _read_bytes(value: dict[str, Any] | None, record: str) -> tuple[bytes, str]:
     if value["bytes"] is not None:
         return value["bytes"], f"{record} ({value['path']})" if value["path"] else record
     try:
+        if member := read_member(value["path"]):
+            return member
         if "://" not in value["path"]:
             return Path(value["path"]).read_bytes(), value["path"]
         import fsspec
@@ -140,13 +143,28 @@ def _read_bytes(value: dict[str, Any] | None, record: str) -> tuple[bytes, str]:
 def _image_column(table: "Dataset", config: DataConfig) -> str:
     from datasets import Image
 
+    def kind_of(feature: Any) -> str | None:
+        if isinstance(feature, Image):
+            return "image"
+        if isinstance(feature, dict):
+            return "bytes" if {"bytes", "path"} == feature.keys() else None
+        dtype = str(getattr(feature, "dtype", ""))
+        return "bytes" if dtype.endswith("binary") else "path" if dtype.endswith("string") else None
+
     if config.image_column is not None:
-        if config.image_column in table.column_names:
-            return config.image_column
-        raise ConfigError(
-            f"data.image_column: expected one of {', '.join(table.column_names)}, found {config.image_column!r}"
-        )
-    columns = [name for name, feature in table.features.items() if isinstance(feature, Image)]
+        if config.image_column not in table.column_names:
+            raise ConfigError(
+                f"data.image_column: expected one of {', '.join(table.column_names)}, found {config.image_column!r}"
+            )
+        if kind_of(table.features[config.image_column]) is None:
+            raise ConfigError(
+                f"data.image_column {config.image_column!r}: expected images, bytes or paths of files, found "
+                f"{getattr(table.features[config.image_column], 'dtype', 'something else')}"
+            )
+        return config.image_column
+    kinds = {name: kind_of(feature) for name, feature in table.features.items()}
+    # Images without the metadata of `datasets` are bare bytes; a column of texts is taken only where it is named.
+    columns = [name for name in kinds if kinds[name] == "image"] or [name for name in kinds if kinds[name] == "bytes"]
     if len(columns) == 1:
         return columns[0]
     found = ", ".join(columns) or f"none among {', '.join(table.column_names)}"

@@ -46,9 +46,10 @@ def read_labels(
     if config.label_column is None:
         zeros = np.zeros(len(table), dtype=np.int64)
         return Labels(zeros, np.arange(len(table)), (), ())
-    raw, names = _read_column(table, config)
+    column = _label_column(table, config.label_column)
+    raw, names = _read_column(column, config)
     if class_names is None:
-        class_names = _class_names(table, config, names)
+        class_names = _class_names(column, names)
     number_of: dict[str | None, int] = {name: number for number, name in enumerate(class_names)}
     numbers = np.array([number_of.get(name, -1) for name in names], dtype=np.int64)
     rejected = tuple(
@@ -62,34 +63,49 @@ def read_labels(
     return Labels(numbers[rows], rows, class_names, rejected)
 
 
+def _label_column(table: "Dataset", wanted: str) -> "Dataset":
+    """Return the one column of the classes; `json.label` and, if no other has it, `label` is a field of column json."""
+    parents = {
+        f"{name}.{field}" if isinstance(feature, dict) else name: name
+        for name, feature in table.features.items()
+        for field in (feature if isinstance(feature, dict) else [""])
+    }
+    inside = [name for name in parents if name.rpartition(".")[2] == wanted]
+    found = [wanted] if wanted in parents else inside if len(inside) == 1 else []
+    if not found and wanted == "label" and "cls" in parents:  # where WebDataset keeps it
+        found = ["cls"]
+    if not found:
+        raise ConfigError(
+            f"data.label_column: expected one of the columns {', '.join(parents)}, found {wanted!r}; name "
+            f"the column of the classes, or null for images without classes.{did_you_mean(wanted, parents)}"
+        )
+    column = table.select_columns([parents[found[0]]])
+    return column.flatten().select_columns(found) if parents[found[0]] != found[0] else column
+
+
 def _read_column(table: "Dataset", config: DataConfig) -> tuple[list[Any], list[str | None]]:
     """Return the values of the label column, and for each the name of its class (None where it has none)."""
     from datasets import ClassLabel
 
-    column = config.label_column
-    assert column is not None
-    if column not in table.column_names:
-        raise ConfigError(
-            f"data.label_column: expected one of the columns {', '.join(table.column_names)}, found {column!r}; name "
-            f"the column of the classes, or null for images without classes.{did_you_mean(column, table.column_names)}"
-        )
-    raw = table.select_columns([column]).with_format(None)[:][column]
-    feature = table.features[column]
+    raw, feature = table.with_format(None)[:][table.column_names[0]], next(iter(table.features.values()))
     if isinstance(feature, ClassLabel):
         names = dict(enumerate(feature.names))
         return raw, [names.get(value) for value in raw]
-    if feature.dtype in ("string", "large_string"):
+    dtype = getattr(feature, "dtype", type(feature).__name__)
+    if dtype in ("string", "large_string"):
         return raw, raw
-    if str(feature.dtype).startswith(("int", "uint")):
+    if str(dtype).startswith(("int", "uint")):
         return raw, [None if value is None or not 0 <= value < MAX_CLASSES else str(value) for value in raw]
-    raise ConfigError(f"data.label_column {column!r}: expected class names or whole numbers, found {feature.dtype}")
+    raise ConfigError(
+        f"data.label_column {config.label_column!r}: expected class names or whole numbers, found {dtype}"
+    )
 
 
-def _class_names(table: "Dataset", config: DataConfig, names: list[str | None]) -> tuple[str, ...]:
+def _class_names(table: "Dataset", names: list[str | None]) -> tuple[str, ...]:
     """Return the classes that a training split defines: as declared, or those that occur, or 0 to the largest."""
     from datasets import ClassLabel
 
-    feature = table.features[config.label_column]
+    feature = next(iter(table.features.values()))
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
     present = {name for name in names if name is not None}

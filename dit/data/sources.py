@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dit.data.config import DataConfig
+from dit.data.decode import IMAGE_SUFFIXES
 from dit.data.registry import data_names
+from dit.data.tars import TABLE_NAMES, open_tars
 from dit.display import warn
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.hub_ids import HubId
@@ -26,14 +28,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 VALIDATION_NAMES = ("validation", "val", "valid", "dev", "test")
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".avif"),
-)
 HASHED_BYTES = 2**28  # data sets up to this size are fingerprinted by content, larger ones by file names and sizes
 _SHARD_SUFFIXES = frozenset({".parquet", ".tar", ".zip", ".arrow"})
-_METADATA_NAMES = frozenset({"metadata.csv", "metadata.jsonl"})
-_UNSAFE_MEMBERS = frozenset({".pkl", ".pickle", ".pyd", ".pth", ".pt", ".npy", ".npz"})
 
 
 @dataclass(frozen=True)
@@ -73,21 +69,48 @@ def open_splits(config: DataConfig) -> Splits:
     if path.is_dir():
         return _open_folder(path, config)
     if path.is_file():
-        return Splits(_load(config, _format_of(path), data_files=[_escape(path)]), _fingerprint_files([path]))
+        return _open_file(path, config)
     return _open_hub(config)
+
+
+def _open_file(path: Path, config: DataConfig) -> Splits:
+    with open(path, "rb") as file:
+        is_parquet = file.read(4) == b"PAR1"
+    if is_parquet:
+        return Splits(_load(config, "parquet", data_files=[_escape(path)]), _fingerprint_files([path]))
+    if path.suffix == ".tar" or tarfile.is_tarfile(path):
+        return Splits({config.train_split: open_tars([path])}, _fingerprint_files([path]))
+    raise ConfigError(f"data.source: expected a folder, a Parquet file or a WebDataset tar, found the file {path}")
 
 
 def _open_folder(folder: Path, config: DataConfig) -> Splits:
     files = sorted(_files_below(folder))
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return Splits(_load_saved(folder, config), _fingerprint_files(files, folder))
-    shards = [file for file in files if file.suffix.lower() in _SHARD_SUFFIXES or file.name in _METADATA_NAMES]
-    if shards:
-        for file in shards:
-            if file.suffix.lower() == ".tar":
-                _check_tar(file)
-        return Splits(_load(config, str(folder), name=config.subset), _fingerprint_files(files, folder))
-    return Splits(_image_folder(folder, files, config), _fingerprint_files(files, folder))
+    fingerprint = _fingerprint_files(files, folder)
+    shards = [file for file in files if file.suffix.lower() in _SHARD_SUFFIXES]
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    kinds = sorted({file.suffix.lower() for file in shards})
+    if len(kinds) > 1 or (kinds and images):
+        raise ConfigError(
+            f"data.source: expected images or archives of one kind, found {len(images)} images and {len(shards)} "
+            f"{', '.join(kinds)} files in {folder}; name the file or the folder of one of them"
+        )
+    if kinds == [".tar"]:
+        tables = [file for file in files if file.name in TABLE_NAMES]
+        return Splits({name: open_tars(tars, tables) for name, tars in _by_split(shards, folder).items()}, fingerprint)
+    if shards or any(file.name in ("metadata.csv", "metadata.jsonl") for file in files):
+        return Splits(_load(config, str(folder), name=config.subset), fingerprint)
+    return Splits(_image_folder(folder, files, config), fingerprint)
+
+
+def _by_split(shards: list[Path], folder: Path) -> dict[str, list[Path]]:
+    """Divide archives by the name of a split in theirs or their folder's; without one they are for training."""
+    splits: dict[str, list[Path]] = {}
+    for path in shards:
+        words = re.split(r"[^a-z]+", path.relative_to(folder).as_posix().lower())
+        splits.setdefault(next((word for word in words if word in VALIDATION_NAMES), "train"), []).append(path)
+    return splits
 
 
 def _open_hub(config: DataConfig) -> Splits:
@@ -135,28 +158,6 @@ def _explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _format_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        if file.read(4) == b"PAR1":
-            return "parquet"
-    if tarfile.is_tarfile(path):
-        _check_tar(path)
-        return "webdataset"
-    raise ConfigError(f"data.source: expected a folder, a Parquet file or a WebDataset tar, found the file {path}")
-
-
-def _check_tar(path: Path) -> None:
-    """Refuse members that would be written elsewhere or that Python could execute when it decodes them."""
-    try:
-        with tarfile.open(path) as archive:
-            names = [member.name for member in archive]
-    except tarfile.TarError as error:
-        raise DitError(f"{path}: expected a whole tar archive, found {error}") from None
-    for name in names:
-        if name.startswith("/") or ".." in Path(name).parts or Path(name).suffix.lower() in _UNSAFE_MEMBERS:
-            raise DitError(f"{path}: refused its member {name!r}: expected images, .cls, .txt and .json files")
-
-
 def _image_folder(folder: Path, files: list[Path], config: DataConfig) -> Mapping[str, "Dataset"]:
     """Make one table of image paths and labels for each split of a folder of images."""
     images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
@@ -187,10 +188,15 @@ def _table(root: Path, images: list[Path], config: DataConfig) -> "Dataset":
         if shallow := [file.name for file in images if file.parent == root]:
             raise ConfigError(
                 f"data.source: expected one sub-folder per class in {root}, found the image {shallow[0]} directly in "
-                "it; sort the images into sub-folders, or set data.label_column to null for images without classes"
+                "it; sort the images into sub-folders, list "
+                "them in metadata.csv (file_name, label), or set data.label_column to null for images without classes"
             )
+        classes = sorted({part[0] for part in parts})
+        folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if empty := [name for name in folders if name not in classes]:
+            warn(f"{root}: {len(empty)} folders without images are no classes ({', '.join(empty[:5])})")
         columns[config.label_column] = [part[0] for part in parts]
-        features[config.label_column] = ClassLabel(names=sorted({part[0] for part in parts}))
+        features[config.label_column] = ClassLabel(names=classes)
     return Dataset.from_dict(columns, features=Features(features))
 
 
@@ -207,12 +213,17 @@ def _escape(path: Path) -> str:
 
 
 def _fingerprint_files(files: list[Path], folder: Path | None = None) -> str:
-    sizes = {file: file.stat().st_size for file in files}
-    by_content = sum(sizes.values()) <= HASHED_BYTES
     digest = hashlib.sha256()
-    for file, size in sizes.items():
-        name = file.relative_to(folder).as_posix() if folder else file.name
-        digest.update(json.dumps([name, size]).encode())
-        if by_content:
-            digest.update(file.read_bytes())
+    try:
+        sizes = {file: file.stat().st_size for file in files}
+        by_content = sum(sizes.values()) <= HASHED_BYTES
+        for file, size in sizes.items():
+            name = file.relative_to(folder).as_posix() if folder else file.name
+            digest.update(json.dumps([name, size]).encode())
+            if by_content:
+                digest.update(file.read_bytes())
+    except OSError as error:
+        raise DitError(
+            f"{error.filename}: expected a file that can be read, found {error.strerror}; restore or remove it"
+        ) from None
     return digest.hexdigest()

@@ -114,7 +114,24 @@ class Codec:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Encode images (B, channels, H, W) in [-1, 1] to moments (B, M, h, w) float32."""
+        """Encode images to moments.
+
+        Args:
+            images: (B, channels, H, W); floating point in [-1, 1], or uint8 in 0..255, as `decode` returns them.
+
+        Returns:
+            (B, M, h, w) float32.
+
+        Raises:
+            ConfigError: images of another shape or type.
+        """
+        if images.ndim != 4 or images.shape[1] != self.image_channels:
+            raise ConfigError(f"encode: expected images (B, {self.image_channels}, H, W), found {tuple(images.shape)}")
+        self.latent_size((images.shape[2], images.shape[3]))
+        if images.dtype == torch.uint8:
+            images = images.float() / 127.5 - 1
+        elif not images.is_floating_point():
+            raise ConfigError(f"encode: expected images in floating point or uint8, found {images.dtype}")
         return self.autoencoder.encode(images.to(self.device, self.dtype)).float()
 
     def draw(self, moments: Tensor, noise: Tensor) -> Tensor:

@@ -230,7 +230,7 @@ def _read(job: _Job, row: int) -> np.ndarray | str:
 
 def _encode_batch(pixels: np.ndarray, job: _Job) -> Tensor:
     """Encode images (B, H, W, channels) uint8 and their mirror images: (B, V, M, h, w)."""
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, channels, H, W) in [-1, 1]
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)  # (B, channels, H, W) uint8
     views = [job.codec.encode(images)]
     if job.identity.flip:
         views.append(job.codec.encode(images.flip(-1)))

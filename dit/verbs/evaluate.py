@@ -1,6 +1,6 @@
 """`dit evaluate`: the quality of a model's samples, measured against held-out images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -163,12 +163,14 @@ def _measure_samples(
 
     channels = pipeline.codec.image_channels
     config = recipe.evaluation
+    reference = open_images(recipe.data, "val", channels=channels)
+    _check_classes(reference.class_names, pipeline, recipe.data.source)
     evaluation = evaluate(
         pipeline.sampler(seed=config.seed, **sampling),
         config,
         extractor=load_features(config.features_for(recipe.data.source), device=pipeline.device),
         class_names=pipeline.class_names,
-        reference=open_images(recipe.data, "val", channels=channels),
+        reference=reference,
         training=open_images(recipe.data, "train", channels=channels),
         sampling=pipeline.settings(**sampling).model_dump(mode="json"),
         subject=subject,
@@ -178,17 +180,40 @@ def _measure_samples(
     return evaluation.to_dict()
 
 
+def _check_classes(found: Sequence[str], pipeline: "Pipeline", source: str) -> None:
+    """Refuse to measure a model against images of other things than it makes.
+
+    Raises:
+        ConfigError: no class of the images is one of the model's.
+    """
+    from dit.display import warn
+    from dit.errors import ConfigError
+
+    names = pipeline.class_names
+    others = [name for name in found if name not in names]
+    if not names or not others:
+        return
+    if len(others) == len(found):
+        raise ConfigError(
+            f"--data {source}: expected images of the model's classes ({', '.join(names[:5])}, ...), found none of "
+            f"them, but {', '.join(others[:5])}; its samples can't be measured against these"
+        )
+    warn(f"{source}: {len(others)} of its {len(found)} classes are not the model's, such as {others[0]}")
+
+
 def _measure_likelihood(pipeline: "Pipeline", recipe: "Recipe") -> dict[str, Any]:
     """Print how likely held-out latents are, and return the report."""
     from dit.evaluation.likelihood import evaluate_likelihood
     from dit.evaluation.likelihood_result import print_likelihood
     from dit.latents.encode import encode_dataset
 
+    held_out = encode_dataset(recipe.data, recipe.latents, pipeline.codec, "val")
+    _check_classes(held_out.class_names, pipeline, recipe.data.source)
     found = evaluate_likelihood(
         pipeline.model,
         pipeline.process,
         pipeline.codec,
-        encode_dataset(recipe.data, recipe.latents, pipeline.codec, "val"),
+        held_out,
         recipe.evaluation.likelihood,
         class_names=pipeline.class_names,
         seed=recipe.evaluation.seed,

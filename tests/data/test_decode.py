@@ -140,6 +140,14 @@ def test_a_bomb_is_refused_before_decoding(side, monkeypatch):
         decode(png_header(side, side))
 
 
+def test_the_limit_can_be_raised_above_pillows_own(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert decode(encoded(noise(20, 20), "PNG")).shape == (8, 8, 3)
+    assert Image.MAX_IMAGE_PIXELS == 100
+    with pytest.raises(DitError, match=r"expected at most 90 pixels \(data\.max_pixels\)"):
+        decode(encoded(noise(20, 20), "PNG"), max_pixels=90)
+
+
 def test_a_thin_image_that_would_explode_when_scaled_is_refused():
     with pytest.raises(DitError, match="shorter side scaled to 512, found 100 x 1"):
         decode(encoded(Image.new("L", (100, 1)), "PNG"), size=512)

@@ -75,6 +75,15 @@ def test_no_labels_when_none_are_wanted():
     assert labels.class_names == ()
 
 
+def test_a_field_of_a_column_is_found_by_path_and_alone():
+    rows = Dataset.from_dict({"json": [{"label": "cat", "age": 3}, {"label": "dog", "age": 4}], "cls": [1, 0]})
+    for column, values in (("json.label", [0, 1]), ("label", [0, 1]), ("json.age", [3, 4]), ("cls", [1, 0])):
+        assert read_labels(rows, DataConfig(label_column=column), "train").values.tolist() == values
+    assert read_labels(rows.remove_columns("json"), DataConfig(), "train").values.tolist() == [1, 0]
+    with pytest.raises(ConfigError, match=r"expected one of the columns json\.label, json\.age, cls, found 'json'"):
+        read_labels(rows, DataConfig(label_column="json"), "train")
+
+
 def test_columns_are_checked():
     with pytest.raises(ConfigError, match=r"found 'lable'; name the column .* Did you mean 'label'"):
         read_labels(table([0], Value("int64")), DataConfig(label_column="lable"), "train")

@@ -141,6 +141,19 @@ def test_decoding_what_is_not_finite_is_refused(saved):
         codec.decode(torch.full((1, 3, 8, 8), torch.nan))
 
 
+def test_whole_numbers_are_encoded_as_decode_returns_them(saved):
+    codec = load_codec(saved(small_kl()))
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3).view(1, 3, 16, 16)
+    torch.testing.assert_close(codec.encode(pixels), codec.encode(pixels.double() / 127.5 - 1))
+    for wrong, problem in (
+        (pixels.long(), "int64"),
+        (pixels[0], r"\(3, 16, 16\)"),
+        (pixels[:, :1], r"\(1, 1, 16, 16\)"),
+    ):
+        with pytest.raises(ConfigError, match=f"^encode: expected images .*found .*{problem}"):
+            codec.encode(wrong)
+
+
 def test_sizes_that_the_autoencoder_can_not_make(saved):
     codec = load_codec(saved(small_tiny()))
     assert codec.latent_size(64) == (16, 16)

@@ -62,6 +62,15 @@ def test_a_wrong_extractor_or_option_is_named(trained, capsys):
     assert fails(capsys, "evaluate", trained / "export", "--num", "1").startswith("--evaluation.num: expected")
 
 
+def test_images_of_other_things_are_no_held_out_images(trained, jpegs, tmp_path, capsys):
+    for likelihood in ([], ["--likelihood", "--evaluation.features", "null"]):
+        argv = ["evaluate", trained / "export", "--data", jpegs, "--features", "mnist", "--out", tmp_path / "x.json"]
+        argv = argv[:4] + likelihood + argv[-2:] if likelihood else argv
+        message = fails(capsys, *argv)
+        assert "expected images of the model's classes (0, 1, 2, 3, 4, ...), found none of them, but cats" in message
+    assert not (tmp_path / "x.json").exists()
+
+
 def test_likelihoods_of_held_out_latents_join_the_report(trained, tmp_path, capsys):
     options = ["--num", "10", "--steps", "2", "--evaluation.likelihood.num", "6", "--evaluation.likelihood.steps", "2"]
     lines = runs(capsys, "evaluate", trained / "export", "--likelihood", *options, "--out", tmp_path / "eval.json")
