@@ -8,7 +8,6 @@ import torch
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
 from tests.proofs.gaussian_data import process_of
-from tests.proofs.reference import PATHS
 
 ANGLES = torch.arange(8, dtype=torch.float64) * math.pi / 4
 POINTS = 1.5 * torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1)  # (8, 2) on a circle, neighbours 1.15 apart
@@ -56,7 +55,7 @@ GUIDED = ["ddim", "euler", "heun", "midpoint", "dpmpp_2m"]
 
 
 @pytest.mark.parametrize(("solver", "guidance"), [*((s, 1.0) for s in SOLVERS), *((s, 3.0) for s in GUIDED)])
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", ["linear", "vp_cosine", "discrete_linear"])  # proofs 2 to 6 take every path
 def test_proof_13_samples_land_on_points_of_their_own_class(name, solver, guidance):
     y = torch.arange(64) % 2
     # Where sigma grows like a square root of t, first-order steps to t=0 leave half of the last sigma.

@@ -57,23 +57,6 @@ def floor(path, prediction, weighting, t):
 @pytest.mark.parametrize(
     ("name", "prediction", "weighting"), COMBINATIONS, ids=lambda value: getattr(value, "name", value)
 )
-def test_proof_11_loss_of_the_optimal_network_is_its_floor(name, prediction, weighting):
-    """On 2,000 draws at each of 20 to 31 times, within 4 standard errors."""
-    process, data, u, t = setting(name, prediction, weighting)
-    generator = torch.Generator().manual_seed(0)
-    for one_u, one_t in zip(u, t, strict=True):
-        x_0, noise = torch.randn(2, 2000, 1, 2, 2, dtype=torch.float64, generator=generator)
-        draws = torch.full((2000,), one_u, dtype=torch.float64)
-        network = data.network(process, prediction)
-        losses = process.losses(network, MEAN + STD * x_0, draws, noise=noise, u=draws)
-        assert losses.t[0] == one_t
-        expected = floor(PATHS[name], prediction, weighting, one_t)
-        assert abs(losses.loss.mean() - expected) < 4 * losses.loss.std() / 2000**0.5
-
-
-@pytest.mark.parametrize(
-    ("name", "prediction", "weighting"), COMBINATIONS, ids=lambda value: getattr(value, "name", value)
-)
 def test_proof_11_the_expected_loss_is_least_at_the_optimal_network(name, prediction, weighting):
     """Over the Gauss-Hermite nodes the loss is its floor to rounding, and no change of the network lowers it."""
     process, data, u, t = setting(name, prediction, weighting)
@@ -87,7 +70,9 @@ def test_proof_11_the_expected_loss_is_least_at_the_optimal_network(name, predic
         return optimal(x, time, y) + change[0] + change[1] * x
 
     u = torch.tensor(u).repeat_interleave(9)
-    loss = process.losses(network, MEAN + STD * x_0, u, noise=noise, u=u).loss.reshape(-1, 9) @ weights
+    losses = process.losses(network, MEAN + STD * x_0, u, noise=noise, u=u)
+    assert torch.equal(losses.t.reshape(-1, 9)[:, 0], torch.from_numpy(t))
+    loss = losses.loss.reshape(-1, 9) @ weights
     expected = torch.tensor(floor(PATHS[name], prediction, weighting, t))
     torch.testing.assert_close(loss.detach(), expected, rtol=1e-11, atol=1e-13)
     for one in loss / expected:

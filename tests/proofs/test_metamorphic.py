@@ -10,7 +10,6 @@ from dit.rng import Purpose, normal, uniform
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
 from tests.proofs.gaussian_data import process_of
-from tests.proofs.reference import PATHS
 
 SHAPE = (2, 3, 4)
 Y = torch.tensor([0, 3, 1, 2, 0, 3, 2])
@@ -29,7 +28,7 @@ def draw(name, solver, positions):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", ["linear", "discrete_linear"])
 def test_metamorphic_samples_are_bit_equal_in_any_batch_order_and_process(name, solver):
     whole = draw(name, solver, list(range(7)))
     order = [4, 0, 6, 2, 5, 1, 3]
