@@ -108,6 +108,8 @@ class FlowConfig(Section):
     """-1 for networks that were trained to return the opposite of the prediction."""
     learn_sigma: bool = False
     """Whether the network has a second output half, which this process discards (published SiT weights do)."""
+    retrain: bool = False
+    """Whether weights of another process (model.pretrained) may be trained further by this one."""
 
     @model_validator(mode="after")
     def _combination_makes_sense(self) -> "FlowConfig":
@@ -144,6 +146,8 @@ class GaussianConfig(Section):
     """Distribution of the training steps."""
     weighting: WeightingConfig = UniformWeighting()
     """Weight of the squared error over time; the variational bound keeps its own."""
+    retrain: bool = False
+    """Whether weights of another process (model.pretrained) may be trained further by this one."""
 
     @model_validator(mode="after")
     def _combination_makes_sense(self) -> "GaussianConfig":

@@ -6,7 +6,7 @@ Steps are optimizer steps. The batch size is global: over all processes and all 
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
 
 from dit.schema import Section
 
@@ -61,6 +61,10 @@ class TrainConfig(Section):
         if value is not None:
             raise ValueError(f"expected max_steps or epochs, found {value} and {epochs:g}; set one of them to null")
         return cls.model_fields["max_steps"].default
+
+    @field_serializer("max_steps")
+    def _written_as_read(self, value: int) -> int | None:
+        return value if self.epochs is None else None
 
     def with_max_steps(self, num_images: int) -> Self:
         """Return the section with `epochs`, if it is set, turned into `max_steps` of a training set of this size."""

@@ -33,7 +33,7 @@ def _source_facts(source: str) -> list[tuple[str, str]]:
     located = locate(source)
     config = located.config
     rows = _network_facts(config.model.name, config.model.arguments)
-    rows.append(("process", _values(config.process.model_dump())))
+    rows.append(("process", _values(config.process.model_dump(exclude={"retrain"}))))
     rows.append(("autoencoder", _values(config.latents.model_dump(mode="json")) if config.latents else "unknown"))
     rows.append(("sampling defaults", _values(config.sampling.model_dump())))
     rows.append(("classes", _classes(config)))

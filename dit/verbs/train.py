@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,18 +33,35 @@ def run(
         dry_run: print the recipe as it would be used and what it amounts to, then stop.
         overrides: dotted field of the recipe -> value.
     """
-    from dit.config import load_recipe
-
-    loaded = load_recipe(recipe, overrides)
     output = output or Path("runs") / Path(recipe).stem
+    if _is_main() and not (resume or dry_run):
+        _check_new(output)
+    loaded = _load(recipe, overrides)
     if dry_run:
         _print_plan(loaded, output)
         return
-    if _is_main() and not resume:
-        _check_new(output)
     _train(loaded, output, resume=resume)
     if _is_main():
         _finish(loaded, output)
+
+
+def _load(recipe: str, overrides: Mapping[str, Any] | None) -> "Recipe":
+    """Read the recipe; what it leaves out is the pretrained weights' own, where it names such."""
+    from dit.config import check_recipe, read_recipe
+
+    check = partial(check_recipe, origin=recipe, overridden=overrides or ())
+    data = read_recipe(recipe, overrides)
+    model = data.get("model")
+    if not isinstance(model, dict) or model.get("pretrained") is None:
+        return check(data)
+    check({name: section for name, section in data.items() if name != "process"})  # before anything is downloaded
+    from dit.zoo.finetune import check_process, complete
+    from dit.zoo.source import locate
+
+    weights = locate(model["pretrained"])
+    checked = check(complete(data, weights))
+    check_process(checked, weights)
+    return checked
 
 
 def _print_plan(recipe: "Recipe", output: Path) -> None:
@@ -86,8 +104,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     from dit.training.loop import run as train
     from dit.training.ranks.processes import start_processes
     from dit.training.resolve import resolve
-    from dit.zoo.create import create_model, warn_of_another_process
-    from dit.zoo.source import locate
+    from dit.zoo.create import create_model
 
     process = create_process(recipe.process)
     create_grid(process, recipe.sampling)  # a solver that does not fit is refused now and not at the first preview
@@ -104,8 +121,6 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
         id2label=dict(enumerate(train_set.class_names)),
         **recipe.model.overrides(),
     )
-    if recipe.model.pretrained is not None:
-        warn_of_another_process(locate(recipe.model.pretrained), recipe.process)
     train(recipe, model, process, codec, train_set, val_set, output, resume=resume)
 
 

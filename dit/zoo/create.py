@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dit.display import warn
 from dit.errors import ConfigError, did_you_mean
 from dit.models import registry
 from dit.models.variants import VARIANTS, resolve_arguments
@@ -152,15 +151,3 @@ def _fit_channels(
         shared = min(halves.shape[1], fitted_halves.shape[1])
         fitted_halves[:, :shared] = halves[:, :shared]
         fitted[name] = fitted_halves.flatten(0, 2)
-
-
-def warn_of_another_process(source: Located, process: Any) -> None:
-    """Warn where weights are trained further with a process that they do not know."""
-    known = source.config.process
-    different = [
-        name for name, value in known.model_dump().items()
-        if name not in ("time_law", "weighting") and getattr(process, name, None) != value
-    ]  # fmt: skip
-    if different:
-        fields = ", ".join(f"process.{name}: {getattr(known, name)}" for name in different)
-        warn(f"model.pretrained: the weights know another process, {fields}; training has to unlearn it")

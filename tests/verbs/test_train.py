@@ -109,6 +109,21 @@ def test_pretrained_weights_are_where_a_run_starts(trained, tmp_path, capsys):
     assert other == "model.depth: the weights of export have 2, asked for 3"
 
 
+def test_fine_tuning_takes_what_the_recipe_leaves_out_from_the_weights(trained, jpegs, tmp_path, capsys):
+    options = ["--model.pretrained", trained / "export", "--data.source", jpegs, "--train.epochs", "1"]
+    assert "  hidden_size: 48" in runs(capsys, "train", "finetune", "--dry_run", *options)
+    runs(capsys, "train", "finetune", "--output", tmp_path / "run", *options)
+    old, new = (json.loads((run / "export" / "config.json").read_text()) for run in (trained, tmp_path / "run"))
+    for part in ("process", "latents", "sampling"):
+        assert new[part] == old[part]
+    assert new["model"]["arguments"] == old["model"]["arguments"] | {"num_classes": 2}
+    assert new["id2label"] == {"0": "cats", "1": "dogs"}
+    assert "retrain" not in new["process"]
+    other = fails(capsys, "train", "finetune", *options, "--process.prediction", "x0")
+    assert "prediction x0 (theirs: velocity)" in other
+    assert fails(capsys, "train", "finetune", *options[2:]).endswith("add --model.pretrained VALUE")
+
+
 def test_a_network_that_the_latents_do_not_fit_is_refused(tmp_path, capsys):
     line = fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *TINY, "--model.input_size", "16")
     assert line.startswith("model.input_size: expected [8, 8]")

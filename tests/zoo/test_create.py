@@ -6,10 +6,9 @@ import torch
 import dit
 from dit.errors import ConfigError
 from dit.models.variants import VARIANTS
-from dit.zoo.create import create_model, warn_of_another_process
+from dit.zoo.create import create_model
 from dit.zoo.entries import entries, list_models
 from dit.zoo.export import export
-from dit.zoo.source import locate
 from tests.zoo.conftest import TINY, random_model, write_run
 
 NAMES = ["cat", "Dog", "cow", "hen", "pig", "fox", "ant", "bee", "owl", "elk"]
@@ -173,13 +172,3 @@ def test_names_are_listed_by_pattern():
     assert list_models("dit_xl_2.*", pretrained=True) == [name for name in entries() if name.startswith("dit_xl_2.")]
     assert dit.list_models is list_models
     assert dit.create_model is create_model
-
-
-def test_another_process_than_the_weights_know_is_warned_of(source, capsys):
-    from dit.diffusion.config import FlowConfig, LogitNormalTime
-
-    located = locate(source[0])
-    warn_of_another_process(located, FlowConfig(time_scale=1.0))
-    assert "another process, process.time_scale: 1000.0;" in capsys.readouterr().err
-    warn_of_another_process(located, FlowConfig(time_law=LogitNormalTime()))
-    assert capsys.readouterr().err == ""

@@ -29,6 +29,7 @@ MAY_CHANGE = frozenset(
         "train.spike_sigma",
         "train.timeout",
         "ema.restart",
+        "process.retrain",
         "latents.cache",
         "latents.batch_size",
         "data.num_threads",

@@ -92,4 +92,4 @@ def read_config(folder: str | Path, name: str = CONFIG_NAME) -> FolderConfig:
 
 def write_config(folder: str | Path, config: FolderConfig, name: str = CONFIG_NAME) -> None:
     """Write `config.json`, or a description under another name, into a folder."""
-    write_json(Path(folder) / name, config.model_dump(mode="json"))
+    write_json(Path(folder) / name, config.model_dump(mode="json", exclude={"process": {"retrain"}}))

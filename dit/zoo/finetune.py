@@ -1,0 +1,71 @@
+"""Fine-tuning: what a recipe leaves out is the weights' own, and another process than theirs has to be asked for.
+
+Free of torch.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dit.config import Recipe
+from dit.errors import ConfigError
+from dit.latents.config import COPY_NAME
+from dit.zoo.source import Located
+
+FREE = {"time_law", "weighting", "retrain", "learn_sigma"}
+"""Fields of a process that weights can be trained on with other values: what they return keeps its meaning."""
+DECIDED_ANEW = {"input_size", "in_channels", "num_classes", "learn_sigma"}
+"""Arguments of the network that data, autoencoder and process decide."""
+
+
+def complete(data: Mapping[str, Any], weights: Located) -> dict[str, Any]:
+    """Return a recipe's unchecked sections with what they leave out of model, process, latents and sampling filled in.
+
+    Args:
+        data: sections as `read_recipe` gives them.
+        weights: what `model.pretrained` names.
+    """
+    filled = {**data, **{name: dict(data.get(name) or {}) for name in ("model", "process", "latents", "data")}}
+    own = weights.config
+    if "name" not in filled["model"]:
+        network = {key: value for key, value in own.model.arguments.items() if key not in DECIDED_ANEW}
+        filled["model"] = {"name": own.model.name, **network, **filled["model"]}
+    if "name" not in filled["process"]:
+        filled["process"] = {**own.process.model_dump(mode="json"), **filled["process"]}
+    if own.latents is not None and "vae" not in filled["latents"]:
+        filled["latents"] = {**_codec(weights), **filled["latents"]}
+        height, width = (size * own.latents.downscale for size in own.model.arguments["input_size"])
+        if height == width:
+            filled["data"] = {"image_size": height, **filled["data"]}
+    if "solver" not in (data.get("sampling") or {}) and not filled["process"].get("retrain"):
+        filled["sampling"] = {**own.sampling.model_dump(mode="json"), **(data.get("sampling") or {})}
+    return filled
+
+
+def check_process(recipe: Recipe, weights: Located) -> None:
+    """Refuse a recipe that trains weights by another schedule, prediction, time map or sign than they know.
+
+    Raises:
+        ConfigError: naming the fields with both values, unless `process.retrain` is set.
+    """
+    known, asked = (process.model_dump(exclude=FREE) for process in (weights.config.process, recipe.process))
+    different = {
+        name: (known.get(name), asked.get(name)) for name in known | asked if known.get(name) != asked.get(name)
+    }
+    if different and not recipe.process.retrain:
+        fields = ", ".join(f"{name} {found} (theirs: {theirs})" for name, (theirs, found) in different.items())
+        raise ConfigError(
+            f"process: {fields}: the weights of model.pretrained know another process; leave the section out to take "
+            "theirs, or set process.retrain true to train this one into them"
+        )
+
+
+def _codec(weights: Located) -> dict[str, Any]:
+    """Return the fields of a recipe's section `latents` that give the codec of the weights."""
+    found = weights.config.latents
+    assert found is not None
+    vae = str(weights.folder / COPY_NAME) if found.vae == COPY_NAME else found.vae
+    if found.revision:
+        vae += f"@{found.revision}"
+    if len({*found.scale}) == len({*found.shift}) == 1:
+        return {"vae": vae, "scale": found.scale[0], "shift": found.shift[0]}
+    return {"vae": vae, "mean": list(found.shift), "std": [1 / scale for scale in found.scale]}
