@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dit.data.registry import register_data
     from dit.diffusion.process import drop_labels
     from dit.evaluation.features import register_features
+    from dit.sampling.solvers import register_solver
     from dit.zoo.create import create_model
     from dit.zoo.entries import list_models
     from dit.zoo.load import load_model
@@ -25,6 +26,7 @@ __all__ = [
     "load_pipeline",
     "register_data",
     "register_features",
+    "register_solver",
 ]
 
 _HOMES = {
@@ -36,6 +38,7 @@ _HOMES = {
     "load_pipeline": "dit.zoo.pipeline",
     "register_data": "dit.data.registry",
     "register_features": "dit.evaluation.features",
+    "register_solver": "dit.sampling.solvers",
 }
 
 

@@ -12,10 +12,10 @@ from dit.latents.config import LatentsConfig
 from dit.models.config import ModelConfig
 from dit.models.variants import VARIANTS, resolve_arguments
 from dit.recipes import find_recipe
-from dit.sampling.config import SamplingConfig
+from dit.sampling.config import SamplingConfig, from_first_format, is_first_format
 from dit.schema import Section
 from dit.training.config import EmaConfig, OptimConfig, TrainConfig
-from dit.validation import describe, validate
+from dit.validation import describe, set_field, validate
 from dit.yaml12 import dump_yaml, read_yaml
 
 REQUIRED = "???"
@@ -77,8 +77,11 @@ def read_recipe(
         raise ConfigError(f"{path}: expected sections such as `model:` and `train:`, found {describe(data)}")
     # A section whose lines are all commented out reads as null.
     data = {key: {} if value is None else value for key, value in data.items()}
-    for key, value in (overrides or {}).items():
-        _set(data, key, value)
+    if isinstance(data.get("sampling"), dict) and is_first_format(data["sampling"]):
+        data["sampling"] = from_first_format(data["sampling"])
+    overrides = overrides or {}
+    for key in sorted(overrides, key=lambda key: key.count(".")):  # a section before its fields
+        set_field(data, key, overrides[key], section=Recipe)
     for section, fields in data.items():
         for field, value in fields.items() if isinstance(fields, dict) else ():
             if complete and value == REQUIRED:
@@ -117,12 +120,3 @@ def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden:
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe, every field written out, as YAML that `load_recipe` reads back to an equal one."""
     return dump_yaml(recipe.model_dump(mode="json"))
-
-
-def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    *sections, field = key.split(".")
-    for depth, section in enumerate(sections, start=1):
-        data = data.setdefault(section, {})
-        if not isinstance(data, dict):
-            raise ConfigError(f"--{key}: {'.'.join(sections[:depth])} holds {describe(data)}, which has no fields")
-    data[field] = value

@@ -5,15 +5,16 @@ The dictionary is checked as JSON, in which a list may stand for a tuple. pydant
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dit.errors import ConfigError, did_you_mean
+from dit.schema import OneOf
 
 S = TypeVar("S", bound=BaseModel)
 _NUM_SHOWN = 3
@@ -57,10 +58,45 @@ def dotted_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[
     """Yield the dotted name and the description of every field; sections are opened, also as members of a union."""
     for name, field in section.model_fields.items():
         members = list(_sections(field.annotation))
+        if choice := next((item for item in field.metadata if isinstance(item, OneOf)), None):
+            named = choice.sections()
+            yield f"{prefix}{name}.name", FieldInfo(annotation=_literal(named), description=field.description)
+            for member in named.values():
+                for inner, options in dotted_fields(member, f"{prefix}{name}."):
+                    if inner != f"{prefix}{name}.name":
+                        yield inner, options
+            continue
         if not members:
             yield prefix + name, field
         for member in members:
             yield from dotted_fields(member, f"{prefix}{name}.")
+
+
+def _literal(names: Iterable[str]) -> Any:
+    return Literal[*names]
+
+
+def set_field(data: dict[str, Any], key: str, value: Any, *, section: type[BaseModel]) -> None:
+    """Put the value of a dotted field into a nested dictionary; a text that is short for {name: text} is written out.
+
+    Args:
+        data: values that `section` is going to be read from; it is changed.
+        key: dotted field.
+        value: its value.
+        section: says where a text is short.
+
+    Raises:
+        ConfigError: something on the way has no fields.
+    """
+    *parents, field = key.split(".")
+    for depth, parent in enumerate(parents, start=1):
+        path = ".".join(parents[:depth])
+        if isinstance(data.get(parent), str) and any(name == f"{path}.name" for name, _ in dotted_fields(section)):
+            data[parent] = {"name": data[parent]}
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"--{key}: {path} holds {describe(data)}, which has no fields")
+    data[field] = value
 
 
 def describe(value: Any) -> str:
@@ -122,8 +158,10 @@ def _nearest(field: str, names: list[str]) -> str:
     """Return a suggestion: the field meant by a misspelt, misplaced or inapplicable one."""
     if any(name == field or name.startswith(f"{field}.") for name in names):
         return ": it belongs to another choice of " + field.rpartition(".")[0]
-    same_leaf = dict.fromkeys(name for name in names if name.rpartition(".")[2] == field.rpartition(".")[2])
+    parent, _, leaf = field.rpartition(".")
+    same_leaf = dict.fromkeys(name for name in names if name.rpartition(".")[2] == leaf)
     if same_leaf:
+        same_leaf = [name for name in same_leaf if name.startswith(f"{parent}.")] or same_leaf
         return f". Did you mean {' or '.join(map(repr, same_leaf))}?"
     return "." + did_you_mean(field, names, count=1)
 

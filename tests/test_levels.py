@@ -30,6 +30,7 @@ RANKS = {
         "setup", "loop",
     ],
 }  # fmt: skip
+TABLES = ["dit.sampling.solvers"]
 STRANGERS = [("models", "diffusion"), ("diffusion", "models"), ("training", "zoo"), ("evaluation", "zoo")]
 # What is not mended yet; a line that is no longer true has to go.
 UNMENDED_IMPORTS: list[str] = []
@@ -67,8 +68,8 @@ GRAPH = {
 
 
 def is_config(module: str) -> bool:
-    """Whether a module is a component's section of the recipe, such as `dit.data.config`."""
-    return module.count(".") == 2 and module.endswith(".config")
+    """Whether a module is a component's section of the recipe, such as `dit.data.config`, or a table that one opens."""
+    return module in TABLES or (module.count(".") == 2 and module.endswith(".config"))
 
 
 def level_of(module: str) -> int:

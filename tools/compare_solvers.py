@@ -88,9 +88,10 @@ def guidance_rows(bench: Bench, guidance: float, guide: Path | None, calls: int)
     yield _row(
         ["interval", label], bench.measure(solver="dpmpp_2m", steps=steps, guidance=guidance, guidance_steps=interval)
     )
-    for schedule in ("linear", "power_cosine"):
+    for schedule, power in (("linear", None), ("power_cosine", 2.0)):
         name = [schedule, f"1 to {2 * guidance:g}"]
-        yield _row(name, bench.measure(**half, guidance=2 * guidance, guidance_schedule=schedule, guidance_power=2.0))
+        course = {"guidance_schedule": schedule, "guidance_power": power}
+        yield _row(name, bench.measure(**half, guidance=2 * guidance, **course))
     if guide is not None:
         bench.pipeline.guide_by(load_pipeline(guide))
         yield _row(["autoguidance", f"w={guidance:g}, {guide.parent.name}"], bench.measure(**half, guidance=guidance))

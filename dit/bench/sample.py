@@ -22,11 +22,12 @@ from dit.models.dit import DiT
 from dit.models.variants import resolve_arguments
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
+from dit.sampling.solvers import SolverOptions
 
 BATCH = 4
 STEPS = 20
 TIMED = 5
-DEFAULT = SamplingConfig(solver="dpmpp_2m", steps=15, guidance=4.0)
+DEFAULT = SamplingConfig(solver=SolverOptions(name="dpmpp_2m"), steps=15, guidance=4.0)
 """What zoo entries of this process sample with."""
 
 
@@ -41,7 +42,7 @@ def run(settings: Settings) -> list[Row]:
     in_float32, in_bf16 = pipeline(arguments, torch.float32), pipeline(arguments, torch.bfloat16)
     steps = TIMED if settings.quick else STEPS
     settings.say(f"sample dit_s_2, {BATCH} guided images, {steps} DDIM steps")
-    equal = SamplingConfig(solver="ddim", steps=steps, guidance=4.0)
+    equal = SamplingConfig(solver=SolverOptions(name="ddim"), steps=steps, guidance=4.0)
     contenders: dict[str, Run] = {
         "dit": lambda: ours(model, process, equal),
         "DiTPipeline bf16": lambda: theirs(in_bf16, steps),
@@ -68,7 +69,7 @@ def run(settings: Settings) -> list[Row]:
         "original 250 DDPM steps float32": 250 / TIMED,
     }
     scaled = {name: [scale[name] * value for value in seconds] for name, seconds in times.seconds.items()}
-    case = f"dit_s_2 {BATCH} images, {DEFAULT.solver} {DEFAULT.steps}"
+    case = f"dit_s_2 {BATCH} images, {DEFAULT.solver.name} {DEFAULT.steps}"
     return rows + Race(scaled, times.first).rows("sample", case, ours="dit", limit=DEFAULT.steps * limit)
 
 
@@ -80,7 +81,7 @@ def ours(model: DiT, process: Process, sampling: SamplingConfig) -> torch.Tensor
 @torch.inference_mode()
 def original(plain: PlainDiT, process: Process) -> torch.Tensor:
     """Take the first steps of 250 of the original's sampling: guided, in float32."""
-    first = SamplingConfig(solver="ddpm", steps=TIMED, guidance=4.0)
+    first = SamplingConfig(solver=SolverOptions(name="ddpm"), steps=TIMED, guidance=4.0)
     network = _AsModel(plain)
     return sample(network, process, torch.arange(BATCH), (4, 32, 32), sampling=first).latents
 

@@ -16,6 +16,7 @@ from dit.latents.codec import load_codec
 from dit.models.dit import DiT
 from dit.models.variants import resolve_arguments
 from dit.sampling.config import SamplingConfig
+from dit.sampling.solvers import SolverOptions
 from dit.zoo.folder.config import FolderConfig, ModelDescription, write_config
 
 STEPS = 20
@@ -68,7 +69,7 @@ def write_models(folder: Path) -> None:
         model=ModelDescription(name="dit_ti_2", arguments=arguments),
         process=GaussianConfig(),
         latents=codec.describe(),
-        sampling=SamplingConfig(solver="ddim", steps=STEPS, guidance=1.5),
+        sampling=SamplingConfig(solver=SolverOptions(name="ddim"), steps=STEPS, guidance=1.5),
     )
     write_config(folder / "ours", config)
     network: Any = diffusers_dit(arguments, torch.float32)

@@ -1,41 +1,90 @@
 """The `sampling` section of recipes and exported folders: how samples are drawn unless the user says otherwise."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dit.schema import Section
+from dit.sampling.solvers import SolverOptions, Tolerance, sections
+from dit.schema import OneOf, Section
+from dit.validation import set_field
 
 Time = Annotated[float, Field(ge=0, le=1)]
 
 
-def _descends_to_above_zero(times: list[float]) -> bool:
-    return times[-1] > 0 and times == sorted(set(times), reverse=True)
+class GridOptions(Section):
+    """What a grid can be told; the base of all, and itself that of the grids without options."""
+
+    name: str
+    """Name of the grid."""
+
+
+class UniformGrid(GridOptions):
+    """Options of uniform."""
+
+    last_step: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Width of the last step of the grid uniform; left out: that of the others. Published SDE samples of SiT: 0.04."""
+
+
+class LogSnrGrid(GridOptions):
+    """Options of log_snr."""
+
+    t_start: Annotated[float, Field(gt=0, le=1)] | None = None
+    """First time of the grids log_snr and karras; left out: 1, or 0.999 where there is no data at t=1."""
+    t_end: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    """Last time before 0 of the grids log_snr and karras."""
+
+
+class KarrasGrid(LogSnrGrid):
+    """Options of karras."""
+
+    rho: Annotated[float, Field(gt=0)] = 7.0
+    """Exponent of the grid karras."""
+
+
+class ShiftedGrid(GridOptions):
+    """Options of shifted."""
+
+    shift: Annotated[float, Field(gt=0)] = 3.0
+    """Shift of the grid shifted towards noise; larger images need more."""
+
+
+class ListGrid(GridOptions):
+    """Options of list."""
+
+    times: Annotated[list[Time], Field(min_length=1)]
+    """The times of the grid list, descending, without the final 0."""
+
+    @model_validator(mode="after")
+    def _descends(self) -> Self:
+        if self.times[-1] <= 0 or self.times != sorted(set(self.times), reverse=True):
+            raise ValueError(f"times: expected descending times above 0, found {self.times}")
+        return self
+
+
+GRIDS: dict[str, type[GridOptions]] = {
+    "auto": GridOptions,
+    "uniform": UniformGrid,
+    "respaced": GridOptions,
+    "respaced_ddim": GridOptions,
+    "log_snr": LogSnrGrid,
+    "karras": KarrasGrid,
+    "quadratic": GridOptions,
+    "shifted": ShiftedGrid,
+    "list": ListGrid,
+}
+"""Name -> section of the grid's options; `dit.sampling.grid` makes the times."""
 
 
 class SamplingConfig(Section):
     """How samples are drawn."""
 
-    solver: Literal[
-        "ddpm", "ddim", "euler", "heun", "midpoint", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "euler_maruyama", "dopri5"
-    ] = "heun"
+    solver: Annotated[SolverOptions, OneOf(sections)] = SolverOptions(name="heun")
     """Solver; heun and midpoint call the network twice a step, dopri5 as often as its tolerance needs, others once."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 25
     """Number of solver steps."""
-    grid: Literal[
-        "auto", "uniform", "respaced", "respaced_ddim", "log_snr", "karras", "quadratic", "shifted", "list"
-    ] = "auto"
+    grid: Annotated[GridOptions, OneOf(lambda: GRIDS)] = GridOptions(name="auto")
     """Times of the steps; auto: uniform for flow, respaced for gaussian, respaced_ddim for gaussian with ddim."""
-    times: list[Time] | None = None
-    """The times of grid list, descending, without the final 0."""
-    t_start: Annotated[float, Field(gt=0, le=1)] | None = None
-    """First time of the grids log_snr and karras; left out: 1, or 0.999 where there is no data at t=1."""
-    t_end: Annotated[float, Field(gt=0, lt=1)] = 0.001
-    """Last time before 0 of the grids log_snr and karras."""
-    rho: Annotated[float, Field(gt=0)] = 7.0
-    """Exponent of the grid karras."""
-    shift: Annotated[float, Field(gt=0)] = 3.0
-    """Shift of the grid shifted towards noise; larger images need more."""
     guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     """Scale w of classifier-free guidance; 1 is off."""
     guidance_channels: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
@@ -52,27 +101,19 @@ class SamplingConfig(Section):
     """Share by which the guided prediction's deviation is brought back to the conditional one's."""
     guidance_calls: Literal["one", "two"] = "one"
     """Whether both branches go through the network as one batch, or one after the other in half the memory."""
-    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the posterior's noise that ddim draws; 0 is deterministic."""
-    variance: Literal["auto", "learned", "lower", "upper"] = "auto"
-    """Reverse variance of ddpm; auto: learned where the network has it, else lower (the posterior's)."""
-    diffusion: Literal["sigma", "forward", "constant"] = "sigma"
-    """Squared diffusion coefficient of euler_maruyama: sigma_t, the forward process's, or 1."""
-    diffusion_scale: Annotated[float, Field(ge=0)] = 1.0
-    """Factor of the squared diffusion coefficient; 0 makes euler_maruyama Euler's method."""
     cache: Literal["off", "static", "taylor"] = "off"
     """Step caching: calls between computed ones reuse (static) or extrapolate (taylor) the blocks' work."""
     cache_interval: Annotated[int, Field(ge=2)] = 2
     """With a cache, every how many calls the blocks are computed."""
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    """Relative and absolute tolerance of dopri5."""
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:
-        if (self.grid == "list") != (self.times is not None):
-            raise ValueError("times: expected with grid list, and only there")
-        if self.times is not None and (len(self.times) != self.steps or not _descends_to_above_zero(self.times)):
-            raise ValueError(f"times: expected {self.steps} (= steps) descending times above 0, found {self.times}")
+        if isinstance(self.grid, ListGrid) and len(self.grid.times) != self.steps:
+            raise ValueError(f"grid.times: expected {self.steps} (= steps) times, found {len(self.grid.times)}")
+        for field, (choice, users) in NEEDS.items():
+            chosen = getattr(self, choice)
+            if chosen not in users and getattr(self, field) != type(self).model_fields[field].default:
+                raise ValueError(f"{field}: expected only with {choice} {' or '.join(users)}, found {choice} {chosen}")
         if self.guidance_steps is not None and not self.guidance_steps[0] <= self.guidance_steps[1] < self.steps:
             raise ValueError(f"guidance_steps: expected [first, last] below {self.steps}, found {self.guidance_steps}")
         if self.guidance_steps is not None and self.guidance_interval is not None:
@@ -80,6 +121,56 @@ class SamplingConfig(Section):
         if self.guidance_interval is not None and self.guidance_interval[0] >= self.guidance_interval[1]:
             raise ValueError(f"guidance_interval: expected [low, high], found {self.guidance_interval}")
         return self
+
+
+NEEDS = {
+    "guidance_power": ("guidance_schedule", ("power_cosine",)),
+    "cache_interval": ("cache", ("static", "taylor")),
+}
+"""Field -> the field that decides whether it is used, and the values of that one with which it is."""
+_FLAT = (
+    *("eta", "variance", "diffusion", "diffusion_scale", "tolerance"),
+    *("times", "t_start", "t_end", "rho", "shift"),
+)
+
+
+def changed(sampling: SamplingConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section's values with some replaced, not yet validated.
+
+    Args:
+        sampling: the section.
+        changes: field -> value, also within a choice, `solver.eta`. Another solver or grid brings its own options.
+    """
+    values = sampling.model_dump(mode="json")
+    for key in sorted(changes, key=lambda key: key.count(".")):  # a choice before its options
+        if key not in ("solver", "grid") or changes[key] != values[key]["name"]:
+            set_field(values, key, changes[key], section=SamplingConfig)
+    for field, (choice, users) in NEEDS.items():
+        if field not in changes and values[choice] not in users:
+            del values[field]
+    return values
+
+
+def is_first_format(fields: Mapping[str, Any]) -> bool:
+    """Tell whether a run of the first format wrote these fields of the section: it wrote every one out."""
+    return all(field in fields for field in _FLAT)
+
+
+def from_first_format(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section, not yet validated, that stands for one of the first format.
+
+    There the options of all solvers and grids stood beside the name of one; what that one does not use is dropped.
+    """
+    values = {field: value for field, value in fields.items() if field not in _FLAT}
+    for choice, options in (("solver", sections()), ("grid", GRIDS)):
+        name = values.get(choice, SamplingConfig.model_fields[choice].default.name)
+        if isinstance(name, str) and name in options:
+            used = [field for field in _FLAT if field in options[name].model_fields and field in fields]
+            values[choice] = {"name": name} | {field: fields[field] for field in used}
+    for field, (choice, users) in NEEDS.items():
+        if values.get(choice) not in users:
+            values.pop(field, None)
+    return values
 
 
 class LikelihoodConfig(Section):
@@ -91,7 +182,7 @@ class LikelihoodConfig(Section):
     """Solver of the probability flow: heun on a fixed grid, or dopri5 with adaptive steps."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 128
     """Steps of heun, two network calls and two backward passes each."""
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    tolerance: Tolerance = 1e-5
     """Relative and absolute tolerance of dopri5."""
     probes: Literal["rademacher", "gaussian"] = "rademacher"
     """Probes of the divergence: signs have less variance, normal numbers are FFJORD's."""

@@ -10,7 +10,7 @@ from dit.diffusion.process import Process
 from dit.diffusion.schedule import DiscreteSchedule, Schedule
 from dit.diffusion.timesteps import shift_time
 from dit.errors import ConfigError
-from dit.sampling.config import SamplingConfig
+from dit.sampling.config import KarrasGrid, ListGrid, LogSnrGrid, SamplingConfig, ShiftedGrid, UniformGrid
 
 
 @dataclass(frozen=True)
@@ -57,26 +57,28 @@ def create_grid(process: Process, sampling: SamplingConfig) -> Grid:
 
 def _times(process: Process, sampling: SamplingConfig) -> Tensor:
     """Return the N times before the final 0."""
-    schedule, name, num = process.schedule, sampling.grid, sampling.steps
-    discrete = isinstance(schedule, DiscreteSchedule)
+    schedule, options, num = process.schedule, sampling.grid, sampling.steps
+    name = options.name
     if name == "auto":
-        name = ("respaced_ddim" if sampling.solver == "ddim" else "respaced") if discrete else "uniform"
+        name = sampling.solver.discrete_grid if isinstance(schedule, DiscreteSchedule) else "uniform"
     if name in ("respaced", "respaced_ddim"):
         return _respaced_times(schedule, name, num)
-    if name == "list":
-        return torch.tensor(sampling.times, dtype=torch.float64)
-    if name in ("log_snr", "karras"):
-        t_start = sampling.t_start or (1.0 if schedule.alpha(torch.ones((), dtype=torch.float64)) > 0 else 0.999)
-        if t_start <= sampling.t_end:
-            raise ConfigError(f"sampling.t_start: expected more than t_end {sampling.t_end}, found {t_start}")
-        ends = torch.tensor([t_start, sampling.t_end], dtype=torch.float64)
-        return (
-            log_snr_times(schedule, ends, num) if name == "log_snr" else karras_times(schedule, ends, num, sampling.rho)
-        )
+    if isinstance(options, ListGrid):
+        return torch.tensor(options.times, dtype=torch.float64)
+    if isinstance(options, LogSnrGrid):
+        t_start = options.t_start or (1.0 if schedule.alpha(torch.ones((), dtype=torch.float64)) > 0 else 0.999)
+        if t_start <= options.t_end:
+            raise ConfigError(f"sampling.grid.t_start: expected more than t_end {options.t_end}, found {t_start}")
+        ends = torch.tensor([t_start, options.t_end], dtype=torch.float64)
+        if isinstance(options, KarrasGrid):
+            return karras_times(schedule, ends, num, options.rho)
+        return log_snr_times(schedule, ends, num)
+    if isinstance(options, UniformGrid) and options.last_step is not None:
+        return torch.linspace(1, options.last_step, num, dtype=torch.float64)
     uniform = torch.linspace(1, 0, num + 1, dtype=torch.float64)[:-1]
     if name == "quadratic":
         return uniform**2
-    return shift_time(uniform, sampling.shift) if name == "shifted" else uniform
+    return shift_time(uniform, options.shift) if isinstance(options, ShiftedGrid) else uniform
 
 
 def log_snr_times(schedule: Schedule, ends: Tensor, num: int) -> Tensor:

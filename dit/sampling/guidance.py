@@ -10,7 +10,6 @@ al., "Guiding a diffusion model with a bad version of itself", NeurIPS 2024, equ
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from torch import Tensor
 from dit.diffusion.process import Model
 from dit.errors import ConfigError
 from dit.sampling.config import SamplingConfig
+from dit.sampling.network import CanPrepare, Step
 
 
 def combine(
@@ -46,8 +46,7 @@ def combine(
 class PreparedCalls:
     """A network that computed beforehand what depends on the times and the labels of one sampling."""
 
-    step: Callable[[Tensor, int, slice], Tensor]
-    """step(x_t (B, C, H, W), i, rows) -> output for the i-th time and those rows of the labels."""
+    step: Step
     index: Mapping[float, int]
     """The process's time -> i."""
 
@@ -84,7 +83,7 @@ class Guidance:
 
     def prepare(self, times: Tensor, model_times: Tensor, y: Tensor) -> "Guidance":
         """Let a network that can compute beforehand what depends on times (N,) and labels y (B,) alone."""
-        if self.weaker is not self.model or not hasattr(self.model, "prepare"):
+        if self.weaker is not self.model or not isinstance(self.model, CanPrepare):
             if self.sampling.cache != "off":
                 raise ConfigError("sampling.cache: expected off, for this network or this guidance can't be cached")
             return self
@@ -92,7 +91,7 @@ class Guidance:
         labels = torch.cat([y, torch.full_like(y, self.null_class)]) if guided and self.null_class is not None else y
         cache = self.sampling.cache
         options = {} if cache == "off" else {"cache": cache, "cache_interval": self.sampling.cache_interval}
-        step = cast(Any, self.model).prepare(model_times, labels, **options)
+        step = self.model.prepare(model_times, labels, **options)
         return replace(self, prepared=PreparedCalls(step, {t: i for i, t in enumerate(times.tolist())}))
 
     def scale_at(self, t: float) -> float:

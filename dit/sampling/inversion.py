@@ -15,9 +15,8 @@ from dit.diffusion.process import Process
 from dit.errors import ConfigError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import create_grid, grid_of_times
-from dit.sampling.sample import Denoiser, Sampled, call_times, create_solver, guidance_of, integrate
-
-DETERMINISTIC_ONE_STEP = ("ddim", "euler", "heun", "midpoint", "dopri5")
+from dit.sampling.sample import Denoiser, Sampled, guidance_of, integrate
+from dit.sampling.solvers.step import create_solver
 
 
 @torch.no_grad()
@@ -39,15 +38,16 @@ def invert(model: Any, process: Process, y: Tensor, latents: Tensor, *, sampling
         ConfigError: the solver draws noise, or needs more than one step's past.
         DitError: the network returned values that are not finite.
     """
-    if sampling.solver not in DETERMINISTIC_ONE_STEP or sampling.eta > 0:
+    solver = create_solver(sampling.solver)
+    if not solver.is_invertible:
         raise ConfigError(
-            f"sampling.solver: inversion needs one of {', '.join(DETERMINISTIC_ONE_STEP)} with eta 0, "
-            f"found {sampling.solver} with eta {sampling.eta:g}"
+            "sampling.solver: inversion needs a solver without noise and without memory, such as heun, or ddim with "
+            f"eta 0; found {sampling.solver.name}"
         )
     forward = create_grid(process, sampling)
     times = forward.t if forward.has_velocity[-1] else forward.t[:-1]
     grid = grid_of_times(process.schedule, process.prediction, times.flip(0))
     guidance = guidance_of(model, sampling, forward, latents.shape[1])
-    denoiser = Denoiser(guidance, process, y, call_times(sampling, grid))
+    denoiser = Denoiser(guidance, process, y, solver.call_times(grid))
     x = latents.to(y.device, torch.float32)
-    return Sampled(integrate(create_solver(sampling), grid, denoiser, x, lambda _: x), denoiser.num_calls)
+    return Sampled(integrate(solver, grid, denoiser, x, lambda _: x), denoiser.num_calls)

@@ -5,23 +5,18 @@ B batch, C latent channels.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dit.diffusion.process import Denoised, Process
+from dit.diffusion.process import Denoised, Model, Process
 from dit.errors import ConfigError, DitError
 from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import Grid, create_grid
 from dit.sampling.guidance import Guidance
-from dit.sampling.solvers.ancestral import Ancestral, Ddim
-from dit.sampling.solvers.dpm import Dpmpp2M
-from dit.sampling.solvers.ode import Dopri5, euler, heun, midpoint
-from dit.sampling.solvers.sde import EulerMaruyama
-from dit.sampling.solvers.step import NoiseOfStep, Solver
-from dit.sampling.solvers.unipc import unipc
+from dit.sampling.network import null_class_of
+from dit.sampling.solvers.step import NoiseOfStep, Solver, create_solver
 
 Callback = Callable[[int, float, Tensor, Tensor], None]
 """callback(k, t_k, x (B, C, H, W) at t_k, predicted x_0 (B, C, H, W)), called after each step."""
@@ -37,26 +32,9 @@ class Sampled:
     """Network calls per sample; a guided call counts as two."""
 
 
-def create_solver(sampling: SamplingConfig) -> Solver:
-    """Return the solver that the sampling section names, with its options."""
-    solvers: dict[str, Solver] = {
-        "ddpm": Ancestral(sampling.variance),
-        "ddim": Ddim(sampling.eta),
-        "euler": euler,
-        "heun": heun,
-        "midpoint": midpoint,
-        "dpmpp_2m": Dpmpp2M(),
-        "dpmpp_2m_sde": Dpmpp2M(stochastic=True),
-        "unipc": unipc,
-        "euler_maruyama": EulerMaruyama(sampling.diffusion, sampling.diffusion_scale),
-        "dopri5": Dopri5(sampling.tolerance),
-    }
-    return solvers[sampling.solver]
-
-
 @torch.no_grad()
 def sample(
-    model: Any,
+    model: Model,
     process: Process,
     y: Tensor,
     shape: Sequence[int],
@@ -66,13 +44,13 @@ def sample(
     positions: Sequence[int] | None = None,
     noise: Tensor | None = None,
     step_noise: Tensor | None = None,
-    weaker: Any = None,
+    weaker: Model | None = None,
     callback: Callback | None = None,
 ) -> Sampled:
     """Draw latents from noise.
 
     Args:
-        model: the network, by the contract model(x_t, t, y); guidance reads its `null_class`.
+        model: the network, by the contract model(x_t, t, y); what it can do besides is in `dit.sampling.network`.
         process: the process that it was trained with.
         y: (B,) int64 labels; the samples are made on its device.
         shape: (C, H, W) of one latent.
@@ -101,8 +79,9 @@ def sample(
     if noise is None and grid.t[0] < 1:
         # A grid that starts below t=1 starts where data of unit variance would be.
         x = (grid.alpha[0] ** 2 + grid.sigma[0] ** 2).sqrt().to(x) * x
-    denoiser = Denoiser(guidance_of(model, sampling, grid, shape[0], weaker), process, y, call_times(sampling, grid))
-    x = integrate(create_solver(sampling), grid, denoiser, x, noise_of_step, callback)
+    solver, guidance = create_solver(sampling.solver), guidance_of(model, sampling, grid, shape[0], weaker)
+    denoiser = Denoiser(guidance, process, y, solver.call_times(grid))
+    x = integrate(solver, grid, denoiser, x, noise_of_step, callback)
     return Sampled(x, denoiser.num_calls)
 
 
@@ -151,15 +130,9 @@ class Denoiser:
         return self.process.denoise(output.to(x_t.dtype), x_t, t)
 
 
-def call_times(sampling: SamplingConfig, grid: Grid) -> Tensor:
-    """Return the times at which the solver calls the network, as far as they are known: (N,) float64, in order."""
-    if sampling.solver == "midpoint":
-        middles = (grid.t[:-1] + grid.t[1:]) / 2
-        return torch.stack([grid.t[:-1], middles], dim=1).flatten()
-    return grid.t
-
-
-def guidance_of(model: Any, sampling: SamplingConfig, grid: Grid, num_channels: int, weaker: Any = None) -> Guidance:
+def guidance_of(
+    model: Model, sampling: SamplingConfig, grid: Grid, num_channels: int, weaker: Model | None = None
+) -> Guidance:
     """Return the guided network that a sampling section asks for.
 
     Args:
@@ -179,10 +152,10 @@ def guidance_of(model: Any, sampling: SamplingConfig, grid: Grid, num_channels: 
     channels = num_channels if sampling.guidance_channels == "all" else min(sampling.guidance_channels, num_channels)
     if weaker is not None:
         return Guidance(model, weaker, None, sampling, channels)
-    if getattr(model, "num_classes", None) == 0:
+    null_class = null_class_of(model)
+    if null_class == 0:
         # Without classes both branches are the null class, so any scale returns the same.
         sampling = sampling.model_copy(update={"guidance": 1.0})
-    null_class = getattr(model, "null_class", None)
     if sampling.guidance != 1 and null_class is None:
         raise ConfigError("sampling.guidance: expected 1, for the model has no null class (class_dropout_prob is 0)")
     return Guidance(model, model, null_class, sampling, channels)

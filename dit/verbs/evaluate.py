@@ -44,7 +44,7 @@ def run(
         features: feature extractor: mnist, inception-v3-compat or timm/MODEL.
         data: source of the held-out images, where it is another one here than in the recipe.
         steps: solver steps, at least 1.
-        solver: name of the solver; below, under --sampling.solver, is the list.
+        solver: name of the solver; below, under --sampling.solver.name, is the list.
         guidance: scale of classifier-free guidance; 1 is off.
         seed: seed of the samples.
         batch_size: samples at a time; it changes memory and speed, not the samples.

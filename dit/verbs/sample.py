@@ -53,7 +53,7 @@ def run(
         num: number of images; one per class by default.
         balanced: in a folder or .npz: all classes equally often; by default classes are drawn at random.
         steps: solver steps, at least 1.
-        solver: name of the solver; below, under --sampling.solver, is the list.
+        solver: name of the solver; below, under --sampling.solver.name, is the list.
         guidance: scale of classifier-free guidance; 1 is off.
         cache: skip the blocks in every other call: reuse (static) or extrapolate (taylor) their work; images change.
         guide: source of a weaker model that guides in place of the null class (autoguidance).
@@ -126,12 +126,16 @@ def sampling_settings(overrides: Mapping[str, Any] | None, **given: Any) -> dict
     Raises:
         ConfigError: naming the option, what was expected and what was found.
     """
-    from dit.sampling.config import SamplingConfig
+    from dit.sampling.config import NEEDS, SamplingConfig, changed
     from dit.validation import validate
 
     settings = {name: value for name, value in given.items() if value is not None}
     settings |= {key.removeprefix("sampling."): value for key, value in (overrides or {}).items()}
-    validate(SamplingConfig, settings, origin="sampling", overridden=settings)
+    # What depends on a choice that only the model's defaults make waits for them.
+    waiting = {field: choice for field, (choice, _) in NEEDS.items()}
+    waiting |= {key: key.partition(".")[0] for key in settings if "." in key}
+    alone = {key: value for key, value in settings.items() if waiting.get(key, key) in settings}
+    validate(SamplingConfig, changed(SamplingConfig(), alone), origin="sampling", overridden=settings)
     return settings
 
 
@@ -205,7 +209,7 @@ def _write_inversion(
     from dit.data.config import DataConfig
     from dit.data.decode import decode_image
     from dit.errors import ConfigError
-    from dit.sampling.inversion import DETERMINISTIC_ONE_STEP
+    from dit.sampling.solvers.step import create_solver
     from dit.zoo.pictures.pictures import invert_image
 
     labels = pipeline.labels(classes)
@@ -222,13 +226,13 @@ def _write_inversion(
     )
     tensor = torch.tensor(pixels).permute(2, 0, 1)[None]  # (1, C, height, width)
     own = pipeline.config.sampling
-    defaults: dict[str, Any] = {"solver": "heun", "eta": 0.0, "guidance": 1.0}
-    if own.solver in DETERMINISTIC_ONE_STEP:
-        defaults |= {"solver": own.solver, "steps": max(own.steps, INVERSION_STEPS)}
+    defaults: dict[str, Any] = {"solver": "heun", "guidance": 1.0}
+    if create_solver(own.solver).is_invertible:
+        defaults |= {"solver": own.solver.name, "steps": max(own.steps, INVERSION_STEPS)}
     sampling = pipeline.settings(**defaults | settings)
     result = invert_image(pipeline, tensor, int(labels[0]), sampling, seed=seed)
     _write(result.picture, out)
-    print(f"there and back by {sampling.solver} in {sampling.steps} steps each, guidance {sampling.guidance:g}")
+    print(f"there and back by {sampling.solver.name} in {sampling.steps} steps each, guidance {sampling.guidance:g}")
     print("from left to right: the image, decoded from its latent, its noise, made from that noise")
     print(f"reconstruction error: {result.latent_error:.4f} in latents of unit variance (root mean square)")
     print(f"                      {result.pixel_error:.2f} of 255 in pixels, against the codec's own reconstruction")

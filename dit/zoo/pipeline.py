@@ -27,7 +27,7 @@ from dit.latents.codec import Codec
 from dit.layers.precision import bf16_pays
 from dit.layers.quantize import Quantization, check_torchao, quantize_linears
 from dit.rng import Purpose, uniform
-from dit.sampling.config import SamplingConfig
+from dit.sampling.config import SamplingConfig, changed
 from dit.sampling.sample import Sampled, sample
 from dit.validation import validate
 from dit.zoo.folder.config import FolderConfig
@@ -162,7 +162,8 @@ class Pipeline:
             seed: of the noise, at least 0.
             size: height and width of the images; only the size the model was made for is possible.
             batch_size: images at a time; changes nothing but memory and speed.
-            sampling: fields of `SamplingConfig` that differ from the model's defaults: steps, solver, guidance, ...
+            sampling: fields of `SamplingConfig` that differ from the model's defaults: steps, solver, guidance, ...;
+                a solver or grid with options is a mapping, {"name": "ddim", "eta": 0.5}.
 
         Returns:
             N pictures, mode L or RGB.
@@ -241,13 +242,13 @@ class Pipeline:
         return PipelineSampler(self, self.settings(**sampling), seed)
 
     def settings(self, **sampling: Any) -> SamplingConfig:
-        """Return the model's sampling defaults with some fields replaced.
+        """Return the model's sampling defaults with some fields replaced, which may be dotted: `solver.eta`.
 
         Raises:
             ConfigError: an unknown field or a value out of range.
         """
         given = {name: value for name, value in sampling.items() if value is not None}
-        return validate(SamplingConfig, self.config.sampling.model_dump() | given, origin="sampling")
+        return validate(SamplingConfig, changed(self.config.sampling, given), origin="sampling")
 
     def draw(self, labels: Tensor, positions: Sequence[int], settings: SamplingConfig, seed: int) -> Sampled:
         """Sample one batch.

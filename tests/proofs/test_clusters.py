@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dit.sampling.config import SamplingConfig
+from dit.sampling.config import SamplingConfig, from_first_format
 from dit.sampling.sample import sample
 from tests.proofs.gaussian_data import process_of
 
@@ -24,7 +24,7 @@ SOLVERS = {
     "dpmpp_2m_sde": {},
     "unipc": {},
     "euler_maruyama": {},
-    "dopri5": {"steps": 2, "grid": "list", "times": [0.999, 1e-6], "t_start": None},
+    "dopri5": {"steps": 2, "grid": "list", "times": [0.999, 1e-6]},
 }
 
 
@@ -62,7 +62,7 @@ def test_proof_13_samples_land_on_points_of_their_own_class(name, solver, guidan
     options = {"solver": solver, "steps": 48, "grid": "log_snr", "t_start": 0.999, "t_end": 1e-7} | SOLVERS[solver]
     noise = torch.randn(64, 2, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     model = Softmax(name)
-    sampling = SamplingConfig(guidance=guidance, **options)
+    sampling = SamplingConfig(**from_first_format(options), guidance=guidance)
     latents = sample(model, model.process, y, (2, 1, 1), sampling=sampling, noise=noise).latents.flatten(1)
     distances = (latents[:, None] - POINTS).square().sum(-1).sqrt()
     distance, nearest = distances.min(1)

@@ -7,7 +7,7 @@ from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.diffusion.create import create_process
 from dit.layers.embed import patchify, unpatchify
 from dit.rng import Purpose, normal, uniform
-from dit.sampling.config import SamplingConfig
+from dit.sampling.config import SamplingConfig, from_first_format
 from dit.sampling.sample import sample
 from tests.proofs.gaussian_data import process_of
 
@@ -22,7 +22,7 @@ def elementwise(x, t, y):
 
 
 def draw(name, solver, positions):
-    sampling = SamplingConfig(solver=solver, steps=6, eta=0.6)
+    sampling = SamplingConfig(**from_first_format({"solver": solver, "steps": 6, "eta": 0.6}))
     process = process_of(name)
     return sample(elementwise, process, Y[positions], SHAPE, sampling=sampling, seed=9, positions=positions).latents
 
@@ -50,7 +50,7 @@ def test_metamorphic_every_step_of_every_sample_draws_its_own_noise(solver):
     noise = normal(9, Purpose.START_NOISE, positions, SHAPE)
     step_noise = torch.stack([normal(9, Purpose.STEP_NOISE, positions, SHAPE, step=k) for k in range(6)])
     assert len(step_noise.flatten(2).unique(dim=0)) == 6
-    sampling = SamplingConfig(solver=solver, steps=6, eta=0.6)
+    sampling = SamplingConfig(**from_first_format({"solver": solver, "steps": 6, "eta": 0.6}))
     options = {"sampling": sampling, "noise": noise, "step_noise": step_noise}
     by_hand = sample(elementwise, process_of("linear"), Y[positions], SHAPE, **options).latents
     assert torch.equal(by_hand, draw("linear", solver, positions))

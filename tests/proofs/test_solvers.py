@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from dit.diffusion.schedule import DiscreteSchedule
-from dit.sampling.config import SamplingConfig
+from dit.sampling.config import SamplingConfig, from_first_format
 from dit.sampling.grid import create_grid, grid_of_times, log_snr_times
-from dit.sampling.sample import create_solver
+from dit.sampling.solvers.step import create_solver
 from tests.proofs.gaussian_data import GaussianData, process_of, solve, state, transfer
 from tests.proofs.reference import PATHS
 
@@ -21,7 +21,7 @@ def settings(solver="euler", grid="uniform", steps=N, **options) -> SamplingConf
         options = {"times": list(np.linspace(0.98, 0.03, steps))} | options
     if grid in ("log_snr", "karras"):
         options |= {"t_start": 0.97, "t_end": 0.02}
-    return SamplingConfig(solver=solver, grid=grid, steps=steps, **options)
+    return SamplingConfig(**from_first_format({"solver": solver, "grid": grid, "steps": steps} | options))
 
 
 def times_of(name: str, grid: str, steps: int = N) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_proof_02_euler_is_a_product_over_the_grid(name, grid):
     data, process, sampling = GaussianData(PATHS[name], std=0.5), process_of(name), settings("euler", grid)
     times = times_of(name, grid)
     expected = np.prod(1 + np.diff(times) * PATHS[name].rate(times[:-1], 0.5))
-    actual = solve(create_solver(sampling), create_grid(process, sampling), data.denoise, state(1.0, -2.0))
+    actual = solve(create_solver(sampling.solver), create_grid(process, sampling), data.denoise, state(1.0, -2.0))
     assert_close(actual.flatten(), np.array([1, -2]) * expected)
 
 
@@ -73,7 +73,7 @@ def test_proof_02_heun_is_a_product_over_the_grid(name, grid):
     if name not in ("linear", "gvp"):
         factors[-1] = path.alpha(times[-2]) * 0.25 / path.variance(times[-2], 0.5)
     data = GaussianData(path, std=0.5)
-    actual = solve(create_solver(sampling), create_grid(process, sampling), data.denoise, state(1.0))
+    actual = solve(create_solver(sampling.solver), create_grid(process, sampling), data.denoise, state(1.0))
     assert_close(actual.flatten(), np.prod(factors))
 
 
@@ -83,7 +83,7 @@ def test_proof_02_midpoint_is_a_product_over_the_grid(name, grid):
     h, a = np.diff(times), PATHS[name].rate(times, 0.5)
     middle = PATHS[name].rate((times[:-1] + times[1:]) / 2, 0.5)
     data, process, sampling = GaussianData(PATHS[name], std=0.5), process_of(name), settings("midpoint", grid)
-    actual = solve(create_solver(sampling), create_grid(process, sampling), data.denoise, state(1.0))
+    actual = solve(create_solver(sampling.solver), create_grid(process, sampling), data.denoise, state(1.0))
     assert_close(actual.flatten(), np.prod(1 + h * middle * (1 + h / 2 * a[:-1])))
 
 
@@ -94,7 +94,7 @@ def test_proof_02_ddim_is_a_product_over_the_grid(name, grid):
     alpha, sigma = path.alpha(times), path.sigma(times)
     factors = (alpha[1:] * alpha[:-1] * 0.25 + sigma[1:] * sigma[:-1]) / path.variance(times[:-1], 0.5)
     data, process, sampling = GaussianData(path, std=0.5), process_of(name), settings("ddim", grid)
-    actual = solve(create_solver(sampling), create_grid(process, sampling), data.denoise, state(1.0))
+    actual = solve(create_solver(sampling.solver), create_grid(process, sampling), data.denoise, state(1.0))
     assert_close(actual.flatten(), np.prod(factors))
 
 
@@ -113,7 +113,7 @@ def test_proof_02_dpmpp_2m_is_a_linear_recurrence(name, grid):
         extrapolated = d if before is None or k == N - 1 else d + (d - before) * h / (2 * (half[k] - half[k - 1]))
         x, before = sigma[k + 1] / sigma[k] * x - alpha[k + 1] * np.expm1(-h) * extrapolated, d
     data, process, sampling = GaussianData(path, std=0.5), process_of(name), settings("dpmpp_2m", grid)
-    actual = solve(create_solver(sampling), create_grid(process, sampling), data.denoise, state(1.0))
+    actual = solve(create_solver(sampling.solver), create_grid(process, sampling), data.denoise, state(1.0))
     assert_close(actual.flatten(), x)
 
 
@@ -133,7 +133,7 @@ def test_proof_02_euler_maruyama_is_affine_in_state_and_noise(name, diffusion):
         expected[k + 1, k + 1] = noises[k] if k < N - 1 else 0
     sampling = settings("euler_maruyama", "log_snr", diffusion=diffusion, diffusion_scale=0.8)
     data, grid = GaussianData(path, std=0.5), create_grid(process_of(name), sampling)
-    assert_close(transfer(create_solver(sampling), grid, data.denoise), expected)
+    assert_close(transfer(create_solver(sampling.solver), grid, data.denoise), expected)
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
@@ -153,7 +153,7 @@ def test_proof_02_ddim_with_noise_is_affine_in_state_and_noise(name, eta):
         expected[k + 1, k + 1] = deviation[k]
     sampling = settings("ddim", eta=eta)
     data, grid = GaussianData(path, std=0.5), create_grid(process_of(name), sampling)
-    assert_close(transfer(create_solver(sampling), grid, data.denoise), expected)
+    assert_close(transfer(create_solver(sampling.solver), grid, data.denoise), expected)
 
 
 @pytest.mark.parametrize(("name", "grid"), [case for case in CASES if case[0] != "linear"])
@@ -163,7 +163,7 @@ def test_proof_03_ddim_turns_by_the_angle_between_the_times(name, grid):
     phi = np.arctan2(PATHS[name].sigma(times), PATHS[name].alpha(times))
     sampling = settings("ddim", grid)
     grid_of_process = create_grid(process_of(name), sampling)
-    states = transfer(create_solver(sampling), grid_of_process, GaussianData(PATHS[name]).denoise)[:, 0]
+    states = transfer(create_solver(sampling.solver), grid_of_process, GaussianData(PATHS[name]).denoise)[:, 0]
     assert_close(states, np.cumprod([1, *np.cos(np.diff(phi))]))
 
 
@@ -171,7 +171,9 @@ def test_proof_03_ddim_turns_by_the_angle_between_the_times(name, grid):
 def test_proof_04_ddpm_keeps_the_variance_of_unit_data(name, grid):
     """With s = 1 and variance `upper` every state has variance 1, but the last step draws no noise: 1 - beta_0."""
     sampling = settings("ddpm", grid, variance="upper")
-    rows = transfer(create_solver(sampling), create_grid(process_of(name), sampling), GaussianData(PATHS[name]).denoise)
+    rows = transfer(
+        create_solver(sampling.solver), create_grid(process_of(name), sampling), GaussianData(PATHS[name]).denoise
+    )
     variances = rows.square().sum(1)
     assert_close(variances[:-1], np.ones(N), 1e-11)
     assert_close(variances[-1], PATHS[name].alpha(times_of(name, grid)[-2]) ** 2, 1e-11)
@@ -184,7 +186,7 @@ def test_proof_04_ddpm_on_the_original_steps(betas, steps):
     name = f"discrete_{betas}"
     sampling = settings("ddpm", "respaced", steps=steps, variance="upper")
     process = process_of(name)
-    rows = transfer(create_solver(sampling), create_grid(process, sampling), GaussianData(PATHS[name]).denoise)
+    rows = transfer(create_solver(sampling.solver), create_grid(process, sampling), GaussianData(PATHS[name]).denoise)
     assert isinstance(process.schedule, DiscreteSchedule)
     assert_close(rows[-1].square().sum(), 1 - process.schedule.betas[0].item(), 1e-11)
 
@@ -203,7 +205,7 @@ def test_proof_04_a_point_mass_has_the_forward_marginals_and_ends_in_the_point(n
     """The posterior at the true x_0 keeps x_t ~ N(alpha m, sigma^2) at every time: not only the end is right."""
     path, m = PATHS[name], 1.3
     settings_ = settings(**sampling)
-    grid, solver = create_grid(process_of(name), settings_), create_solver(settings_)
+    grid, solver = create_grid(process_of(name), settings_), create_solver(settings_.solver)
     rows = transfer(solver, grid, GaussianData(path, mean=0.0, std=0.0).denoise)
     rows[:, 0] *= path.sigma(1.0)  # the forward process's own deviation at t=1
     times = times_of(name, "uniform")
@@ -225,8 +227,8 @@ def test_proof_04_a_learned_variance_at_its_bounds_is_the_fixed_one(variance):
         return replace(data.denoise(x, t), variance=torch.full_like(x, value))
 
     grid = create_grid(process, settings("ddpm", "respaced"))
-    rows = transfer(create_solver(settings("ddpm", "respaced", variance="learned")), grid, learned)
-    expected = transfer(create_solver(settings("ddpm", "respaced", variance=variance)), grid, data.denoise)
+    rows = transfer(create_solver(settings("ddpm", "respaced", variance="learned").solver), grid, learned)
+    expected = transfer(create_solver(settings("ddpm", "respaced", variance=variance).solver), grid, data.denoise)
     assert_close(rows, expected)
 
 
@@ -243,7 +245,7 @@ def test_proof_05_a_point_mass_is_reached_in_one_step(name, solver):
     data, x = GaussianData(PATHS[name], mean=1.3, std=0.0), state(-2.0, 0.0, 7.0)
     for start in (1.0, 0.6):
         sampling = settings(solver, "list", steps=1, times=[start], diffusion_scale=0.0)
-        end = solve(create_solver(sampling), create_grid(process_of(name), sampling), data.denoise, x)
+        end = solve(create_solver(sampling.solver), create_grid(process_of(name), sampling), data.denoise, x)
         assert_close(end, 1.3, 1e-10)
 
 
@@ -280,7 +282,7 @@ def test_proof_06_order_between_inner_times(name, options, grid, expected, toler
     exact = data.flow(1.7, 0.99, 0.01)
 
     def error(num: int) -> float:
-        end = solve(create_solver(settings(**options)), inner_grid(name, grid, num), data.denoise, state(1.7))
+        end = solve(create_solver(settings(**options).solver), inner_grid(name, grid, num), data.denoise, state(1.7))
         return abs(end.item() - exact)
 
     assert abs(order(error) - expected) < tolerance
@@ -293,7 +295,7 @@ def test_proof_06_weak_order_between_inner_times(name, options, grid, expected, 
     path = PATHS[name]
 
     def error(num: int) -> float:
-        solver, denoise = create_solver(settings(**options)), GaussianData(path, std=0.5).denoise
+        solver, denoise = create_solver(settings(**options).solver), GaussianData(path, std=0.5).denoise
         row = transfer(solver, inner_grid(name, grid, num), denoise)[-1]
         row[0] *= np.sqrt(path.variance(0.99, 0.5))
         return abs(row.square().sum().item() - path.variance(0.01, 0.5))
@@ -311,7 +313,7 @@ def test_proof_06_order_of_the_whole_path(name, solver, expected):
 
     def error(num: int) -> float:
         sampling = settings(solver, steps=num)
-        end = solve(create_solver(sampling), create_grid(process, sampling), data.denoise, state(1.7))
+        end = solve(create_solver(sampling.solver), create_grid(process, sampling), data.denoise, state(1.7))
         return abs(end.item() - exact)
 
     assert abs(order(error) - expected) < 0.15
@@ -334,7 +336,7 @@ def test_proof_06_the_adaptive_solver_keeps_its_tolerance(name):
             seen.append(float(t))
             return data.denoise(x, t)
 
-        end = solve(create_solver(settings("dopri5", tolerance=tolerance)), grid, denoise, state(1.7))
+        end = solve(create_solver(settings("dopri5", tolerance=tolerance).solver), grid, denoise, state(1.7))
         assert abs(end.item() - data.flow(1.7, times[0], times[-1])) < len(seen) / 6 * tolerance
         assert min(seen) > times[-1] - 1e-12  # nothing may be asked beyond the end, where a network knows nothing
 

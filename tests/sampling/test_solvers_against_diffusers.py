@@ -68,7 +68,7 @@ def test_proof_15_ddim_with_noise(noise):
     x = noise
     for t, z in zip(scheduler.timesteps, step_noise, strict=True):
         x = scheduler.step(network(x, t.float().expand(len(x)), Y), t, x, eta=0.7, variance_noise=z).prev_sample
-    sampling = SamplingConfig(solver="ddim", steps=20, eta=0.7)
+    sampling = SamplingConfig(solver={"name": "ddim", "eta": 0.7}, steps=20)
     actual = sample(network, GAUSSIAN, Y, SHAPE, sampling=sampling, noise=noise, step_noise=step_noise).latents
     torch.testing.assert_close(actual, x, rtol=1e-4, atol=1e-4)
 
@@ -103,7 +103,7 @@ def test_proof_15_ddpm(noise, variance):
     # diffusers draws at every step but the last.
     generator = torch.Generator().manual_seed(1)
     step_noise = torch.stack([torch.randn(noise.shape, generator=generator) for _ in timesteps])
-    sampling = SamplingConfig(solver="ddpm", steps=20, grid="respaced_ddim", variance=variance)
+    sampling = SamplingConfig(solver={"name": "ddpm", "variance": variance}, steps=20, grid="respaced_ddim")
     actual = sample(network, GAUSSIAN, Y, SHAPE, sampling=sampling, noise=noise, step_noise=step_noise).latents
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
@@ -119,7 +119,7 @@ def test_proof_15_dpmpp_2m(noise, solver, algorithm):
     expected, timesteps = run(scheduler, {"num_inference_steps": STEPS}, noise, generator=generator)
     generator = torch.Generator().manual_seed(1)
     step_noise = torch.stack([torch.randn(noise.shape, generator=generator) for _ in timesteps])
-    sampling = SamplingConfig(solver=solver, steps=STEPS, grid="list", times=times_of(timesteps))
+    sampling = SamplingConfig(solver=solver, steps=STEPS, grid={"name": "list", "times": times_of(timesteps)})
     actual = sample(network, GAUSSIAN, Y, SHAPE, sampling=sampling, noise=noise, step_noise=step_noise).latents
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
@@ -131,7 +131,7 @@ def test_proof_15_unipc(noise):
         **LINEAR, solver_order=2, solver_type="bh2", final_sigmas_type="zero", timestep_spacing="linspace"
     )
     expected, timesteps = run(scheduler, {"num_inference_steps": STEPS}, noise)
-    sampling = SamplingConfig(solver="unipc", steps=STEPS, grid="list", times=times_of(timesteps))
+    sampling = SamplingConfig(solver="unipc", steps=STEPS, grid={"name": "list", "times": times_of(timesteps)})
     actual = sample(network, GAUSSIAN, Y, SHAPE, sampling=sampling, noise=noise).latents
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
@@ -159,7 +159,7 @@ def test_proof_15_flow_models_by_exponential_integrators(noise, solver):
     x = noise
     for t, sigma in zip(scheduler.timesteps, times, strict=True):
         x = scheduler.step(network(x, torch.full((3,), 1000 * sigma), Y), t, x).prev_sample
-    sampling = SamplingConfig(solver=solver, steps=STEPS, grid="list", times=times)
+    sampling = SamplingConfig(solver=solver, steps=STEPS, grid={"name": "list", "times": times})
     actual = sample(network, FLOW, Y, SHAPE, sampling=sampling, noise=noise).latents
     torch.testing.assert_close(actual, x, rtol=1e-4, atol=1e-4)
 
@@ -176,7 +176,7 @@ def test_proof_15_flow_euler_and_heun(noise, solver, name):
     for t in scheduler.timesteps:
         x = scheduler.step(network(x, t.expand(len(x)), Y), t, x).prev_sample
     times = list(dict.fromkeys(float(s) for s in scheduler.sigmas if s > 0))
-    sampling = SamplingConfig(solver=solver, steps=len(times), grid="list", times=times)
+    sampling = SamplingConfig(solver=solver, steps=len(times), grid={"name": "list", "times": times})
     actual = sample(network, FLOW, Y, SHAPE, sampling=sampling, noise=noise)
     if solver == "heun":
         # The scheduler's last step is Euler's, for it never evaluates at t=0; ours has a velocity there.
@@ -189,7 +189,8 @@ def test_proof_15_flow_euler_and_heun(noise, solver, name):
 def _heun_with_euler_at_the_end(noise, times):
     from dit.diffusion.process import Denoised
     from dit.sampling.grid import grid_of_times
-    from dit.sampling.solvers.ode import euler, heun
+    from dit.sampling.solvers import SolverOptions
+    from dit.sampling.solvers.ode import Euler, Heun
 
     grid = grid_of_times(FLOW.schedule, FLOW.prediction, torch.tensor([*times, 0.0]))
 
@@ -198,8 +199,8 @@ def _heun_with_euler_at_the_end(noise, times):
 
     x = noise
     for k in range(grid.num_steps):
-        solver = heun if k + 1 < grid.num_steps else euler
-        x = solver(x, k, grid, denoise, torch.zeros_like, None).x
+        solver = Heun if k + 1 < grid.num_steps else Euler
+        x = solver(SolverOptions(name="heun"))(x, k, grid, denoise, torch.zeros_like, None).x
     return x
 
 

@@ -12,20 +12,22 @@ and, for the SDE, equation 19.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from dit.sampling.grid import Grid
-from dit.sampling.solvers.step import Denoise, NoiseOfStep, Step
+from dit.sampling.solvers import SolverOptions
+from dit.sampling.solvers.step import Denoise, NoiseOfStep, Solver, Step
 
 
 @dataclass(frozen=True)
-class Dpmpp2M:
-    """DPM-Solver++(2M); `stochastic` adds the SDE's noise."""
+class Dpmpp2M(Solver):
+    """DPM-Solver++(2M) of the ODE."""
 
-    stochastic: bool = False
+    options: SolverOptions
+    stochastic: ClassVar[bool] = False
 
     def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
         """See `dit.sampling.solvers.step.Solver`; the memory is the data predicted at the step before."""
@@ -44,3 +46,9 @@ class Dpmpp2M:
         if grid.sigma[k + 1] > 0:
             x = x + (grid.sigma[k + 1] * share.sqrt()).to(x) * noise(k)
         return Step(x, denoised, denoised.x_0)
+
+
+class Dpmpp2MSde(Dpmpp2M):
+    """DPM-Solver++(2M) of the SDE, which adds noise."""
+
+    stochastic = True

@@ -16,8 +16,9 @@ from torch import Tensor
 from dit.diffusion.process import Denoised
 from dit.diffusion.schedule import Schedule
 from dit.sampling.grid import Grid
+from dit.sampling.solvers import Dopri5Options, SolverOptions
 from dit.sampling.solvers.adaptive import integrate_adaptively
-from dit.sampling.solvers.step import Denoise, NoiseOfStep, Step
+from dit.sampling.solvers.step import Denoise, NoiseOfStep, Solver, Step
 
 
 def velocity(denoised: Denoised, schedule: Schedule, t: Tensor) -> Tensor:
@@ -25,55 +26,77 @@ def velocity(denoised: Denoised, schedule: Schedule, t: Tensor) -> Tensor:
     return schedule.d_alpha(t).to(denoised.x_0) * denoised.x_0 + schedule.d_sigma(t).to(denoised.eps) * denoised.eps
 
 
-def euler(x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
-    """First order, one network call: x + h v(x, t)."""
-    denoised = denoise(x, grid.t[k])
-    return Step(x + _width(grid, k).to(x) * velocity(denoised, grid.schedule, grid.t[k]), denoised)
-
-
-def heun(x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
-    """Second order, two network calls: x + h/2 (v(x, t) + v(x', t + h)), with x' from Euler's step."""
-    denoised = denoise(x, grid.t[k])
-    if not grid.has_velocity[k + 1]:
-        return Step(_to_data_and_noise_level(denoised, grid, k), denoised)
-    width = _width(grid, k).to(x)
-    v = velocity(denoised, grid.schedule, grid.t[k])
-    v_end = velocity(denoise(x + width * v, grid.t[k + 1]), grid.schedule, grid.t[k + 1])
-    return Step(x + width * (v + v_end) / 2, denoised)
-
-
-def midpoint(x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
-    """Second order, two network calls: x + h v(x + h/2 v(x, t), t + h/2)."""
-    denoised = denoise(x, grid.t[k])
-    width, middle = _width(grid, k), (grid.t[k] + grid.t[k + 1]) / 2
-    halfway = x + (width / 2).to(x) * velocity(denoised, grid.schedule, grid.t[k])
-    return Step(x + width.to(x) * velocity(denoise(halfway, middle), grid.schedule, middle), denoised)
-
-
 @dataclass(frozen=True)
-class Dopri5:
-    """Adaptive Dormand-Prince of order 5 within each step of the grid; see `integrate_adaptively`.
+class OdeSolver(Solver):
+    """A solver that draws no noise and looks at one step alone."""
 
-    Attributes:
-        tolerance: relative and absolute error that a step may make.
-    """
+    options: SolverOptions
 
-    tolerance: float = 1e-5
+    @property
+    def is_invertible(self) -> bool:
+        """Always."""
+        return True
+
+
+class Euler(OdeSolver):
+    """First order, one network call: x + h v(x, t)."""
 
     def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
         """See `dit.sampling.solvers.step.Solver`."""
         denoised = denoise(x, grid.t[k])
+        return Step(x + _width(grid, k).to(x) * velocity(denoised, grid.schedule, grid.t[k]), denoised)
+
+
+class Heun(OdeSolver):
+    """Second order, two network calls: x + h/2 (v(x, t) + v(x', t + h)), with x' from Euler's step."""
+
+    def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
+        """See `dit.sampling.solvers.step.Solver`."""
+        denoised = denoise(x, grid.t[k])
+        if not grid.has_velocity[k + 1]:
+            return Step(_to_data_and_noise_level(denoised, grid, k), denoised)
+        width = _width(grid, k).to(x)
+        v = velocity(denoised, grid.schedule, grid.t[k])
+        v_end = velocity(denoise(x + width * v, grid.t[k + 1]), grid.schedule, grid.t[k + 1])
+        return Step(x + width * (v + v_end) / 2, denoised)
+
+
+class Midpoint(OdeSolver):
+    """Second order, two network calls: x + h v(x + h/2 v(x, t), t + h/2)."""
+
+    def call_times(self, grid: Grid) -> Tensor:
+        """Return the starts and the middles of the steps: (2 N,) float64."""
+        middles = (grid.t[:-1] + grid.t[1:]) / 2
+        return torch.stack([grid.t[:-1], middles], dim=1).flatten()
+
+    def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
+        """See `dit.sampling.solvers.step.Solver`."""
+        denoised = denoise(x, grid.t[k])
+        width, middle = _width(grid, k), (grid.t[k] + grid.t[k + 1]) / 2
+        halfway = x + (width / 2).to(x) * velocity(denoised, grid.schedule, grid.t[k])
+        return Step(x + width.to(x) * velocity(denoise(halfway, middle), grid.schedule, middle), denoised)
+
+
+@dataclass(frozen=True)
+class Dopri5(OdeSolver):
+    """Adaptive Dormand-Prince of order 5 within each step of the grid; see `integrate_adaptively`."""
+
+    options: Dopri5Options
+
+    def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
+        """See `dit.sampling.solvers.step.Solver`."""
+        denoised, tolerance = denoise(x, grid.t[k]), self.options.tolerance
 
         def slope(t: Tensor, x: Tensor) -> Tensor:
             return velocity(denoise(x, t), grid.schedule, t)
 
         if grid.has_velocity[k + 1]:
-            return Step(integrate_adaptively(slope, x, *grid.t[k : k + 2], tolerance=self.tolerance), denoised)
+            return Step(integrate_adaptively(slope, x, *grid.t[k : k + 2], tolerance=tolerance), denoised)
         first = torch.tensor(grid.schedule.first_time, dtype=torch.float64)
         if grid.t[k] <= first:
             return Step(_to_data_and_noise_level(denoised, grid, k), denoised)
         # The straight line is exact at the end of the path alone, however long the step.
-        x = integrate_adaptively(slope, x, grid.t[k], first, tolerance=self.tolerance)
+        x = integrate_adaptively(slope, x, grid.t[k], first, tolerance=tolerance)
         return Step(_to_data_and_noise_level(denoise(x, first), grid, k), denoised)
 
 

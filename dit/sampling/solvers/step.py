@@ -3,14 +3,17 @@
 The state is float32, coefficients are computed in float64 and rounded once.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from dit.diffusion.process import Denoised
 from dit.sampling.grid import Grid
+from dit.sampling.solvers import SOLVERS, SolverOptions
 
 Denoise = Callable[[Tensor, Tensor], Denoised]
 """denoise(x_t (B, C, H, W), t () float64) -> the guided network's data and noise at x_t."""
@@ -32,8 +35,18 @@ class Step:
 
 
 class Solver(Protocol):
-    """A solver of the reverse process."""
+    """A solver of the reverse process; one's own is a subclass, made from its options."""
 
+    @property
+    def is_invertible(self) -> bool:
+        """Whether it goes from data to noise as well: each step without noise and without the step before."""
+        return False
+
+    def call_times(self, grid: Grid) -> Tensor:
+        """Return the times at which it calls the network, as far as they are known beforehand: (N,) float64."""
+        return grid.t
+
+    @abstractmethod
     def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
         """Step from t_k to t_{k+1}.
 
@@ -46,3 +59,12 @@ class Solver(Protocol):
             memory: what the step before returned; None at the first.
         """
         ...
+
+
+def create_solver(options: SolverOptions) -> Solver:
+    """Return the solver that a section of options names."""
+    factory = SOLVERS[options.name].factory
+    if isinstance(factory, str):
+        module, _, name = factory.partition(":")
+        factory = getattr(import_module(f"dit.sampling.solvers.{module}"), name)
+    return factory(options)

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from dit.sampling.grid import Grid
-from dit.sampling.solvers.step import Denoise, NoiseOfStep, Step
+from dit.sampling.solvers import SolverOptions
+from dit.sampling.solvers.step import Denoise, NoiseOfStep, Solver, Step
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,26 @@ class _Memory:
     earlier: Tensor | None
 
 
-def unipc(x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
-    """Correct the state at t_k, then predict the one at t_{k+1}; one network call."""
-    denoised = denoise(x, grid.t[k])
-    data = denoised.x_0
-    if memory is not None:
-        x = _correct(x, data, k, grid, memory)
-    half = grid.half_log_snr
-    h = half[k + 1] - half[k]
-    earlier = memory.data if memory is not None and h.isfinite() else None
-    predicted = _base(x, data, k, grid)
-    if earlier is not None:
-        r = (half[k - 1] - half[k]) / h
-        predicted = predicted - (_weight(k, grid) / (2 * r)).to(x) * (earlier - data)
-    return Step(predicted, denoised, _Memory(x, data, earlier))
+@dataclass(frozen=True)
+class UniPC(Solver):
+    """Corrects the state at t_k, then predicts the one at t_{k+1}; one network call."""
+
+    options: SolverOptions
+
+    def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
+        """See `dit.sampling.solvers.step.Solver`."""
+        denoised = denoise(x, grid.t[k])
+        data = denoised.x_0
+        if memory is not None:
+            x = _correct(x, data, k, grid, memory)
+        half = grid.half_log_snr
+        h = half[k + 1] - half[k]
+        earlier = memory.data if memory is not None and h.isfinite() else None
+        predicted = _base(x, data, k, grid)
+        if earlier is not None:
+            r = (half[k - 1] - half[k]) / h
+            predicted = predicted - (_weight(k, grid) / (2 * r)).to(x) * (earlier - data)
+        return Step(predicted, denoised, _Memory(x, data, earlier))
 
 
 def _base(x: Tensor, data: Tensor, k: int, grid: Grid) -> Tensor:

@@ -163,9 +163,10 @@ def evaluation_settings(evaluation: Mapping[str, Any], config: FolderConfig) -> 
     if not evaluation:
         return {}
     sampling = evaluation.get("sampling", {})
+    solver = sampling.get("solver")
     return {
         "num_samples": evaluation.get("num"),
-        "solver": sampling.get("solver"),
+        "solver": solver["name"] if isinstance(solver, dict) else solver,  # before format 2 a name alone
         "steps": sampling.get("steps"),
         "guidance": sampling.get("guidance"),
         "guidance_channels": sampling.get("guidance_channels"),
@@ -210,7 +211,7 @@ def model_facts(config: FolderConfig) -> list[tuple[str, str]]:
         ("cost of a network call", f"{count_macs(arguments) / 1e9:.2f} GMAC"),
         ("latents", f"{arguments['in_channels']} x {height} x {width}, autoencoder {autoencoder_name(config)}"),
         ("process", process_name(config)),
-        ("sampling defaults", f"{sampling.solver}, {sampling.steps} steps, guidance {sampling.guidance:g} "
+        ("sampling defaults", f"{sampling.solver.name}, {sampling.steps} steps, guidance {sampling.guidance:g} "
                               f"on {sampling.guidance_channels} channels"),
     ]  # fmt: skip
 

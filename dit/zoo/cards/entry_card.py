@@ -42,7 +42,7 @@ def _facts(name: str, entry: Entry) -> str:
         ("autoencoder", entry.vae),
         (
             "sampling defaults",
-            f"{sampling.solver}, {sampling.steps} steps, guidance {sampling.guidance:g} on {channels}",
+            f"{sampling.solver.name}, {sampling.steps} steps, guidance {sampling.guidance:g} on {channels}",
         ),
         ("paper", entry.paper or "none"),
         ("licence of the weights", entry.license),

@@ -16,11 +16,11 @@ from dit.diffusion.config import ProcessConfig
 from dit.errors import DitError
 from dit.files import read_json, write_json
 from dit.latents.config import LatentsDescription
-from dit.sampling.config import SamplingConfig
+from dit.sampling.config import SamplingConfig, from_first_format
 from dit.schema import Section
 from dit.validation import validate
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG_NAME = "config.json"
 FOREIGN_CONFIG_NAME = "dit_config.json"
 """The same in a folder of another layout, for its card and for the way back."""
@@ -87,7 +87,9 @@ def read_config(folder: str | Path, name: str = CONFIG_NAME) -> FolderConfig:
             f"{path}: expected format_version {FORMAT_VERSION}, found {version!r}; "
             "a higher number needs a newer version of dit, none means another format: see `dit convert`"
         )
-    return validate(FolderConfig, content, origin=str(path))
+    if version == 1 and isinstance(content.get("sampling"), dict):
+        content["sampling"] = from_first_format(content["sampling"])
+    return validate(FolderConfig, content | {"format_version": FORMAT_VERSION}, origin=str(path))
 
 
 def write_config(folder: str | Path, config: FolderConfig, name: str = CONFIG_NAME) -> None:

@@ -24,6 +24,7 @@ from dit.errors import ConfigError, DitError
 from dit.latents.codec import load_codec
 from dit.latents.config import LatentsDescription
 from dit.sampling.config import SamplingConfig
+from dit.sampling.solvers import SolverOptions
 from dit.validation import validate
 from dit.zoo.folder.config import FolderConfig, ModelDescription
 from dit.zoo.folder.safetensors_file import read_header
@@ -130,7 +131,7 @@ def default_sampling(process: ProcessConfig) -> SamplingConfig:
     Source of the numbers of steps: Lu et al., "DPM-Solver++", 2022, abstract and section 6.
     """
     steps = 15 if isinstance(process, GaussianConfig) else 20
-    return SamplingConfig(solver="dpmpp_2m", steps=steps, guidance=4.0, guidance_channels=3)
+    return SamplingConfig(solver=SolverOptions(name="dpmpp_2m"), steps=steps, guidance=4.0, guidance_channels=3)
 
 
 def describe_autoencoder(vae: str, in_channels: int) -> tuple[LatentsDescription, Path | None]:

@@ -2,7 +2,7 @@
 
 Image i has the i-th label, the seed's noise at position i, and is made in batch i // batch_size whatever the number of
 processes: so its bytes do not depend on that number, nor on an interruption. Processes take the batches in turn. What
-is there already is kept; a folder or part of other settings is refused.
+is there already is kept; a folder or part of other settings is refused, but a folder takes further images.
 
 A folder gets `000000.png` ..., `labels.json` and `sampling.json`; an `.npz` file gets `images` (N, height, width,
 channels) uint8 and `labels` (N,) int64, gathered from parts beside it when the last one is there.
@@ -25,7 +25,8 @@ from torch import Tensor
 from dit.display import Progress
 from dit.errors import ConfigError
 from dit.files import read_json, write_bytes, write_json
-from dit.sampling.config import SamplingConfig
+from dit.sampling.config import SamplingConfig, from_first_format, is_first_format
+from dit.validation import validate
 from dit.zoo.pipeline import Pipeline, to_pictures
 
 SETTINGS_NAME = "sampling.json"
@@ -74,7 +75,7 @@ def sample_to_folder(
         ConfigError: the folder holds something else, or images of other settings.
         DitError: the network returned NaN or infinity; no image of that batch is written.
     """
-    _begin(folder, wanted)
+    _begin(folder, wanted, extend=True)
     made = 0
     for positions, images in _missing_batches(
         pipeline, wanted, rank, num_processes, lambda i: (folder / png_name(i)).is_file()
@@ -119,20 +120,29 @@ def png_name(position: int) -> str:
     return f"{position:06d}.png"
 
 
-def _begin(folder: Path, wanted: ManyImages) -> None:
-    """Claim a new folder for these settings, or check that it was claimed for them."""
+def _begin(folder: Path, wanted: ManyImages, *, extend: bool = False) -> None:
+    """Claim a new folder for these settings, or check that it was claimed for them, or `extend`: for fewer images."""
     settings = folder / SETTINGS_NAME
     if not settings.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder}: expected a new or empty folder, found files there; choose another --out")
         write_json(settings, wanted.description())
     found, description = read_json(settings), wanted.description()
+    if is_first_format(found.get("sampling", {})):
+        found["sampling"] = validate(SamplingConfig, from_first_format(found["sampling"]), origin=str(settings))
+        found["sampling"] = found["sampling"].model_dump(mode="json")
+    more = {key: description[key] for key in ("num", "labels")}
+    begun = found.get("labels", [])
+    if extend and len(begun) < more["num"] and begun == more["labels"][: len(begun)]:
+        found |= more  # the images that are there are the first of those wanted now
     for key, value in description.items():
         if found.get(key) != value:
             raise ConfigError(
                 f"{settings}: {key} is {_short(found.get(key))} there and {_short(value)} now; go on with the same "
                 f"settings, choose another --out, or remove {folder}"
             )
+    if extend:
+        write_json(settings, description)
 
 
 def _missing_batches(

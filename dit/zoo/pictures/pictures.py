@@ -17,6 +17,7 @@ from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.interpolation import ClassMixture, slerp
 from dit.sampling.inversion import invert
+from dit.sampling.network import null_class_of
 from dit.sampling.sample import sample
 from dit.zoo.pipeline import Pipeline
 
@@ -175,7 +176,7 @@ def interpolate(
     else:
         noise = start.repeat_interleave(columns, dim=0)
         other = labels.roll(-1).repeat_interleave(columns).to(device)
-        model = ClassMixture(model, other, shares.repeat(rows).to(device), getattr(model, "null_class", None))
+        model = ClassMixture(model, other, shares.repeat(rows).to(device), null_class_of(model))
     latents = sample(model, pipeline.process, y, shape, sampling=sampling, seed=seed, noise=noise).latents
     picture, names = image_grid(pipeline.decode(latents), columns=columns), _names(pipeline, labels)
     if between == "seeds":

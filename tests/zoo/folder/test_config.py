@@ -37,9 +37,9 @@ def test_what_is_written_is_read_back(tmp_path):
     ("content", "message"),
     [
         ("{", "expected JSON"),
-        ([], "expected format_version 1, found None"),
-        ({"model_type": "bert"}, "expected format_version 1, found None"),
-        (CONFIG | {"format_version": 2}, "found 2; a higher number needs a newer version of dit"),
+        ([], "expected format_version 2, found None"),
+        ({"model_type": "bert"}, "expected format_version 2, found None"),
+        (CONFIG | {"format_version": 3}, "found 3; a higher number needs a newer version of dit"),
         (CONFIG | {"format_version": "1"}, "found '1'"),
         (CONFIG | {"process": {"name": "score"}}, "process: expected name 'flow' or 'gaussian', found 'score'"),
         (CONFIG | {"sampling": {"steps": 0}}, "sampling.steps: expected a value greater than or equal to 1, found 0"),

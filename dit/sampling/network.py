@@ -1,0 +1,31 @@
+"""What sampling asks of a network, which is any function model(x_t, t, y), beyond calling it: two capabilities."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+Step = Callable[[Tensor, int, slice], Tensor]
+"""step(x_t (B, C, H, W), i, rows) -> output of the network at the i-th time for those rows of the labels."""
+
+
+@runtime_checkable
+class HasNullClass(Protocol):
+    """A network that classifier-free guidance can ask for the label of no class."""
+
+    null_class: int | None
+    """Label K of the null class, the one after the K classes: 0 where there are no classes; None: there is none."""
+
+
+@runtime_checkable
+class CanPrepare(Protocol):
+    """A network that computes beforehand what depends on times and labels alone, and may skip work between calls."""
+
+    def prepare(self, t_grid: Tensor, y: Tensor, **options: Any) -> Step:
+        """Return the steps at times t_grid (N,) as the network embeds them for labels y (R,); options: `cache`, ..."""
+        ...
+
+
+def null_class_of(model: Any) -> int | None:
+    """Return the label of a network's null class; None where it has none."""
+    return model.null_class if isinstance(model, HasNullClass) else None
