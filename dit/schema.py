@@ -33,12 +33,15 @@ class OneOf:
     def _read(self, value: Any, info: ValidationInfo) -> Section:
         if isinstance(value, Section):
             value = value.model_dump()
+        sections = self.sections()
+        if isinstance(value, str) and value not in sections:
+            raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, sections))})
         fields = {"name": value} if isinstance(value, str) else value
         if not isinstance(fields, dict):
             raise PydanticCustomError("one_of", "Input should be a name or a mapping with one")
         if "name" not in fields:
             raise PydanticKnownError("union_tag_not_found", {"discriminator": "name"})
-        name, sections = fields["name"], self.sections()
+        name = fields["name"]
         if name not in list(sections):  # in a list, for a name need not be hashable
             tags = ", ".join(map(repr, sections))
             raise PydanticKnownError(

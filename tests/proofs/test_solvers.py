@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from dit.config import load_recipe
 from dit.diffusion.schedule import DiscreteSchedule
 from dit.sampling.config import SamplingConfig, from_first_format
 from dit.sampling.grid import create_grid, grid_of_times, log_snr_times
@@ -134,6 +135,27 @@ def test_proof_02_euler_maruyama_is_affine_in_state_and_noise(name, diffusion):
     sampling = settings("euler_maruyama", "log_snr", diffusion=diffusion, diffusion_scale=0.8)
     data, grid = GaussianData(path, std=0.5), create_grid(process_of(name), sampling)
     assert_close(transfer(create_solver(sampling.solver), grid, data.denoise), expected)
+
+
+def test_proof_02_the_recipe_of_sit_samples_by_its_sde():
+    """SiT's own rules, by hand, with data N(0, s^2): from t=1 to 0.04 by steps of (1 - 0.04) / 249, then to 0.
+
+    In its time, data at 1: x' = x + (v + d score) h + sqrt(2 d h) z with diffusion d = sigma; the last without noise.
+    """
+    path, sampling = PATHS["linear"], load_recipe("dit_xl_2_imagenet256_flow").sampling
+    num, s = sampling.steps, 0.5
+    assert num == 250
+    row, t = np.zeros(num + 1), 1.0
+    row[0] = 1
+    for k in range(num):
+        last = k == num - 1
+        h = 0.04 if last else 0.96 / (num - 1)
+        score = -1 / ((1 - t) ** 2 * s**2 + t**2)
+        row *= 1 + h * (-path.rate(t, s) + t * score)
+        row[k + 1] = 0 if last else np.sqrt(2 * t * h)
+        t -= h
+    data, grid = GaussianData(path, std=s), create_grid(process_of("linear"), sampling)
+    assert_close(transfer(create_solver(sampling.solver), grid, data.denoise)[-1], row)
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])

@@ -15,7 +15,7 @@ from tests.command import fails, runs
         ("steps", "0", "--steps: expected a value greater than or equal to 1, found 0"),
         ("guidance", "nan", "--guidance: expected a finite number, found nan"),
         ("guidance", "-1", "--guidance: expected a value greater than or equal to 0, found -1.0"),
-        ("solver", "hein", "--solver: expected name 'ddpm'"),
+        ("solver", "hein", "--solver: expected 'ddpm'"),
         ("out", "x.txt", "--out: expected a file ending in .png"),
     ],
 )

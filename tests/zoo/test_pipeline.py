@@ -49,7 +49,7 @@ def test_it_is_the_one_sampling_loop(pipe):
 
 def test_settings_replace_the_models_defaults(pipe):
     settings = pipe.settings(steps=3, solver=None, guidance=2)
-    assert (settings.steps, settings.solver, settings.guidance) == (3, "euler", 2.0)
+    assert (settings.steps, settings.solver.name, settings.guidance) == (3, "euler", 2.0)
     assert not torch.equal(pipe.sample_latents(1, steps=3), pipe.sample_latents(1))
 
 

@@ -37,10 +37,10 @@ class Damped(Solver):
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    monkeypatch.setattr("dit.sampling.solvers.SOLVERS", table := dict(SOLVERS))
+def registered():
     dit.register_solver("damped", DampedOptions, Damped)
-    return table
+    yield
+    del SOLVERS["damped"]
 
 
 def draw(solver):

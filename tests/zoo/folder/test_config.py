@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from dit.config import load_recipe
 from dit.errors import DitError
+from dit.files import ASSETS
 from dit.zoo.folder.config import is_exported, read_config, write_config
 
 CONFIG = {
@@ -31,6 +33,22 @@ def test_what_is_written_is_read_back(tmp_path):
     (tmp_path / "again").mkdir()
     write_config(tmp_path / "again", config)
     assert read_config(tmp_path / "again") == config
+
+
+def test_the_first_format_is_read(tmp_path):
+    """Options stood beside the solver, of all solvers and grids; folders that ship with the package still have them."""
+    flat = {"solver": "ddim", "grid": "shifted", "shift": 2.0, "rho": 5.0, "eta": 0.5, "tolerance": 0.1}
+    sampling = read_config(write(tmp_path, CONFIG | {"sampling": flat})).sampling
+    assert sampling.model_dump(include={"solver", "grid"}) == {
+        "solver": {"name": "ddim", "eta": 0.5},
+        "grid": {"name": "shifted", "shift": 2.0},
+    }
+    with pytest.raises(DitError, match=r"sampling\.eta: unknown key. Did you mean 'sampling\.solver\.eta'"):
+        read_config(write(tmp_path, CONFIG | {"format_version": 2, "sampling": flat}))
+    recipe = ASSETS / "dit_ti_2.mnist_gaussian" / "recipe.yaml"
+    assert "tolerance: " in recipe.read_text()
+    assert load_recipe(recipe).sampling == read_config(recipe.parent).sampling
+    assert load_recipe(recipe, {"sampling.solver.eta": 0.5}).sampling.solver.eta == 0.5
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,18 @@ def test_s4_an_interrupted_folder_gets_only_what_is_missing(pipe, tmp_path):
     assert kept.stat().st_mtime_ns == before
 
 
+def test_a_folder_of_fewer_images_is_extended(pipe, tmp_path):
+    sample_to_folder(pipe, wanted(), tmp_path / "more")
+    assert sample_to_folder(pipe, wanted(10), tmp_path / "more") == 3
+    sample_to_folder(pipe, wanted(10), tmp_path / "whole")
+    assert contents(tmp_path / "more") == contents(tmp_path / "whole")
+    before = contents(tmp_path / "more")
+    for other in (wanted(9), wanted(12, seed=4), wanted(12, labels=torch.ones(12, dtype=torch.int64))):
+        with pytest.raises(ConfigError, match=r"sampling\.json: (num|seed|labels) is"):
+            sample_to_folder(pipe, other, tmp_path / "more")
+    assert contents(tmp_path / "more") == before
+
+
 def test_an_npz_holds_the_same_images_and_can_be_resumed(pipe, tmp_path, monkeypatch):
     sample_to_folder(pipe, wanted(), tmp_path / "folder")
     path = tmp_path / "samples.npz"
