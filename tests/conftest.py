@@ -13,6 +13,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """-n auto: a process for each core, at most four, for each takes 1 to 1.5 GB; some tests start processes too."""
+    return min(4, os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _caches(tmp_path_factory):
     """Keep the user's cache of latents, and subprocesses of tests, out of each other's way."""

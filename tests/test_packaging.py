@@ -6,6 +6,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import dit
 from tests.test_levels import imported
 
@@ -51,9 +53,29 @@ def test_the_readme_names_what_is_there():
 
 def test_the_readme_has_one_command_that_runs_the_tests_and_ci_runs_it():
     (command,) = [line for line in README.splitlines() if "'.[test]'" in line]
-    assert command == "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/pytest"
+    tests = ".venv/bin/pytest -n auto --dist loadfile"
+    assert command == f"python3 -m venv .venv && .venv/bin/pip install '.[test]' && {tests}"
     assert "'.[test]'" in (ROOT / ".ci" / "run").read_text()
     assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fma avx2", []),
+        ("avx2 avx_vnni", ["AVX2"]),
+        ("avx2 avx512f avx512bw", ["AVX2"]),
+        ("avx2 avx512bw avx512_vnni", ["AVX2", "AVX512_CORE"]),
+        ("avx512bw avx512_vnni avx512_bf16", ["AVX2", "AVX512_CORE", "AVX512_CORE_VNNI"]),
+        ("avx512bw avx512_vnni amx_tile", ["AVX2", "AVX512_CORE", "AVX512_CORE_VNNI"]),
+    ],
+)
+def test_the_limits_are_those_below_the_processor(tmp_path, flags, expected):
+    cpuinfo = f"processor\t: 0\nflags\t\t: fpu {flags}\n" * 2
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    command = ["bash", ROOT / ".ci" / "limits", tmp_path / "cpuinfo"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"ONEDNN_MAX_CPU_ISA=(\w+)", shown) == expected
 
 
 def test_the_licence_is_the_whole_apache_licence():
