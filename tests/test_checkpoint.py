@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -160,28 +161,42 @@ SITES = [
     "rename:step-00000002",
 ]
 WRITER = """
-import sys, torch
+import os, sys, torch
 from dit import checkpoint
-checkpoint.save(sys.argv[1], 2, {"model": {"w": torch.zeros(2)}, "ema": {"w": torch.zeros(2)}}, {})
+for site in sys.argv[2:]:
+    if (child := os.fork()) == 0:
+        os.environ["DIT_FAILPOINT"] = f"{site}:kill"
+        checkpoint.save(f"{sys.argv[1]}/{site}", 2, {"model": {"w": torch.zeros(2)}, "ema": {"w": torch.zeros(2)}}, {})
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("site", SITES)
-def test_kill_while_writing_leaves_the_older_one(tmp_path, site):  # C1
-    older = checkpoint.save(tmp_path, 1, tensors(), STATE)
-    before = contents(older)
-    done = subprocess.run(
-        [sys.executable, "-c", WRITER, str(tmp_path)],
-        env=os.environ | {"DIT_FAILPOINT": f"{site}:kill"},
-        capture_output=True,
-        text=True,
-    )
-    assert "failpoint fired" in done.stderr
-    assert done.returncode == -9
-    assert checkpoint.load_newest(tmp_path).step == 1
-    assert contents(older) == before
-    checkpoint.clean(tmp_path)
-    assert folders(tmp_path) == ["step-00000001"]
+def test_kill_while_writing_leaves_the_older_one(tmp_path):  # C1
+    before = {site: contents(checkpoint.save(tmp_path / site, 1, tensors(), STATE)) for site in SITES}
+    done = subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), *SITES], capture_output=True, text=True)
+    assert done.stdout.split() == ["-9"] * len(SITES)
+    for site in SITES:
+        assert checkpoint.load_newest(tmp_path / site).step == 1
+        assert contents(tmp_path / site / "step-00000001") == before[site]
+        checkpoint.clean(tmp_path / site)
+        assert folders(tmp_path / site) == ["step-00000001"]
+
+
+def test_a_power_cut_finds_it_whole_or_not_at_all(tmp_path, monkeypatch):
+    """All that a checkpoint is made of is on the disk before it gets its name, and the name is before others go."""
+    flush, rename, done = os.fsync, os.replace, []
+
+    def noted_flush(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        done.append("root" if path == tmp_path else "folder" if path.is_dir() else path.name)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted_flush)
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("named"), rename(*paths)))
+    path = checkpoint.save(tmp_path, 2, tensors(), STATE)
+    assert set(done[:-2]) == {*contents(path), "folder"}
+    assert done[-3:] == ["folder", "named", "root"]
 
 
 @pytest.mark.parametrize("site", SITES)
