@@ -1,71 +1,45 @@
 """`decode`: latents to 256-pixel images by a decoder of the published autoencoder's shape, random weights."""
 
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dit.bench.harness import Row, Run, race
-from dit.bench.limits import module_seconds
+from dit.bench.peers import kl_autoencoder
 from dit.bench.settings import Settings
 from dit.latents.codec import load_codec
 
+LATENT_SIZE = 32
+WIDTHS = (128, 256, 512, 512)
+"""Of `stabilityai/sd-vae-ft-ema`."""
 
-def run(settings: Settings) -> list[Row]:
-    """Measure one image and four at a time."""
-    in_float32, in_bf16 = sd_vae(), nn.Module.to(sd_vae(), torch.bfloat16)
-    with tempfile.TemporaryDirectory() as folder:
-        in_float32.save_pretrained(folder)
-        ours = load_codec(folder)
-    size = 16 if settings.quick else 32
-    limit: float | None = None
-    rows = []
-    for batch, rounds in ((1, settings.rounds), (4, max(1, settings.rounds // 2))):
-        settings.say(f"decode {8 * size} pixels, batch {batch}")
-        latents = torch.randn(batch, 4, size, size)
-        contenders: dict[str, Run] = {
-            "dit": lambda latents=latents: ours.decode(latents),
-            "diffusers float32": lambda latents=latents: decode_as_is(in_float32, latents),
-            "diffusers bf16": lambda latents=latents: decode_as_is(in_bf16, latents.bfloat16()),
-        }
-        result = race(contenders, rounds=rounds, warmups=0, say=settings.say)
-        if limit is None:
-            limit = module_seconds(in_float32.decoder, latents[:1], torch.bfloat16)
-        rows += result.rows("decode", f"{8 * size} px batch {batch}", ours="dit", limit=batch * limit)
-        if settings.quick:
-            break
-    return rows
+
+def run(settings: Settings) -> Iterator[Row]:
+    """Measure a batch of images, one by default."""
+    batch = settings.batch or 1
+    settings.say(f"decode {8 * LATENT_SIZE} pixels, batch {batch}")
+    latents = torch.randn(batch, 4, LATENT_SIZE, LATENT_SIZE, device=settings.device)
+
+    def ours() -> Run:
+        with tempfile.TemporaryDirectory() as folder:
+            kl_autoencoder(WIDTHS, layers=2).save_pretrained(folder)
+            codec = load_codec(folder, device=settings.device)
+        return lambda: codec.decode(latents)
+
+    def theirs(dtype: torch.dtype) -> Run:
+        autoencoder = nn.Module.to(kl_autoencoder(WIDTHS, layers=2), settings.device, dtype)
+        return lambda: _decode_as_is(autoencoder, latents.to(dtype))
+
+    contenders = {"dit": ours, "diffusers float32": lambda: theirs(torch.float32)}
+    contenders |= settings.in_bf16({"diffusers bf16": lambda: theirs(torch.bfloat16)})
+    yield from race("decode", f"{8 * LATENT_SIZE} px batch {batch}", contenders, settings)
 
 
 @torch.no_grad()
-def decode_as_is(vae: Any, latents: Tensor) -> Tensor:
+def _decode_as_is(autoencoder: Any, latents: Tensor) -> Tensor:
     """Decode as diffusers' pipelines do, to uint8 images."""
-    images = vae.decode(latents).sample.float()
+    images = autoencoder.decode(latents).sample.float()
     return (127.5 * images + 128).clamp(0, 255).to(torch.uint8)
-
-
-def sd_vae() -> Any:
-    """Return an autoencoder of the shape of `stabilityai/sd-vae-ft-ema`."""
-    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
-
-    return kl_vae(AutoencoderKL, (128, 256, 512, 512), layers=2)
-
-
-def small_vae() -> Any:
-    """Return one of the same stride that takes next to no time."""
-    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
-
-    return kl_vae(AutoencoderKL, (32, 32, 32, 32), layers=1)
-
-
-def kl_vae(autoencoder_class: Any, widths: tuple[int, ...], layers: int) -> Any:
-    """Return a KL autoencoder of these widths."""
-    vae = autoencoder_class(
-        down_block_types=["DownEncoderBlock2D"] * len(widths),
-        up_block_types=["UpDecoderBlock2D"] * len(widths),
-        block_out_channels=widths,
-        layers_per_block=layers,
-        latent_channels=4,
-    )
-    return vae.eval().requires_grad_(False)

@@ -1,18 +1,22 @@
 """How a ratio is measured: all contenders in one process, in turn, round by round.
 
 Machines drift by tens of percent within minutes. A round runs every contender once, in an order that rotates; the ratio
-of a round is theirs / ours, and what is reported is the median of the rounds with their quartiles. The first calls,
-which compile and fill caches, are timed apart.
+of a round is theirs / ours, and what is reported is the median of the rounds with their quartiles. The first call of
+each, which compiles and fills caches, is not counted.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from dit.bench.settings import Settings
+
 Run = Callable[[], Any]
-"""One unit of work; it returns when the work is done."""
+"""One unit of work."""
 
 
 @dataclass(frozen=True)
@@ -26,100 +30,69 @@ class Row:
     peer: str
     """Against whom."""
     ratio: float
-    """Median of theirs / ours over the rounds; above 1 we are faster (or smaller)."""
+    """Median of theirs / ours over the rounds; above 1 we are faster."""
     low: float
     """Lower quartile of the ratio."""
     high: float
     """Upper quartile of the ratio."""
-    percent_of_limit: float | None
-    """How much of our time the arithmetic alone would take at the peak measured in this run; None: not known."""
     ours: float
-    """Median of ours."""
+    """Median of ours, in milliseconds."""
     theirs: float
-    """Median of theirs."""
-    unit: str
-    """Unit of ours and theirs."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row as plain values."""
-        return asdict(self)
+    """Median of theirs, in milliseconds."""
+    rounds: int
+    """Number of rounds that there was time for."""
 
 
-@dataclass(frozen=True)
-class Race:
-    """Times of all contenders by name, a list with one entry per round."""
-
-    seconds: dict[str, list[float]]
-    """Measured rounds."""
-    first: dict[str, float]
-    """First call of each: compilation, caches."""
-
-    def rows(
-        self, benchmark: str, case: str, *, ours: str, limit: float | None = None, scale: float = 1e3, unit: str = "ms"
-    ) -> list[Row]:
-        """Return one row per peer.
-
-        Args:
-            benchmark: its name.
-            case: what was run.
-            ours: name of our contender.
-            limit: seconds that the arithmetic alone would take.
-            scale: factor from seconds to the unit.
-            unit: of the reported times.
-        """
-        own = self.seconds[ours]
-        median = statistics.median(own)
-        percent = None if limit is None else 100 * limit / median
-        rows = []
-        for name, theirs in self.seconds.items():
-            if name == ours:
-                continue
-            low, ratio, high = quartiles([b / a for a, b in zip(own, theirs, strict=True)])
-            rows.append(
-                Row(
-                    benchmark,
-                    case,
-                    name,
-                    ratio,
-                    low,
-                    high,
-                    percent,
-                    scale * median,
-                    scale * statistics.median(theirs),
-                    unit,
-                )
-            )
-        return rows
-
-
-def race(contenders: Mapping[str, Run], *, rounds: int, warmups: int = 1, say: Callable[[str], None] = print) -> Race:
-    """Run contenders in turn.
+def race(
+    benchmark: str,
+    case: str,
+    contenders: Mapping[str, Callable[[], Run]],
+    settings: Settings,
+    *,
+    scale: Mapping[str, float] | None = None,
+) -> Iterator[Row]:
+    """Run contenders in turn, within the budget, and yield one row per peer.
 
     Args:
-        contenders: name -> work.
-        rounds: measured rounds.
-        warmups: further unmeasured runs after the first.
-        say: is told each contender's first time, which holds what it compiled.
+        benchmark: its name.
+        case: what is run.
+        contenders: name -> what builds the work; ours is the first.
+        settings: device, rounds, and the budget of this race: when it is spent no other contender is built and no round
+            begun but the first.
+        scale: name -> how many times what was timed a whole work is; 1 by default.
     """
-    first = {}
-    for name, run in contenders.items():
-        first[name] = timed(run)
-        for _ in range(warmups):
-            run()
-        say(f"    {name}: first call {first[name]:.2f} s")
-    names = list(contenders)
+    deadline = time.perf_counter() + settings.budget
+    runs: dict[str, Run] = {}
+    for name, build in contenders.items():
+        if runs and time.perf_counter() >= deadline:
+            settings.say(f"    {name}: skipped, the budget of {settings.budget:.0f} s is spent; --budget raises it")
+            continue
+        runs[name] = build()
+        settings.say(f"    {name}: first call {timed(runs[name], settings.device):.2f} s")
+    names = list(runs)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
+    longest = 0.0
+    for number in range(settings.rounds if len(names) > 1 else 0):  # the first is a row for all that was built
+        start = time.perf_counter()
+        if number and start + longest >= deadline:
+            break
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            seconds[name].append(timed(contenders[name]))
-    return Race(seconds, first)
+            seconds[name].append(timed(runs[name], settings.device) * (scale or {}).get(name, 1))
+        longest = max(longest, time.perf_counter() - start)
+    own = seconds.pop(names[0])
+    for name, theirs in seconds.items():
+        low, ratio, high = quartiles([b / a for a, b in zip(own, theirs, strict=True)])
+        medians = 1e3 * statistics.median(own), 1e3 * statistics.median(theirs)
+        yield Row(benchmark, case, name, ratio, low, high, *medians, len(own))
 
 
-def timed(run: Run) -> float:
-    """Return the seconds that one run takes."""
+def timed(run: Run, device: torch.device) -> float:
+    """Return the seconds until one run is done on its device."""
     start = time.perf_counter()
     run()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
     return time.perf_counter() - start
 
 

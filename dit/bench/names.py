@@ -2,7 +2,7 @@
 
 from dit.errors import ConfigError, did_you_mean
 
-BENCHMARKS = ("start", "load", "denoise", "decode", "sample", "train-step")
+BENCHMARKS = ("denoise", "decode", "sample", "train-step")
 """In the order in which `all` runs them."""
 
 

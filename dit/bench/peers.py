@@ -10,7 +10,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from dit.layers.precision import bf16_pays
+from dit.models import create_model
 from dit.models.dit import DiT
+
+
+def network(name: str, device: torch.device) -> Any:
+    """Return one of our networks as it is created, with random weights."""
+    with device:
+        return create_model(name)
+
+
+def fast_network(name: str, device: torch.device) -> Any:
+    """Return it at the precision that sampling chooses by itself, as `load_pipeline` does."""
+    model = network(name, device).eval().requires_grad_(False)
+    return model.blocks_in(torch.bfloat16) if bf16_pays(device, model.config["hidden_size"]) else model
+
+
+def inputs(model: Any, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return latents (B, C, H, W), times (B,) and labels (B,) for one of our networks."""
+    x = torch.randn(batch, model.in_channels, *model.input_size, device=device)
+    y = torch.arange(batch, device=device) % max(1, model.num_classes)
+    return x, torch.full((batch,), 500.0, device=device), y
 
 
 class PlainBlock(nn.Module):
@@ -95,3 +116,17 @@ def diffusers_dit(arguments: Mapping[str, Any], dtype: torch.dtype = torch.float
         num_embeds_ada_norm=arguments["num_classes"],
     )
     return nn.Module.to(model.eval().requires_grad_(False), dtype)  # diffusers' own `to` warns without a cause
+
+
+def kl_autoencoder(widths: tuple[int, ...], layers: int) -> Any:
+    """Return diffusers' KL autoencoder of these widths, with random weights."""
+    from diffusers import AutoencoderKL  # pyright: ignore[reportPrivateImportUsage]
+
+    autoencoder = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(widths),  # pyright: ignore[reportArgumentType]
+        up_block_types=("UpDecoderBlock2D",) * len(widths),  # pyright: ignore[reportArgumentType]
+        block_out_channels=widths,  # pyright: ignore[reportArgumentType]
+        layers_per_block=layers,
+        latent_channels=4,
+    )
+    return autoencoder.eval().requires_grad_(False)

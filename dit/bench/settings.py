@@ -1,26 +1,61 @@
-"""What all benchmarks share: how long they may take, what they print, what the machine is."""
+"""What all benchmarks share: what and where they measure, how long they may take, what the machine is."""
 
 import os
 import platform
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+
+from dit.layers.precision import MIN_WIDTH, bf16_pays
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to measure."""
 
+    device: torch.device
+    """Where."""
     rounds: int = 7
-    """Rounds of a race; long ones take fewer."""
-    quick: bool = False
-    """The smallest cases alone, to see that everything runs."""
+    """Most rounds of a race."""
+    budget: float = 120.0
+    """Seconds after which nothing new is begun."""
+    model: str | None = None
+    """Name of the network, where it is not the benchmark's own."""
+    batch: int | None = None
+    """Batch size, where it is not the benchmark's own."""
+
+    def cases(self, default: tuple[tuple[str, int], ...]) -> Iterator[tuple[str, int, "Settings"]]:
+        """Yield (model, batch size, settings with its share of what is left of the budget) of each case."""
+        deadline = time.perf_counter() + self.budget
+        chosen = default if self.model is None else ((self.model, default[0][1]),)
+        for i, (model, batch) in enumerate(chosen):
+            left = deadline - time.perf_counter()
+            if left > 0:
+                yield model, self.batch or batch, replace(self, budget=left / (len(chosen) - i))
+            else:
+                self.say(f"{model}: skipped, the budget of {self.budget:.0f} s is spent; --budget raises it")
+
+    def in_bf16(self, contenders: dict[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
+        """Return the contenders that compute in bfloat16, none where this device only emulates it."""
+        if has_bf16(self.device):
+            return contenders
+        self.say(f"    {', '.join(contenders)}: skipped, {self.device} has no bfloat16 in hardware")
+        return {}
 
     def say(self, text: str) -> None:
         """Tell what happens; the results go to standard output, this does not."""
         print(text, file=sys.stderr, flush=True)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for products of bfloat16: emulated, they take minutes."""
+    if device.type != "cpu":
+        return bf16_pays(device, MIN_WIDTH)
+    return torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def pin_threads() -> int:
@@ -30,15 +65,16 @@ def pin_threads() -> int:
     return count
 
 
-def machine() -> dict[str, Any]:
-    """Return what the figures depend on: processor, threads, versions."""
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return what the figures depend on: device, processor, threads, versions."""
     import diffusers
 
     return {
+        "device": device.type,
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "bf16_matrix_unit": torch.cpu._is_amx_tile_supported(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": pin_threads(),
+        "bf16": bf16_pays(device, MIN_WIDTH),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,

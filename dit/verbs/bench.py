@@ -1,4 +1,4 @@
-"""`dit bench`: how fast this is here, against what else there is and against the machine's limit."""
+"""`dit bench`: how fast this is here, against what else there is."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,48 +8,52 @@ from tyro.conf import Positional, arg
 
 def run(
     name: Annotated[str, Positional, arg(metavar="NAME")],
+    model: str | None = None,
+    batch: int | None = None,
+    device: str | None = None,
+    budget: float = 120.0,
+    rounds: int = 7,
     json: Path | None = None,
     save: bool = False,
-    rounds: int = 7,
-    quick: bool = False,
 ) -> None:
-    """Measure speed on this machine, beside diffusers and a plain network, and in percent of the machine's limit.
+    """Measure speed on this machine, beside diffusers and a plain PyTorch network.
 
-    All contenders run in turn; a ratio above 1 means that we are faster. The limit is the time of the matrix products
-    alone, measured in the same run.
+    All contenders run in turn; a ratio above 1 means that we are faster. What the device only emulates is left out.
 
     Args:
-        name: start, load, denoise, decode, sample, train-step, or all of them (ten minutes on two cores).
+        name: denoise, decode, sample, train-step, or all of them.
+        model: name of the network, in place of the benchmark's own; `dit models` lists them.
+        batch: batch size, in place of the benchmark's own.
+        device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
+        budget: seconds for each benchmark, after which nothing new is begun.
+        rounds: most rounds of each race, at least 1.
         json: also write the rows, with machine and versions, to this file.
-        save: also write them to tools/results, named by machine, torch version and precision.
-        rounds: rounds of each race, at least 1; long ones take fewer.
-        quick: only see that everything runs: the smallest case of each.
+        save: also write them to tools/results, named by device, torch version and precision.
     """
     from dit.bench.names import choose
     from dit.errors import ConfigError
 
     choose(name)
-    if rounds < 1:
-        raise ConfigError(f"--rounds: expected at least 1, found {rounds}")
+    for option, value in (("rounds", rounds), ("batch", batch), ("budget", budget)):
+        if value is not None and value < 1:
+            raise ConfigError(f"--{option}: expected at least 1, found {value}")
 
     from dit.bench import run as bench
-    from dit.bench.settings import Settings
+    from dit.bench.settings import Settings, describe_machine
+    from dit.device import choose_device
     from dit.files import write_json
-    from dit.verbs.models import print_table
 
-    result = bench.run(name, Settings(rounds=rounds, quick=quick))
+    settings = Settings(choose_device(device), rounds=rounds, budget=budget, model=model, batch=batch)
+    machine = describe_machine(settings.device)
     files = [json] if json is not None else []
     if save:
-        files.append(bench.result_path(name, result))
+        files.append(bench.result_path(name, machine))
         files[-1].parent.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        write_json(file, result)
-    columns = ["benchmark", "case", "against", "ratio", "quartiles", "% of limit", "ours", "theirs", "unit"]
-    print_table(columns, [_cells(row) for row in result["rows"]])
-
-
-def _cells(row: dict) -> list[str]:
-    percent = "-" if row["percent_of_limit"] is None else f"{row['percent_of_limit']:.0f}"
-    spread = f"{row['low']:.2f}-{row['high']:.2f}"
-    times = [f"{row[side]:.4g}" for side in ("ours", "theirs")]
-    return [row["benchmark"], row["case"], row["peer"], f"{row['ratio']:.2f}", spread, percent, *times, row["unit"]]
+    rows = []
+    for row in bench.run(name, settings):
+        rows.append(vars(row))
+        for file in files:
+            write_json(file, {"machine": machine, "rows": rows})
+        times = f"{row.ours:.4g} against {row.theirs:.4g} ms, {row.rounds} rounds"
+        spread = f"{row.ratio:.2f}  {row.low:.2f}-{row.high:.2f}"
+        print(f"{row.benchmark}  {row.case}  {row.peer}  {spread}  {times}", flush=True)

@@ -1,13 +1,13 @@
 """The harness on work of known duration; no timing of real work is a test."""
 
-import os
-import statistics
-
 import pytest
+import torch
 
 from dit.bench import harness
-from dit.bench.harness import Race, quartiles, race
-from dit.bench.programs import cost_after_imports
+from dit.bench.harness import quartiles, race
+from dit.bench.settings import Settings
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -18,38 +18,46 @@ def clock(monkeypatch):
     return now
 
 
-def test_contenders_take_turns_and_warm_up_apart(clock):
-    ran = []
+def contender(clock, name, seconds, ran, first=100.0):
+    """Return what builds work that takes these seconds, in turn, and longer at its first call."""
+    times = iter([first, *seconds])
 
-    def work(name, seconds):
-        def run():
-            clock[0] += 100 if name not in ran else seconds
-            ran.append(name)
+    def run():
+        ran.append(name)
+        clock[0] += next(times)
 
-        return run
-
-    result = race({"a": work("a", 1.0), "b": work("b", 3.0)}, rounds=3, warmups=1, say=lambda text: None)
-    assert ran == ["a", "a", "b", "b", "a", "b", "b", "a", "a", "b"]
-    assert result.first == {"a": 100.0, "b": 100.0}
-    assert result.seconds == {"a": [1.0] * 3, "b": [3.0] * 3}
+    return lambda: run
 
 
-def test_a_ratio_is_the_median_of_the_rounds_ratios():
+def test_contenders_take_turns_and_a_ratio_is_the_median_of_the_rounds_ratios(clock):
     """Not the ratio of the medians: a machine that slows down does so for both sides of a round."""
-    seconds = {"ours": [1.0, 10.0, 2.0], "theirs": [2.0, 30.0, 8.0]}
-    (row,) = Race(seconds, {}).rows("b", "c", ours="ours", limit=1.0)
-    assert (row.ratio, row.low, row.high) == (3.0, 2.5, 3.5)
-    assert row.percent_of_limit == 50.0
-    assert (row.ours, row.theirs, row.unit) == (2000.0, 8000.0, "ms")
-    assert statistics.median(seconds["theirs"]) / statistics.median(seconds["ours"]) == 4.0
+    ran = []
+    contenders = {
+        "dit": contender(clock, "dit", [1.0, 10.0, 2.0], ran),
+        "other": contender(clock, "other", [2.0, 30.0, 8.0], ran),
+    }
+    (row,) = race("b", "c", contenders, Settings(CPU, rounds=3, budget=1000), scale={"other": 10})
+    assert ran == ["dit", "other", "dit", "other", "other", "dit", "dit", "other"]
+    assert (row.peer, row.ratio, row.low, row.high, row.rounds) == ("other", 30.0, 25.0, 35.0, 3)
+    assert (row.ours, row.theirs) == (2000.0, 80000.0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "rounds", "peers"),
+    [
+        (1000, 9, ["a", "b"]),
+        (43, 2, ["a", "b"]),  # 12 of first calls and 15 a round: the third would end at 57, and is not begun
+        (8, 1, ["a"]),  # no time for the third contender; one round is always run
+        (4, 0, []),
+    ],
+)
+def test_nothing_is_begun_that_the_budget_has_no_time_for(clock, capsys, budget, rounds, peers):
+    contenders = {name: contender(clock, name, [5.0] * 9, [], first=4.0) for name in ("dit", "a", "b")}
+    rows = list(race("b", "c", contenders, Settings(CPU, rounds=9, budget=budget)))
+    assert [(row.peer, row.rounds) for row in rows] == [(peer, rounds) for peer in peers]
+    told = capsys.readouterr().err
+    assert told.count(f"skipped, the budget of {budget} s is spent") == 2 - len(peers)
 
 
 def test_one_round_has_no_spread():
     assert quartiles([2.0]) == (2.0, 2.0, 2.0)
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from Linux's /proc")
-def test_a_programs_memory_is_its_own_and_without_its_imports():
-    ballast = bytearray(2**28)  # this process's own peak must not count
-    cost = cost_after_imports("import json", "block = bytes(2**26).replace(bytes(1), bytes([1]))")
-    assert 2**26 <= cost.bytes < 2**28 <= len(ballast)

@@ -1,0 +1,40 @@
+"""Every benchmark, run really, at sizes that take seconds."""
+
+import math
+
+import pytest
+import torch
+
+from dit.bench import decode, run, sample
+from dit.bench.names import BENCHMARKS
+from dit.bench.settings import Settings
+
+PEERS = {
+    "denoise": ["forward float32", "diffusers float32"],
+    "decode": ["diffusers float32"],
+    "sample": ["DiTPipeline float32", "DiTPipeline 50 DDIM steps float32"],
+    "train-step": ["plain float32", "plain float32 compiled"],
+}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_it_runs_and_leaves_out_what_the_device_emulates(name, monkeypatch, capsys):
+    monkeypatch.setattr("dit.bench.settings.has_bf16", lambda device: False)  # emulated it takes minutes
+    monkeypatch.setattr(sample, "has_bf16", lambda device: False)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
+    monkeypatch.setattr(decode, "WIDTHS", (32, 32, 32, 32))
+    monkeypatch.setattr(decode, "LATENT_SIZE", 2)
+    monkeypatch.setattr(sample, "STEPS", 2)
+    monkeypatch.setattr(sample, "TIMED", 1)
+    monkeypatch.setattr(run, "pin_threads", lambda: 1)
+    settings = Settings(torch.device("cpu"), rounds=1, budget=600, model="dit_ti_2", batch=1)
+    rows = list(run.run(name, settings))
+    assert all(row.benchmark == name and math.isfinite(row.ratio) and row.ratio > 0 for row in rows)
+    assert [row.peer for row in rows] == PEERS[name]
+    assert ("has no bfloat16 in hardware" in capsys.readouterr().err) == (name != "sample")
+
+
+def test_a_file_is_named_by_the_device_that_was_used():
+    """Not by the machine's: a run on the CPU of a machine with a GPU is one of a CPU."""
+    machine = {"device": "cpu", "gpu": None, "torch": "2.14.0+cu130", "bf16": False}
+    assert run.result_path("all", machine).name == "all_cpu_torch-2.14.0_fp32.json"
