@@ -4,6 +4,7 @@ One block is compiled and reused by all of them, which takes up to two minutes o
 a quarter of a step, so that it pays in runs of more than ten minutes.
 """
 
+import logging
 import os
 import shutil
 
@@ -36,6 +37,16 @@ def compiles(config: TrainConfig, arguments: dict, device: torch.device, precisi
     # A multiply-accumulate is two operations, and the backward pass takes twice the forward pass.
     operations = 6.0 * count_macs(arguments) * config.batch_size * config.max_steps / num_processes
     return operations / rate > MIN_SECONDS
+
+
+def expect_no_gpu() -> None:
+    """Let the compiler not warn, in every run on a CPU, of a CUDA toolkit without a GPU."""
+    log = logging.getLogger("torch.utils.cpp_extension")
+    log.addFilter(_is_not_about_a_missing_gpu)  # adding it again changes nothing
+
+
+def _is_not_about_a_missing_gpu(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("No CUDA runtime is found")
 
 
 def has_compiler(device: torch.device) -> bool:

@@ -11,7 +11,7 @@ from dit.errors import ConfigError
 from dit.files import write_text
 from dit.run_files import RunFacts, cut_rows, read_rows
 from dit.training.batch import BatchSource
-from dit.training.compilation import compiles
+from dit.training.compilation import compiles, expect_no_gpu
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.ranks.processes import Processes
 from dit.training.ranks.signals import StopSignals
@@ -107,6 +107,7 @@ def assemble(
     ema = Ema(model, recipe.ema)
     if compiles(train, model.config, processes.device, processes.precision, processes.count):
         processes.on_main(lambda: say("the block is compiled (train.compile); the first step takes a minute or two"))
+        expect_no_gpu()
         model.compile_blocks()
     if train.mixed_precision == "auto" and processes.precision != "fp32":
         processes.on_main(

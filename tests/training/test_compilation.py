@@ -6,7 +6,7 @@ import torch
 from dit.models import create_model
 from dit.models.variants import resolve_arguments
 from dit.training import compilation
-from dit.training.compilation import compiles
+from dit.training.compilation import compiles, expect_no_gpu
 from dit.training.config import TrainConfig
 
 CPU = torch.device("cpu")
@@ -69,3 +69,14 @@ def test_a_compiled_network_is_no_less_exact(bf16):
     compiled = (results(model.compile_blocks()) - reference).norm() / reference.norm()
     assert compiled <= 1.1 * plain + 1e-6
     assert compiled < (0.02 if bf16 else 1e-5)
+
+
+def test_a_toolkit_without_a_gpu_is_not_worth_a_warning(monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    expect_no_gpu()
+    from torch.utils import cpp_extension  # where it was not imported yet, it looks and warns right here
+
+    assert cpp_extension._find_cuda_home() == str(tmp_path)
+    cpp_extension.logger.warning("something else")
+    assert caplog.messages == ["something else"]
