@@ -1,1 +1,1 @@
-"""What a run says of itself: measures, health, progress, validation, previews, reports."""
+"""What a run says of itself: totals of a step, health, validation loss, previews, reports."""
