@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,13 +29,16 @@ from dit.evaluation.extractors import FeatureExtractor
 from dit.evaluation.result import Cost, Evaluation, FeatureSpace, ImageSet, Quality, SampleSet
 from dit.rng import Purpose, permutation
 
+Sampler = Callable[[Tensor, list[int]], Tensor]
+"""sampler(labels (B,) int64, positions) -> one image for each class at its global position: uint8 (B, C, H, W)."""
 
-class Sampler(Protocol):
-    """Draws samples. An integer attribute `num_calls`, where there is one, counts its network calls so far."""
 
-    def __call__(self, labels: Tensor, positions: list[int], /) -> Tensor:
-        """Draw one sample for each class in `labels` (B,) int64 at its global position: uint8 (B, C, H, W)."""
-        ...
+@runtime_checkable
+class CountsCalls(Protocol):
+    """A sampler that counts its network calls."""
+
+    num_calls: int
+    """Calls per image, summed over the batches so far."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def _describe_samples(
     callback: Callable[[EvaluatedBatch], None] | None,
     progress: bool,
 ) -> Cost:
-    seconds, num_batches, first_calls = 0.0, 0, getattr(sampler, "num_calls", None)
+    seconds, num_batches, before = 0.0, 0, _calls_of(sampler)
     for batch in _batches(np.arange(len(labels)), config.batch_size, title="samples", progress=progress):
         asked, positions = labels[batch], batch.tolist()
         start = time.perf_counter()
@@ -184,8 +187,13 @@ def _describe_samples(
         is_right = described.update(images, asked)
         if callback is not None:
             callback(EvaluatedBatch(images=images, labels=asked, positions=positions, is_right=is_right))
-    num_calls = None if first_calls is None else (getattr(sampler, "num_calls") - first_calls) / num_batches  # noqa: B009
+    after = _calls_of(sampler)
+    num_calls = None if before is None or after is None else (after - before) / num_batches
     return Cost(num_calls, seconds / len(labels), config.batch_size)
+
+
+def _calls_of(sampler: Sampler) -> int | None:
+    return sampler.num_calls if isinstance(sampler, CountsCalls) else None
 
 
 def _batches(indices: np.ndarray, batch_size: int, *, title: str, progress: bool) -> Iterator[np.ndarray]:

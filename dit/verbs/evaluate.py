@@ -59,14 +59,15 @@ def run(
     from dit.errors import ConfigError
     from dit.files import check_writable
     from dit.run_files import RECIPE_NAME
-    from dit.verbs.sample import sampling_settings
+    from dit.verbs.sample import checked_settings, sampling_settings
     from dit.zoo.source import locate
 
     overrides = overrides or {}
     of_sampling = {key: value for key, value in overrides.items() if key.startswith("sampling.")}
     of_recipe = {key: value for key, value in overrides.items() if key not in of_sampling}
     settings = sampling_settings(of_sampling, steps=steps, solver=solver, guidance=guidance)
-    folder = locate(source).folder
+    located = locate(source)
+    folder, settings = located.folder, checked_settings(located.config.sampling, settings)
     if not (folder / RECIPE_NAME).is_file():
         raise ConfigError(f"{folder}: expected a {RECIPE_NAME}, which names the held-out images, found none")
     given = {"num": num, "features": features, "seed": seed, "batch_size": batch_size}

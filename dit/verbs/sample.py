@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,8 +11,8 @@ from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
     from PIL import Image
-    from torch import Tensor
 
+    from dit.sampling.config import SamplingConfig
     from dit.zoo.pipeline import Pipeline
 
 SECTIONS = ("sampling",)
@@ -70,11 +71,54 @@ def run(
         interpolate: in place of samples, draw what lies between two seeds or between neighbouring classes.
         overrides: dotted field of the sampling section -> value.
     """
-    from dit.errors import ConfigError
-    from dit.files import check_writable
     from dit.zoo.source import locate
 
     settings = sampling_settings(overrides, steps=steps, solver=solver, guidance=guidance, cache=cache)
+    _check_places(out, num, trajectory, inversion, interpolate)
+    own = locate(source).config.sampling  # answers a wrong source before torch is imported
+    wish = Wish(classes, num, balanced, seed, batch_size, checked_settings(own, settings))
+
+    from dit.zoo.pipeline import load_pipeline
+
+    pipeline = load_pipeline(source, device=device, quantize=quantize)
+    if guide is not None:
+        pipeline.guide_by(load_pipeline(guide, device=device))
+    if out.suffix.lower() not in FORMATS:
+        _write_many(pipeline, out, wish, source, quantize)
+    elif inversion is not None:
+        _write_inversion(pipeline, out, wish, inversion)
+    elif interpolate is not None:
+        _write_interpolation(pipeline, out, wish, interpolate)
+    elif trajectory is not None:
+        _write_trajectory(pipeline, out, wish, trajectory)
+    else:
+        _write_grid(pipeline, out, wish)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which images are wanted."""
+
+    classes: str | None
+    num: int | None
+    balanced: bool
+    seed: int
+    batch_size: int
+    settings: dict[str, Any]
+    """Fields of the sampling section, checked."""
+
+
+def _check_places(
+    out: Path, num: int | None, trajectory: Path | None, inversion: Path | None, interpolate: str | None
+) -> None:
+    """Refuse what can't be read or written, or not together.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    from dit.errors import ConfigError
+    from dit.files import check_writable
+
     single = out.suffix.lower() in FORMATS
     if not single and out.suffix and out.suffix.lower() != ".npz":
         known = f"{', '.join(FORMATS)} or .npz"
@@ -94,26 +138,6 @@ def run(
     check_writable(out, "--out")
     if trajectory is not None:
         check_writable(trajectory, "--trajectory")
-    locate(source)  # answers a wrong source before torch is imported
-
-    from dit.zoo.pipeline import load_pipeline
-
-    pipeline = load_pipeline(source, device=device, quantize=quantize)
-    if guide is not None:
-        pipeline.guide_by(load_pipeline(guide, device=device))
-    if not single:
-        _write_many(pipeline, source, out, classes, num, balanced, seed, batch_size, settings, quantize)
-    elif inversion is not None:
-        _write_inversion(pipeline, inversion, out, classes, seed, settings)
-    elif interpolate is not None:
-        from dit.zoo.pictures.pictures import interpolate as draw_between
-
-        labels = pipeline.labels(classes, num)
-        _write(draw_between(pipeline, labels, pipeline.settings(**settings), between=interpolate, seed=seed), out)
-    elif trajectory is not None:
-        _write_trajectory(pipeline, trajectory, out, pipeline.labels(classes, num), seed, settings)
-    else:
-        _write_grid(pipeline, out, classes, num, seed, batch_size, settings)
 
 
 def sampling_settings(overrides: Mapping[str, Any] | None, **given: Any) -> dict[str, Any]:
@@ -139,42 +163,36 @@ def sampling_settings(overrides: Mapping[str, Any] | None, **given: Any) -> dict
     return settings
 
 
-def _write_grid(
-    pipeline: "Pipeline",
-    out: Path,
-    classes: str | None,
-    num: int | None,
-    seed: int,
-    batch_size: int,
-    settings: dict[str, Any],
-) -> None:
+def checked_settings(own: "SamplingConfig", settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, once they fit a model's own; see `sampling_settings`."""
+    from dit.sampling.config import SamplingConfig, changed
+    from dit.validation import validate
+
+    validate(SamplingConfig, changed(own, settings), origin="sampling", overridden=settings)
+    return settings
+
+
+def _write_grid(pipeline: "Pipeline", out: Path, wish: Wish) -> None:
     from dit.data.picture import image_grid
 
-    latents = pipeline.sample_latents(classes, num=num, seed=seed, batch_size=batch_size, **settings)
-    images = pipeline.decode(latents, batch_size=batch_size)
-    _write(image_grid(images, columns=_columns(len(images), len(pipeline.labels(classes)))), out)
+    size = wish.batch_size
+    latents = pipeline.sample_latents(wish.classes, num=wish.num, seed=wish.seed, batch_size=size, **wish.settings)
+    images = pipeline.decode(latents, batch_size=size)
+    _write(image_grid(images, columns=_columns(len(images), len(pipeline.labels(wish.classes)))), out)
 
 
-def _write_many(
-    pipeline: "Pipeline",
-    source: str,
-    out: Path,
-    classes: str | None,
-    num: int | None,
-    balanced: bool,
-    seed: int,
-    batch_size: int,
-    settings: dict[str, Any],
-    quantize: str | None,
-) -> None:
+def _write_many(pipeline: "Pipeline", out: Path, wish: Wish, source: str, quantize: str | None) -> None:
     from dit.errors import Preempted
     from dit.files import sha256
     from dit.zoo.pictures.many import ManyImages, process_rank, sample_to_folder, sample_to_npz
     from dit.zoo.source import locate
 
-    labels = pipeline.labels(classes, num) if balanced or classes else pipeline.random_labels(num, seed=seed)
+    if wish.balanced or wish.classes:
+        labels = pipeline.labels(wish.classes, wish.num)
+    else:
+        labels = pipeline.random_labels(wish.num, seed=wish.seed)
     weights = {path.name + (f" in {quantize}" if quantize else ""): sha256(path) for path in locate(source).weights}
-    wanted = ManyImages(labels, pipeline.settings(**settings), seed, batch_size, weights)
+    wanted = ManyImages(labels, pipeline.settings(**wish.settings), wish.seed, wish.batch_size, weights)
     rank, num_processes = process_rank()
     write = sample_to_npz if out.suffix.lower() == ".npz" else sample_to_folder
     try:
@@ -184,14 +202,13 @@ def _write_many(
     print(f"{out}: made {made} of {len(labels)} images" + (f" in process {rank}" if num_processes > 1 else ""))
 
 
-def _write_trajectory(
-    pipeline: "Pipeline", path: Path, out: Path, labels: "Tensor", seed: int, settings: dict[str, Any]
-) -> None:
+def _write_trajectory(pipeline: "Pipeline", out: Path, wish: Wish, path: Path) -> None:
     from dit.data.picture import image_grid
     from dit.files import write_bytes
     from dit.zoo.pictures.pictures import save_gif, trace, trajectory_frames, trajectory_strip
 
-    trajectory = trace(pipeline, labels, pipeline.settings(**settings), seed=seed)
+    labels = pipeline.labels(wish.classes, wish.num)
+    trajectory = trace(pipeline, labels, pipeline.settings(**wish.settings), seed=wish.seed)
     columns = _columns(len(labels), len(labels))
     if path.suffix.lower() == ".gif":
         write_bytes(path, save_gif(trajectory_frames(pipeline, trajectory, columns=columns)))
@@ -201,9 +218,14 @@ def _write_trajectory(
     _write(image_grid(pipeline.decode(trajectory.states[-1]), columns=columns), out)
 
 
-def _write_inversion(
-    pipeline: "Pipeline", image: Path, out: Path, classes: str | None, seed: int, settings: dict[str, Any]
-) -> None:
+def _write_interpolation(pipeline: "Pipeline", out: Path, wish: Wish, between: Literal["seeds", "classes"]) -> None:
+    from dit.zoo.pictures.pictures import interpolate
+
+    labels, settings = pipeline.labels(wish.classes, wish.num), pipeline.settings(**wish.settings)
+    _write(interpolate(pipeline, labels, settings, between=between, seed=wish.seed), out)
+
+
+def _write_inversion(pipeline: "Pipeline", out: Path, wish: Wish, image: Path) -> None:
     import torch
 
     from dit.data.config import DataConfig
@@ -212,8 +234,8 @@ def _write_inversion(
     from dit.sampling.solvers.step import create_solver
     from dit.zoo.pictures.pictures import invert_image
 
-    labels = pipeline.labels(classes)
-    if classes is None and pipeline.num_classes > 1:
+    labels = pipeline.labels(wish.classes)
+    if wish.classes is None and pipeline.num_classes > 1:
         raise ConfigError("--classes: expected the class of the image, found none")
     if len(labels) > 1:
         raise ConfigError(f"--classes: expected the class of the image, found {len(labels)} classes")
@@ -229,8 +251,8 @@ def _write_inversion(
     defaults: dict[str, Any] = {"solver": "heun", "guidance": 1.0}
     if create_solver(own.solver).is_invertible:
         defaults |= {"solver": own.solver.name, "steps": max(own.steps, INVERSION_STEPS)}
-    sampling = pipeline.settings(**defaults | settings)
-    result = invert_image(pipeline, tensor, int(labels[0]), sampling, seed=seed)
+    sampling = pipeline.settings(**defaults | wish.settings)
+    result = invert_image(pipeline, tensor, int(labels[0]), sampling, seed=wish.seed)
     _write(result.picture, out)
     print(f"there and back by {sampling.solver.name} in {sampling.steps} steps each, guidance {sampling.guidance:g}")
     print("from left to right: the image, decoded from its latent, its noise, made from that noise")

@@ -113,6 +113,8 @@ def test_figures_of_quantised_weights_are_not_taken_for_the_models(tmp_path, cap
             ["--num", "99999999999", "--out", "many"],
             "num: expected a whole number of at most 10000000, found",
         ),
+        (["--sampling.solver.eta", "0.5"], "--solver.eta: unknown key: it belongs to another choice of solver"),
+        (["--sampling.eta", "0.5"], "--eta: unknown key. Did you mean 'solver.eta'?"),
         (["--seed", str(2**63)], f"seed: expected a whole number of at most {2**63 - 1}, found {2**63}"),
         (["--inversion", "none.png", "--classes", "1"], "--inversion: expected an image file, found none at none.png"),
         (["--out", "file/x.png"], "--out: expected a place that can be written, found "),
