@@ -62,8 +62,8 @@ def load_diffusers(folder):
 def diffusers_frequencies():
     """Let our networks embed time as diffusers does, by 10000^(-i/127) in place of 10000^(-i/128)."""
     with pytest.MonkeyPatch.context() as patch:
-        powers = "timestep_frequencies"
-        patch.setattr(embed, powers, lambda num: torch.exp(-math.log(10000) * torch.arange(num) / (num - 1)))
+        log = -math.log(10000)
+        patch.setattr(embed, "timestep_frequencies", lambda num: torch.exp(log * torch.arange(num) / (num - 1)))
         yield
 
 
