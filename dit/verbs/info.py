@@ -37,7 +37,7 @@ def _source_facts(source: str) -> list[tuple[str, str]]:
     rows.append(("autoencoder", _values(config.latents.model_dump(mode="json")) if config.latents else "unknown"))
     rows.append(("sampling defaults", _values(config.sampling.model_dump())))
     rows.append(("classes", _classes(config)))
-    rows += [(f"provenance: {key}", str(value)) for key, value in config.provenance.items()]
+    rows += [(f"provenance: {key}", str(value)) for key, value in config.provenance.model_dump().items()]
     for path in located.weights:
         read_header(path)  # what is cut off or no safetensors is refused here too
     return [*rows, *(("weights", str(path)) for path in located.weights)]

@@ -28,9 +28,10 @@ def run(
         revision: branch to push to; made where it is not there.
         tag: tag that the commit gets.
         create_pr: propose the commit as a pull request.
-        license: licence of the weights by the Hub's identifier, such as apache-2.0; a fine-tune inherits its base's.
+        license: license of the weights by the Hub's identifier, such as apache-2.0; a fine-tune inherits its base's.
         dry_run: show files, sizes and the card, and publish nothing.
     """
+    from dit.display import say
     from dit.zoo.hub.push import push
 
     pushed = push(
@@ -41,13 +42,15 @@ def run(
         tag=tag,
         create_pr=create_pr,
         dry_run=dry_run,
-        licence=license,
+        license=license,
     )
     if dry_run:
         print(pushed.card)
         for name, size in pushed.files.items():
             print(f"{size:>14,}  {name}")
         print(f"{sum(pushed.files.values()):>14,}  in all")
+    for path in pushed.cut:
+        say(f"published by its last part alone: {path}")
     for name in pushed.left_out:
         print(f"not published: {name}")
     if pushed.address is not None:

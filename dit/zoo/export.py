@@ -55,7 +55,7 @@ def export(
     if not is_run(run_folder):
         raise DitError(f"{run_folder}: expected a run folder, found no run.json in it")
     located = locate(run_folder)
-    config = located.config.model_copy(update={"provenance": located.config.provenance | dict(provenance or {})})
+    config = located.config.model_copy(update={"provenance": located.config.provenance.updated(**(provenance or {}))})
     files = located.weights if weights is None else [weights]
     model = fill(empty_model(config.model.name, config.model.arguments), files)
     with new_folder(out) as folder:

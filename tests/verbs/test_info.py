@@ -19,7 +19,7 @@ def test_info_of_an_export_names_process_autoencoder_and_provenance(trained, cap
     for words in (
         "name flow",
         "vae mnist",
-        "solver dpmpp_2m",
+        "name dpmpp_2m",
         "0 0, 1 1",
         "provenance: images_seen  24",
         "hidden_size 48",

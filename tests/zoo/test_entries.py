@@ -41,7 +41,7 @@ def test_the_readme_holds_the_zoos_table():
 def test_shipped_weights_are_what_their_entry_says(name):
     entry, config = entries()[name], read_config(ASSETS / name)
     assert config.process.name == entry.process
-    assert config.provenance["license"] == entry.license
+    assert config.provenance.license == entry.license
     given = entry.sampling.model_fields_set
     assert config.sampling.model_dump(include=given) == entry.sampling.model_dump(include=given)
     assert sum(parameter.numel() for parameter in load_model(name).parameters()) == num_parameters(name)

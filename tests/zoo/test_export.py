@@ -35,7 +35,7 @@ def test_the_folder_holds_the_average_and_what_is_needed_to_use_it(exported):
     assert (config.process.name, config.sampling.guidance) == ("flow", 1.5)
     assert config.latents.vae == "mnist"
     assert config.class_names == [str(i) for i in range(10)]
-    assert config.provenance == {
+    assert config.provenance.model_dump() == {
         "code_version": "0.1.0+abc",
         "recipe": "recipe.yaml",
         "seed": 3,
@@ -169,8 +169,8 @@ def pretrained_run(tiny_run, source):
 def test_a_fine_tune_inherits_the_licence_of_a_zoo_entry(tiny_run, tmp_path):
     run = pretrained_run(tiny_run, "dit_xl_2.in256")
     facts = read_config(export(run, tmp_path / "out", samples=False)).provenance
-    assert facts["base_model"] == "facebook/DiT-XL-2-256"
-    assert (facts["license"], facts["base_license"]) == ("cc-by-nc-4.0", "cc-by-nc-4.0")
+    assert facts.base_model == "facebook/DiT-XL-2-256"
+    assert (facts.license, facts.base_license) == ("cc-by-nc-4.0", "cc-by-nc-4.0")
 
 
 def test_a_fine_tune_inherits_the_licence_of_a_folder_and_hides_its_path(tiny_run, tmp_path):
@@ -180,4 +180,4 @@ def test_a_fine_tune_inherits_the_licence_of_a_folder_and_hides_its_path(tiny_ru
     config["provenance"]["license"] = "mit"
     (base / "config.json").write_text(json.dumps(config))
     facts = read_config(export(pretrained_run(tiny_run, base), tmp_path / "out", samples=False)).provenance
-    assert (facts["base_model"], facts["license"]) == ("base", "mit")
+    assert (facts.base_model, facts.license) == (None, "mit")

@@ -69,7 +69,7 @@ def render_card(folder: str | Path, *, title: str | None = None, source: str | N
             training=training_facts(config, (folder / RECIPE_NAME).is_file()),
             evaluation=evaluation_rows(evaluation, config),
             files=weight_table(folder),
-            licence=licence_text(config),
+            license=license_text(config),
             has_samples=(folder / "samples.png").is_file(),
             has_loss_curve=(folder / "loss.png").is_file(),
             has_failures=(folder / "failures.png").is_file(),
@@ -116,11 +116,11 @@ def metadata(config: FolderConfig, evaluation: Mapping[str, Any], *, title: str,
             config.process.name,
             *(["class-conditional"] if config.num_classes else []),
         ],
-        license=facts.get("license"),
-        license_name=facts.get("license_name"),
-        license_link=facts.get("license_link"),
+        license=facts.license,
+        license_name=facts.license_name,
+        license_link=facts.license_link,
         datasets=[data] if data else None,
-        base_model=facts.get("base_model"),
+        base_model=facts.base_model if facts.base_model and HubId.parse(facts.base_model) else None,
         model_name=title,
         eval_results=eval_results(config, evaluation) or None,
     )
@@ -221,13 +221,13 @@ def training_facts(config: FolderConfig, has_recipe: bool) -> list[tuple[str, st
     facts = config.provenance
     rows = [
         ("data", dataset_name(config)),
-        ("recipe", RECIPE_NAME if has_recipe else facts.get("recipe")),
-        ("steps", facts.get("steps")),
-        ("images seen", facts.get("images_seen")),
-        ("seed", facts.get("seed")),
-        ("started from", facts.get("base_model")),
-        ("code", f"dit {facts['code_version']}" if facts.get("code_version") else None),
-        ("converted from", facts.get("converted_from")),
+        ("recipe", RECIPE_NAME if has_recipe else facts.recipe),
+        ("steps", facts.steps),
+        ("images seen", facts.images_seen),
+        ("seed", facts.seed),
+        ("started from", facts.base_model),
+        ("code", f"dit {facts.code_version}" if facts.code_version else None),
+        ("converted from", facts.converted_from),
     ]
     return [(name, f"{value:,}" if type(value) is int else str(value)) for name, value in rows if value is not None]
 
@@ -247,13 +247,13 @@ def autoencoder_name(config: FolderConfig) -> str:
 
 def dataset_name(config: FolderConfig) -> str:
     """Return the training data's name; of a path its last part."""
-    data = str(config.provenance.get("data") or "unknown data")
+    data = str(config.provenance.data or "unknown data")
     return data if HubId.parse(data) else Path(data).name
 
 
 def dataset_id(config: FolderConfig) -> str | None:
     """Return the training data's id on the Hub, where it has one."""
-    data = str(config.provenance.get("data") or "")
+    data = str(config.provenance.data or "")
     hub_id = HubId.parse(data)
     if registered := find_data(data):
         return registered.hub_id
@@ -297,21 +297,21 @@ def limits(config: FolderConfig) -> str:
     """Return what the model is for and what it is not."""
     classes = "its classes" if config.num_classes else "its training data"
     return str(
-        config.provenance.get("limits")
+        config.provenance.limits
         or "Research on generative models and teaching. The model knows nothing but "
         f"{classes}, at one resolution; it repeats the biases of its training data, and its samples are not evidence "
         "of anything. It is not meant for making images that are passed off as real."
     )
 
 
-def licence_text(config: FolderConfig) -> str:
-    """Return the sentence on the licence of the weights."""
+def license_text(config: FolderConfig) -> str:
+    """Return the sentence on the license of the weights."""
     facts = config.provenance
-    name = facts.get("license_name") or facts.get("license")
+    name = facts.license_name or facts.license
     if not name:
-        return "No licence was chosen yet: nobody may use these weights."
-    link = f" ({facts['license_link']})" if facts.get("license_link") else ""
-    base = f" They start from {facts['base_model']}, whose licence they inherit." if facts.get("base_model") else ""
+        return "No license was chosen yet: nobody may use these weights."
+    link = f" ({facts.license_link})" if facts.license_link else ""
+    base = f" They start from {facts.base_model}, whose license they inherit." if facts.base_model else ""
     return f"The weights are under {name}{link}.{base} The code is under Apache-2.0."
 
 

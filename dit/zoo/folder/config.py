@@ -8,9 +8,9 @@ Everything that samples, converts or publishes reads this and nothing else. Free
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from dit.diffusion.config import ProcessConfig
 from dit.errors import DitError
@@ -35,6 +35,59 @@ class ModelDescription(Section):
     """All arguments of the network's constructor."""
 
 
+class Provenance(Section):
+    """Where the weights come from; what is not known is left out of the file, and further facts are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str | None = None
+    """Its name in the zoo."""
+    code_version: str | None = None
+    """Version of this package that trained it."""
+    recipe: str | None = None
+    """File of its recipe."""
+    seed: int | None = None
+    """Seed of the training."""
+    data: str | None = None
+    """Training data, as the recipe names it."""
+    steps: int | None = None
+    """Training steps."""
+    images_seen: int | None = None
+    """Training images, counted as often as they were seen."""
+    base_model: str | None = None
+    """Zoo name or Hub id of the model that the training started from."""
+    base_license: str | None = None
+    """Its license."""
+    license: str | None = None
+    """License of the weights, by its identifier on the Hub."""
+    license_name: str | None = None
+    """Its name, where the identifier is `other`."""
+    license_link: str | None = None
+    """Where its text is, likewise."""
+    limits: str | None = None
+    """What it is for and what not, in place of the card's usual words."""
+    converted_from: str | None = None
+    """The file, folder or place that it was converted from."""
+    weights: str | None = None
+    """Which weights of a training checkpoint: ema or raw."""
+    paper: str | None = None
+    """Where it was published."""
+    repository: str | None = None
+    """Where it was pulled from, on the Hub."""
+    commit: str | None = None
+    """Which commit of it."""
+    sha256: str | None = None
+    """Hash of the file that was converted."""
+
+    @model_serializer(mode="wrap")
+    def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+    def updated(self, **facts: Any) -> Self:
+        """Return it with other facts; None removes one."""
+        return type(self).model_validate({**self.model_dump(), **facts})
+
+
 class FolderConfig(Section):
     """The content of `config.json`."""
 
@@ -50,8 +103,8 @@ class FolderConfig(Section):
     """Defaults for sampling."""
     id2label: dict[str, str] = Field(default_factory=dict)
     """Class id, in decimal, -> class name."""
-    provenance: dict[str, Any] = Field(default_factory=dict)
-    """Where the weights come from: code version, recipe, seed, images seen, licence, base model."""
+    provenance: Provenance = Field(default_factory=Provenance)
+    """Where the weights come from."""
 
     @property
     def num_classes(self) -> int:

@@ -16,7 +16,7 @@ from dit.hub_ids import HubId
 from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.cards.card import write_card
 from dit.zoo.entries import Entry, SourceEntry, architecture_of, entries
-from dit.zoo.folder.config import is_exported, read_config
+from dit.zoo.folder.config import Provenance, is_exported, read_config
 from dit.zoo.folder.safetensors_file import read_header, weight_files
 from dit.zoo.hub.download import download_address
 
@@ -148,7 +148,7 @@ def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | Non
     is_file = source.is_file()
     options = ReadOptions(process=entry.process, vae=entry.vae) if is_file and entry else ReadOptions()
     model = read_foreign(source, options)
-    update: dict[str, Any] = {"provenance": facts}
+    update: dict[str, Any] = {"provenance": Provenance(**facts)}
     if entry is not None:
         if model.config.model.name != architecture_of(facts["name"]):
             raise DitError(
@@ -157,7 +157,7 @@ def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | Non
             )
         update["sampling"] = entry.sampling
     else:
-        update["provenance"] = model.config.provenance | facts
+        update["provenance"] = model.config.provenance.updated(**facts)
     model.config = model.config.model_copy(update=update)
     with new_folder(folder) as target:
         write_native(model, target)

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from dit.charts import draw_loss
-from dit.errors import ConfigError, DitError
+from dit.errors import ConfigError, DitError, did_you_mean
 from dit.failpoints import failpoint
 from dit.hub_errors import NO_TOKEN, explained
 from dit.hub_ids import HubId
@@ -41,8 +43,22 @@ ALLOWED = re.compile(
     rf"|(transformer|vae)/diffusion_pytorch_model({_SHARDS}|\.safetensors\.index\.json)"
 )
 TEXTS = (".json", ".jsonl", ".yaml", ".md")
+LICENSES = frozenset((
+    "apache-2.0", "mit", "openrail", "bigscience-openrail-m", "creativeml-openrail-m", "bigscience-bloom-rail-1.0",
+    "bigcode-openrail-m", "afl-3.0", "artistic-2.0", "bsl-1.0", "bsd", "bsd-2-clause", "bsd-3-clause",
+    "bsd-3-clause-clear", "c-uda", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0",
+    "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0",
+    "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0",
+    "cdla-sharing-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "wtfpl", "ecl-2.0", "epl-1.0", "epl-2.0",
+    "etalab-2.0", "eupl-1.1", "eupl-1.2", "agpl-3.0", "gfdl", "gpl", "gpl-2.0", "gpl-3.0", "lgpl", "lgpl-2.1",
+    "lgpl-3.0", "isc", "h-research", "intel-research", "lppl-1.3c", "ms-pl", "apple-ascl", "apple-amlr", "mpl-2.0",
+    "odc-by", "odbl", "openmdw-1.0", "openrail++", "osl-3.0", "postgresql", "ofl-1.1", "ncsa", "unlicense", "zlib",
+    "pddl", "lgpl-lr", "deepfloyd-if-license", "fair-noncommercial-research-license", "llama2", "llama3",
+    "llama3.1", "llama3.2", "llama3.3", "llama4", "gemma", "grok2-community", "unknown", "other",
+))  # fmt: skip
+"""What the Hub takes as a license. Source: Hub documentation, "Licenses"."""
 PERMISSIVE = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "unlicense"}
-"""Licences under which a derived model may choose its own; any other one passes on to what is derived from it."""
+"""Licenses under which a derived model may choose its own; any other one passes on to what is derived from it."""
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
@@ -56,6 +72,8 @@ class Pushed:
     """Files of the folder that are not published."""
     card: str
     """The rendered card."""
+    cut: list[str]
+    """Places of this machine that the published texts name by their last part alone."""
     address: str | None = None
     """Where the result can be seen; None after a dry run."""
 
@@ -69,7 +87,7 @@ def push(
     tag: str | None = None,
     create_pr: bool = False,
     dry_run: bool = False,
-    licence: str | None = None,
+    license: str | None = None,  # noqa: A002 - the Hub's word for it
     api: "HfApi | None" = None,
 ) -> Pushed:
     """Publish an exported folder, or a diffusers folder that was converted here.
@@ -82,12 +100,12 @@ def push(
         tag: tag that the commit gets.
         create_pr: whether to propose the commit instead of making it.
         dry_run: only check and render.
-        licence: of the weights, by the Hub's identifier; the base model's, or the one in the folder, by default.
+        license: of the weights, by the Hub's identifier; the base model's, or the one in the folder, by default.
         api: client of the Hub; that of the environment by default.
 
     Raises:
         ConfigError: `repository` is not an id of the Hub.
-        DitError: the folder is damaged, a required field is empty, the licence is not allowed, or the Hub refuses.
+        DitError: the folder is damaged, a required field is empty, the license is not allowed, or the Hub refuses.
     """
     folder = Path(folder)
     parsed = HubId.parse(repository)
@@ -99,15 +117,15 @@ def push(
     if not dry_run and not (api.token or get_token()):
         raise DitError(f"{repository}: {NO_TOKEN}")
     check_folder(folder)
-    with _staged(folder, repository, licence) as staged:
+    with _staged(folder, repository, license) as (staged, cut):
         files = {path: (staged / path).stat().st_size for path in published_files(staged)}
         left_out = sorted(set(_relative_files(folder)) - set(files))
         card = (staged / CARD_NAME).read_text(encoding="utf-8")
         _refuse_secrets(staged, files)
         if dry_run:
-            return Pushed(files, left_out, card)
+            return Pushed(files, left_out, card, cut)
         address = _commit(api, staged, files, repository, private, revision, tag, create_pr)
-    return Pushed(files, left_out, card, address)
+    return Pushed(files, left_out, card, cut, address)
 
 
 def check_folder(folder: Path) -> None:
@@ -135,28 +153,33 @@ def published_files(folder: Path) -> list[str]:
     return [path for path in _relative_files(folder) if ALLOWED.fullmatch(path) and _is_what_it_says(folder / path)]
 
 
-def check_licence(config: FolderConfig, licence: str | None) -> str:
-    """Return the licence of a model that is to be published.
+def check_license(config: FolderConfig, license_id: str | None) -> str:
+    """Return the license of a model that is to be published.
 
     Args:
         config: of the model.
-        licence: that was asked for.
+        license_id: that was asked for.
 
     Raises:
         DitError: none is known, or the base model's does not allow it.
     """
     facts = config.provenance
-    base, chosen = facts.get("base_license"), licence or facts.get("license")
+    base, chosen = facts.base_license, license_id or facts.license
     if not chosen:
         raise DitError(
-            "card: license: expected a licence of the weights, found none; give --license, such as apache-2.0"
+            "card: license: expected a license of the weights, found none; give --license, such as apache-2.0"
+        )
+    if chosen not in LICENSES:
+        raise DitError(
+            f"card: license: expected an identifier of the Hub, or `other` with license_name and license_link in the "
+            f"provenance of config.json, found {chosen!r}.{did_you_mean(chosen, LICENSES)}"
         )
     if base and base not in PERMISSIVE and chosen != base:
-        origin = facts.get("base_model") or facts.get("converted_from") or "the base model"
+        origin = facts.base_model or facts.converted_from or "the base model"
         raise DitError(
             f"card: license: expected {base}, which the weights inherit from {origin}, found {chosen}; leave it out"
         )
-    if chosen == "other" and not (facts.get("license_name") and facts.get("license_link")):
+    if chosen == "other" and not (facts.license_name and facts.license_link):
         raise DitError("card: license other: expected license_name and license_link in the provenance of config.json")
     return chosen
 
@@ -169,34 +192,62 @@ def check_card(config: FolderConfig, folder: Path) -> None:
     """
     facts = config.provenance
     fields = {
-        "training data": facts.get("data"),
-        "code version": facts.get("code_version") or facts.get("converted_from"),
+        "training data": facts.data,
+        "code version": facts.code_version or facts.converted_from,
         "autoencoder": config.latents,
         "class names": config.id2label or config.num_classes == 0,
-        "samples.png": (folder / "samples.png").is_file() or facts.get("converted_from"),
+        "samples.png": (folder / "samples.png").is_file() or facts.converted_from,
     }
     if empty := [name for name, value in fields.items() if not value]:
         raise DitError(f"{folder}: its card can't be published without {', '.join(empty)}")
 
 
 @contextmanager
-def _staged(folder: Path, repository: str, licence: str | None) -> Iterator[Path]:
-    """Give a temporary folder with what is to be published, its card rendered for the repository."""
+def _staged(folder: Path, repository: str, license_id: str | None) -> Iterator[tuple[Path, list[str]]]:
+    """Give a temporary folder with what is to be published, its card rendered for it, and the paths that were cut."""
     with TemporaryDirectory(prefix="dit-push-") as temporary:
         staged = Path(temporary)
         for path in published_files(folder):
             (staged / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / path, staged / path)
+        cut = _cut_local_paths(staged)
         name = CONFIG_NAME if is_exported(staged) else FOREIGN_CONFIG_NAME
         config = read_config(staged, name)
-        facts = {"license": check_licence(config, licence)}
-        config = config.model_copy(update={"provenance": config.provenance | facts})
+        facts = config.provenance.updated(license=check_license(config, license_id))
+        config = config.model_copy(update={"provenance": facts})
         check_card(config, staged)
         write_config(staged, config, name)
         if (staged / METRICS_NAME).is_file():
             draw_loss(read_rows(staged / METRICS_NAME), staged / "loss.png")
         write_card(staged, title=repository.partition("/")[2], source=repository)
-        yield staged
+        yield staged, cut
+
+
+def _cut_local_paths(folder: Path) -> list[str]:
+    """Put the last part of a path for every path of this machine in the texts with values, and return the paths."""
+    found: set[str] = set()
+    for path in [*folder.glob("*.json"), *folder.glob("*.yaml")]:
+        text = path.read_text(encoding="utf-8")
+        local = {value for value in _texts(yaml.safe_load(text)) if _is_local(value)}
+        for value in sorted(local, key=len, reverse=True):
+            text = text.replace(value, Path(value).name)
+        path.write_text(text, encoding="utf-8")
+        found |= local
+    return sorted(found)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text among values of JSON or YAML."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _is_local(value: str) -> bool:
+    is_path = value.startswith(("/", "~", "./", "../")) or ("/" in value and Path(value).exists())
+    return is_path and "\n" not in value and bool(Path(value).name)
 
 
 def _commit(

@@ -30,7 +30,14 @@ from dit.files import read_json, write_json
 from dit.latents.codec import Codec
 from dit.layers.position import sincos_2d
 from dit.models.variants import resolve_arguments
-from dit.zoo.folder.config import FOREIGN_CONFIG_NAME, FolderConfig, ModelDescription, read_config, write_config
+from dit.zoo.folder.config import (
+    FOREIGN_CONFIG_NAME,
+    FolderConfig,
+    ModelDescription,
+    Provenance,
+    read_config,
+    write_config,
+)
 from dit.zoo.folder.safetensors_file import weight_files
 from dit.zoo.folder.weights import check_finite, save_weights
 from dit.zoo.layouts.architecture import infer_architecture
@@ -111,7 +118,7 @@ def read_diffusers(folder: str | Path, options: ReadOptions) -> ForeignModel:
         latents=latents,
         sampling=known.sampling if known else default_sampling(process),
         id2label=labels or imagenet_labels(arguments["num_classes"]),
-        provenance=known.provenance if known else {"converted_from": folder.name},
+        provenance=known.provenance if known else Provenance(converted_from=folder.name),
     )
     check_fit(transformer, result, native)
     return ForeignModel(result, native, autoencoder_folder=autoencoder_folder)

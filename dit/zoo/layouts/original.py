@@ -26,7 +26,7 @@ from dit.latents.config import LatentsDescription
 from dit.sampling.config import SamplingConfig
 from dit.sampling.solvers import SolverOptions
 from dit.validation import validate
-from dit.zoo.folder.config import FolderConfig, ModelDescription
+from dit.zoo.folder.config import FolderConfig, ModelDescription, Provenance
 from dit.zoo.folder.safetensors_file import read_header
 from dit.zoo.folder.weights import DTYPES, check_finite, empty_model
 from dit.zoo.labels import imagenet_classes
@@ -249,7 +249,7 @@ def _describe(
         latents=latents,
         sampling=default_sampling(process),
         id2label=labels,
-        provenance={"converted_from": path.name, "weights": options.weights},
+        provenance=Provenance(converted_from=path.name, weights=options.weights),
     )
     return config, autoencoder_folder
 

@@ -11,7 +11,7 @@ from dit.files import write_json
 from dit.sampling.config import SamplingConfig
 from dit.zoo.cards.card import as_code, as_text, render_card
 from dit.zoo.export import export
-from dit.zoo.folder.config import FolderConfig, read_config, write_config
+from dit.zoo.folder.config import FolderConfig, Provenance, read_config, write_config
 
 EVALUATION = {
     "num": 1000,
@@ -45,7 +45,7 @@ def change(folder, **changes):
 
 def test_the_metadata_is_what_the_hub_reads(exported):
     write_json(exported / "eval.json", EVALUATION)
-    change(exported, provenance=read_config(exported).provenance | {"license": "apache-2.0"})
+    change(exported, provenance=read_config(exported).provenance.updated(license="apache-2.0"))
     found = metadata_of(render_card(exported, title="digits"))
     assert found["library_name"] == "dit"
     assert found["pipeline_tag"] == "unconditional-image-generation"
@@ -101,7 +101,7 @@ def test_a_gaussian_process_is_described(exported):
 
 
 def test_a_path_of_this_machine_does_not_leave_it(exported):
-    change(exported, provenance={"data": "/home/someone/secret/flowers"})
+    change(exported, provenance=Provenance(data="/home/someone/secret/flowers"))
     card = render_card(exported)
     assert "secret" not in card
     assert "trained on flowers" in card

@@ -1,5 +1,6 @@
 """Push and pull against a double of the Hub, with its unmodified client: rows H1 to H8 of the fault matrix."""
 
+import json
 import os
 import pickle
 import shutil
@@ -15,9 +16,9 @@ from dit.cli import main
 from dit.errors import ConfigError, DitError
 from dit.files import cache_folder
 from dit.zoo.convert import convert
-from dit.zoo.folder.config import read_config, write_config
+from dit.zoo.folder.config import Provenance, read_config, write_config
 from dit.zoo.hub.pull import pull
-from dit.zoo.hub.push import check_licence, push
+from dit.zoo.hub.push import check_license, push
 from dit.zoo.load import load_model
 from dit.zoo.pipeline import load_pipeline
 from tests.hub_double import FILTERED, TOKEN, connect, flip_last_byte_of_weights
@@ -34,7 +35,7 @@ def files_of(folder):
 
 def set_provenance(folder, **facts):
     config = read_config(folder)
-    write_config(folder, config.model_copy(update={"provenance": config.provenance | facts}))
+    write_config(folder, config.model_copy(update={"provenance": config.provenance.updated(**facts)}))
     return folder
 
 
@@ -94,6 +95,21 @@ def test_a_dry_run_shows_all_and_asks_nobody(hub, exported):
     assert shown.card.startswith("---\n")
     assert hub.requests == []
     assert files_of(exported) == before
+
+
+def test_paths_of_this_machine_are_not_published(hub, exported, tmp_path, capsys):
+    (tmp_path / "secret" / "flowers").mkdir(parents=True)
+    place = str(tmp_path / "secret" / "flowers")
+    set_provenance(exported, data=place)
+    recipe = (exported / "recipe.yaml").read_text()
+    (exported / "recipe.yaml").write_text(recipe.replace("source: mnist", f"source: {place}"))
+    (exported / "eval.json").write_text(json.dumps({"subject": {"source": str(exported)}}))
+    assert main(["push", str(exported), NAME]) == 0
+    assert f"published by its last part alone: {place}" in capsys.readouterr().err
+    files = hub.repositories[NAME].commits[hub.repositories[NAME].refs["main"]]
+    assert not [name for name, file in files.items() if str(tmp_path).encode() in file.content]
+    assert b"source: flowers" in files["recipe.yaml"].content
+    assert place in (exported / "recipe.yaml").read_text()
 
 
 def test_a_private_repository_a_branch_and_a_pull_request(hub, exported):
@@ -158,9 +174,9 @@ def test_a_revision_is_part_of_a_name(published, exported, tmp_path):
     first = published.repositories[NAME].refs["main"]
     set_provenance(exported, seed=99)
     push(exported, NAME, tag="new")
-    assert read_config(pull(f"{NAME}@{first}")).provenance["seed"] == 3
-    assert read_config(pull(NAME, revision="new")).provenance["seed"] == 99
-    assert load_pipeline(NAME, revision=first).config.provenance["seed"] == 3
+    assert read_config(pull(f"{NAME}@{first}")).provenance.seed == 3
+    assert read_config(pull(NAME, revision="new")).provenance.seed == 99
+    assert load_pipeline(NAME, revision=first).config.provenance.seed == 3
     with pytest.raises(ConfigError, match="expected one revision, found 'new' and 'main'"):
         pull(f"{NAME}@new", revision="main")
 
@@ -455,7 +471,7 @@ def test_h8_a_branch_that_moves_during_a_pull_gives_one_commit(published, export
 
 
 @pytest.mark.parametrize(
-    ("facts", "licence", "expected"),
+    ("facts", "chosen", "expected"),
     [
         ({}, "mit", "mit"),
         ({"license": "mit"}, None, "mit"),
@@ -464,24 +480,28 @@ def test_h8_a_branch_that_moves_during_a_pull_gives_one_commit(published, export
         ({"license_name": "x", "license_link": "https://x"}, "other", "other"),
     ],
 )
-def test_licences_that_may_be_chosen(exported, facts, licence, expected):
-    config = read_config(exported).model_copy(update={"provenance": facts})
-    assert check_licence(config, licence) == expected
+def test_licences_that_may_be_chosen(exported, facts, chosen, expected):
+    config = read_config(exported).model_copy(update={"provenance": Provenance(**facts)})
+    assert check_license(config, chosen) == expected
 
 
 @pytest.mark.parametrize(
-    ("facts", "licence", "message"),
+    ("facts", "chosen", "message"),
     [
-        ({}, None, "card: license: expected a licence of the weights, found none"),
+        ({}, None, "card: license: expected a license of the weights, found none"),
         ({"base_license": "cc-by-nc-4.0", "base_model": "facebook/DiT-XL-2-256"}, "apache-2.0",
          "expected cc-by-nc-4.0, which the weights inherit from facebook/DiT-XL-2-256, found apache-2.0"),
+        ({}, "apache", "card: license: expected an identifier of the Hub, or `other` with license_name and "
+         "license_link in the provenance of config.json, found 'apache'. Did you mean 'apache-2.0'"),
         ({}, "other", "card: license other: expected license_name and license_link"),
     ],
 )  # fmt: skip
-def test_licences_that_may_not_be_chosen(hub, exported, facts, licence, message):
+def test_licences_that_may_not_be_chosen(hub, exported, facts, chosen, message):
     config = read_config(exported)
-    write_config(exported, config.model_copy(update={"provenance": {"data": "mnist", "code_version": "1"} | facts}))
-    assert message in message_of(push, exported, NAME, licence=licence)
+    write_config(
+        exported, config.model_copy(update={"provenance": Provenance(data="mnist", code_version="1", **facts)})
+    )
+    assert message in message_of(push, exported, NAME, license=chosen)
     assert hub.requests == []
 
 

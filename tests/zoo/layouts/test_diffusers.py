@@ -125,7 +125,7 @@ def test_provenance_and_defaults_come_back(native, tmp_path):
     convert(native, tmp_path / "diffusers", to="diffusers")
     back = read_any(tmp_path / "diffusers", ReadOptions()).config
     assert back.sampling == load_pipeline(native).config.sampling
-    assert back.provenance["seed"] == 3
+    assert back.provenance.seed == 3
     assert back.class_names == NAMES
 
 
