@@ -39,6 +39,8 @@ VERBS = (
     "bench",
 )
 
+WITHOUT_PLUGINS = ("recipes", "report", "bench")
+
 
 def entry_point() -> NoReturn:
     """Run the command that the process was started with, and exit with its code."""
@@ -101,6 +103,20 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     return rest, overrides
 
 
+def split_plugins(argv: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Take `--plugin FILE` out of a command line, each time it is given."""
+    rest: list[str] = []
+    plugins: list[Path] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if option == "--plugin" and (file := value if equals else next(arguments, None)):
+            plugins.append(Path(file))
+        else:
+            rest.append(argument)
+    return rest, plugins
+
+
 def _run(argv: list[str]) -> None:
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())
@@ -113,6 +129,12 @@ def _run(argv: list[str]) -> None:
     verb, *argv = argv
     if verb not in VERBS:
         raise ConfigError(f"dit: expected one of {', '.join(VERBS)}, found {verb!r}.{did_you_mean(verb, VERBS)}")
+    if verb not in WITHOUT_PLUGINS:
+        argv, plugins = split_plugins(argv)
+        for plugin in plugins:  # before anything is parsed: what they register has options and names
+            from dit.plugins import load_plugin
+
+            load_plugin(plugin)
     run = _verb(verb).run
     if "overrides" not in inspect.signature(run).parameters:
         _parse(run, verb, argv)()
@@ -135,13 +157,18 @@ def _run(argv: list[str]) -> None:
 
 
 def _parse(run: Callable[..., None], verb: str, argv: list[str]) -> functools.partial:
-    """Bind a verb's options to its function. `overrides` is no option: `split_overrides` reads it."""
+    """Bind a verb's options to its function. `overrides` and plugins are no options any more, the help apart."""
     import tyro
 
     def bind(**options: Any) -> functools.partial:
+        options.pop("plugin", None)
         return functools.partial(run, **options)
 
     options = [option for name, option in inspect.signature(run).parameters.items() if name != "overrides"]
+    if verb not in WITHOUT_PLUGINS:
+        help_text = "your own Python file with a family, solver, data source or features; may be given several times."
+        annotation = Annotated[str | None, tyro.conf.arg(metavar="FILE", help=help_text, help_behavior_hint="")]
+        options.append(inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     shown = [option.replace(annotation=_with_metavar(option.annotation)) for option in options]
     bind.__doc__ = run.__doc__
     bind.__annotations__ = {option.name: option.annotation for option in shown}

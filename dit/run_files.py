@@ -15,11 +15,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import Field
 
 from dit.errors import DitError
 from dit.files import read_json, write_json, write_text
 from dit.latents.config import LatentsDescription
+from dit.plugins import MadeWith
 from dit.validation import validate
 
 RECIPE_NAME = "recipe.yaml"
@@ -27,7 +28,7 @@ METRICS_NAME = "metrics.jsonl"
 FACTS_NAME = "run.json"
 
 
-class RunFacts(BaseModel):
+class RunFacts(MadeWith):
     """The content of run.json."""
 
     code_version: str
@@ -38,7 +39,7 @@ class RunFacts(BaseModel):
     """Description of the latents."""
     id2label: dict[str, str]
     """Class id, in decimal, -> class name."""
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = Field(default_factory=dict)
     """Dotted field -> value: what must be the same when the run is resumed."""
 
 

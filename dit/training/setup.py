@@ -9,6 +9,7 @@ from dit.diffusion.process import Process
 from dit.display import say, warn
 from dit.errors import ConfigError
 from dit.files import write_text
+from dit.plugins import loaded_plugins
 from dit.run_files import RunFacts, cut_rows, read_rows
 from dit.training.batch import BatchSource
 from dit.training.compilation import compiles, expect_no_gpu
@@ -87,6 +88,7 @@ def write_facts(
             codec=codec.describe(),
             id2label={str(index): name for index, name in enumerate(train_set.class_names)},
             facts=facts,
+            plugins=loaded_plugins(),
         )
     )
 

@@ -58,6 +58,7 @@ def run(
     from dit.config import load_recipe
     from dit.errors import ConfigError
     from dit.files import check_writable
+    from dit.plugins import made_with
     from dit.run_files import RECIPE_NAME
     from dit.verbs.sample import checked_settings, sampling_settings
     from dit.zoo.source import locate
@@ -82,9 +83,10 @@ def run(
 
     check_writable(out or REPORT, "--out")
     out = out or (Path(f"eval.{quantize}.json") if quantize else _report_of(source, folder))
-    evaluate_source(
-        source, recipe, out=out, device=choose_device(device), likelihood=likelihood, quantize=quantize, **settings
-    )
+    with made_with(located.config.model_dump(), folder):  # the data or the features may be a plugin's
+        evaluate_source(
+            source, recipe, out=out, device=choose_device(device), likelihood=likelihood, quantize=quantize, **settings
+        )
 
 
 def _report_of(source: str, folder: Path) -> Path:

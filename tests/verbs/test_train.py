@@ -69,6 +69,7 @@ def test_a_run_ends_in_an_evaluated_export(trained):
     assert 0 <= report["accuracy"] <= 1
     assert report["frechet_distance"] > report["frechet_floor"] > 0
     assert "class accuracy" in (export / "README.md").read_text()
+    assert "plugins" not in json.loads((export / "config.json").read_text())
 
 
 def test_resume_continues_and_exports_anew(trained, tmp_path, capsys):

@@ -16,6 +16,7 @@ from dit.diffusion.config import ProcessConfig
 from dit.errors import DitError
 from dit.files import read_json, write_json
 from dit.latents.config import LatentsDescription
+from dit.plugins import MadeWith, made_with
 from dit.sampling.config import SamplingConfig, from_first_format
 from dit.schema import Section
 from dit.validation import validate
@@ -88,7 +89,7 @@ class Provenance(Section):
         return type(self).model_validate({**self.model_dump(), **facts})
 
 
-class FolderConfig(Section):
+class FolderConfig(MadeWith, Section):
     """The content of `config.json`."""
 
     format_version: int = FORMAT_VERSION
@@ -142,7 +143,8 @@ def read_config(folder: str | Path, name: str = CONFIG_NAME) -> FolderConfig:
         )
     if version == 1 and isinstance(content.get("sampling"), dict):
         content["sampling"] = from_first_format(content["sampling"])
-    return validate(FolderConfig, content | {"format_version": FORMAT_VERSION}, origin=str(path))
+    with made_with(content, path):
+        return validate(FolderConfig, content | {"format_version": FORMAT_VERSION}, origin=str(path))
 
 
 def write_config(folder: str | Path, config: FolderConfig, name: str = CONFIG_NAME) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from dit.checkpoint import Checkpoint
 from dit.config import load_recipe
 from dit.hub_ids import HubId
+from dit.plugins import made_with
 from dit.run_files import RECIPE_NAME, RunFiles, is_run
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import FolderConfig, ModelDescription, Provenance, is_exported, read_config
@@ -48,7 +49,9 @@ def describe_run(run: str | Path, checkpoint: Checkpoint | None = None) -> Folde
         DitError: a file is missing or damaged; the file and the field are named.
     """
     files = RunFiles(run)
-    facts, recipe = files.read_facts(), load_recipe(files.recipe)
+    facts = files.read_facts()
+    with made_with(facts.model_dump(), files.path):
+        recipe = load_recipe(files.recipe)
     provenance = Provenance(
         code_version=facts.code_version, recipe=RECIPE_NAME, seed=recipe.train.seed, data=recipe.data.source
     )
@@ -63,4 +66,5 @@ def describe_run(run: str | Path, checkpoint: Checkpoint | None = None) -> Folde
         sampling=recipe.sampling,
         id2label=facts.id2label,
         provenance=provenance,
+        plugins=facts.plugins,
     )

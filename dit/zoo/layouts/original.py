@@ -23,6 +23,7 @@ from dit.diffusion.config import FlowConfig, GaussianConfig, ProcessConfig
 from dit.errors import ConfigError, DitError
 from dit.latents.codec import load_codec
 from dit.latents.config import LatentsDescription
+from dit.plugins import loaded_plugins
 from dit.sampling.config import SamplingConfig
 from dit.sampling.solvers import SolverOptions
 from dit.validation import validate
@@ -250,6 +251,7 @@ def _describe(
         sampling=default_sampling(process),
         id2label=labels,
         provenance=Provenance(converted_from=path.name, weights=options.weights),
+        plugins=loaded_plugins(),
     )
     return config, autoencoder_folder
 
