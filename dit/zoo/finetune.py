@@ -36,8 +36,11 @@ def complete(data: Mapping[str, Any], weights: Located) -> dict[str, Any]:
         height, width = (size * own.latents.downscale for size in own.model.arguments["input_size"])
         if height == width:
             filled["data"] = {"image_size": height, **filled["data"]}
-    if "solver" not in (data.get("sampling") or {}) and not filled["process"].get("retrain"):
-        filled["sampling"] = {**own.sampling.model_dump(mode="json"), **(data.get("sampling") or {})}
+    given = dict(data.get("sampling") or {})
+    options = given.pop("solver", {})  # without a name they are options of the weights' solver
+    if isinstance(options, dict) and "name" not in options and not filled["process"].get("retrain"):
+        sampling = own.sampling.model_dump(mode="json")
+        filled["sampling"] = {**sampling, **given, "solver": {**sampling["solver"], **options}}
     return filled
 
 

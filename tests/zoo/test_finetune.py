@@ -57,10 +57,12 @@ def test_what_the_recipe_says_stays(weights):
     assert (recipe.model.name, recipe.model.hidden_size, recipe.model.depth) == ("dit_ti_2", 24, 3)
     assert recipe.process == weights.config.process.model_copy(update={"time_law": LogitNormalTime()})
     assert (recipe.latents.vae, recipe.latents.scale, recipe.latents.cache) == ("org/vae@0123", 2.0, "c")
-    assert (recipe.data.image_size, recipe.sampling.steps, recipe.sampling.solver) == (32, 9, "euler")
+    assert (recipe.data.image_size, recipe.sampling.steps, recipe.sampling.solver.name) == (32, 9, "euler")
+    with pytest.raises(ConfigError, match=r"solver\.eta"):  # the weights' solver has no such option
+        completed(weights, sampling={"solver": {"eta": 0.5}})
     recipe = completed(weights, model={"name": "dit_s_2"}, latents={"vae": "mnist"}, sampling={"solver": "heun"})
     assert (recipe.model.hidden_size, recipe.latents.scale, recipe.data.image_size) == (None, None, 256)
-    assert (recipe.sampling.solver, recipe.sampling.guidance) == ("heun", 1.0)
+    assert (recipe.sampling.solver.name, recipe.sampling.guidance) == ("heun", 1.0)
 
 
 def test_normalisations_by_channel_and_copied_autoencoders_are_kept(weights):
