@@ -87,6 +87,8 @@ class Entry(Section):
     """Where the class names come from; left out: from the weights' own description."""
     sampling: SamplingConfig
     """Sampling defaults."""
+    published: SamplingConfig | None = None
+    """Sampling of the best reported figure, where its authors say all of it."""
     paper: str | None = None
     """Where it was published."""
     sources: list[SourceEntry] = Field(min_length=1)

@@ -9,6 +9,7 @@ from dit.diffusion.schedule import DiscreteSchedule
 from dit.sampling.config import SamplingConfig, from_first_format
 from dit.sampling.grid import create_grid, grid_of_times, log_snr_times
 from dit.sampling.solvers.step import create_solver
+from dit.zoo.entries import entries
 from tests.proofs.gaussian_data import GaussianData, process_of, solve, state, transfer
 from tests.proofs.reference import PATHS
 
@@ -137,12 +138,14 @@ def test_proof_02_euler_maruyama_is_affine_in_state_and_noise(name, diffusion):
     assert_close(transfer(create_solver(sampling.solver), grid, data.denoise), expected)
 
 
-def test_proof_02_the_recipe_of_sit_samples_by_its_sde():
+@pytest.mark.parametrize("name", ["recipe", "dit_xl_2.in256_flow", "dit_xl_2.in512_flow"])
+def test_proof_02_what_names_sits_sampler_samples_by_its_sde(name):
     """SiT's own rules, by hand, with data N(0, s^2): from t=1 to 0.04 by steps of (1 - 0.04) / 249, then to 0.
 
     In its time, data at 1: x' = x + (v + d score) h + sqrt(2 d h) z with diffusion d = sigma; the last without noise.
     """
-    path, sampling = PATHS["linear"], load_recipe("dit_xl_2_imagenet256_flow").sampling
+    recipe = load_recipe("dit_xl_2_imagenet256_flow").sampling
+    path, sampling = PATHS["linear"], recipe if name == "recipe" else entries()[name].published
     num, s = sampling.steps, 0.5
     assert num == 250
     row, t = np.zeros(num + 1), 1.0
