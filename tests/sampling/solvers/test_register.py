@@ -38,6 +38,7 @@ class Damped(Solver):
 
 @pytest.fixture(autouse=True)
 def registered():
+    SamplingConfig(solver="euler")  # the table has been read before
     dit.register_solver("damped", DampedOptions, Damped)
     yield
     del SOLVERS["damped"]
