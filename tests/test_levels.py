@@ -22,8 +22,8 @@ RANKS = {
         "evaluate likelihood", "failures",
     ],
     "zoo": [
-        "entries labels", "folder", "cards", "layouts", "hub", "source", "load pipeline create convert finetune",
-        "pictures", "export",
+        "entries labels", "folder", "cards", "layouts", "hub", "source",
+        "load pipeline create convert described finetune", "pictures", "export",
     ],
     "training": [
         "config batch resolve", "ranks weights run", "monitor objectives compilation", "step", "trainer",

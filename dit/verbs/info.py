@@ -27,20 +27,29 @@ def _variant_facts(name: str) -> list[tuple[str, str]]:
 
 
 def _source_facts(source: str) -> list[tuple[str, str]]:
+    from dit.zoo.entries import entries
     from dit.zoo.folder.safetensors_file import read_header
     from dit.zoo.source import locate
 
+    if source in entries() and not entries()[source].sources[0].embedded:
+        from dit.zoo.described import describe_entry
+
+        places = [("weights", f"{place.layout} layout, {place.describe()}") for place in entries()[source].sources]
+        return [*_described(describe_entry(source)), *places]
     located = locate(source)
-    config = located.config
+    for path in located.weights:
+        read_header(path)  # what is cut off or no safetensors is refused here too
+    return [*_described(located.config), *(("weights", str(path)) for path in located.weights)]
+
+
+def _described(config: "FolderConfig") -> list[tuple[str, str]]:
     rows = _network_facts(config.model.name, config.model.arguments)
     rows.append(("process", _values(config.process.model_dump(exclude={"retrain"}))))
     rows.append(("autoencoder", _values(config.latents.model_dump(mode="json")) if config.latents else "unknown"))
     rows.append(("sampling defaults", _values(config.sampling.model_dump())))
     rows.append(("classes", _classes(config)))
     rows += [(f"provenance: {key}", str(value)) for key, value in config.provenance.model_dump().items()]
-    for path in located.weights:
-        read_header(path)  # what is cut off or no safetensors is refused here too
-    return [*rows, *(("weights", str(path)) for path in located.weights)]
+    return rows
 
 
 def _network_facts(name: str, overrides: dict[str, Any]) -> list[tuple[str, str]]:

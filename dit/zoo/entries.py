@@ -119,9 +119,14 @@ def architecture_of(name: str) -> str:
     return name.partition(".")[0]
 
 
+def arguments_of(name: str) -> dict[str, Any]:
+    """Return all arguments of an entry's network."""
+    return resolve_arguments(architecture_of(name), **entries()[name].arguments)
+
+
 def num_parameters(name: str) -> int:
     """Return the number of parameters of an entry's network."""
-    return count_parameters(resolve_arguments(architecture_of(name), **entries()[name].arguments))
+    return count_parameters(arguments_of(name))
 
 
 def zoo_rows() -> list[dict[str, str]]:

@@ -13,6 +13,14 @@ def test_info_of_an_architecture(capsys):
     assert "depth 28" in facts["architecture"]
 
 
+def test_info_of_a_zoo_name_that_is_not_here_asks_nobody(capsys, monkeypatch):
+    monkeypatch.setattr("dit.zoo.source.fetch", None)
+    assert main(["info", "dit_xl_2.in256"]) == 0
+    text = capsys.readouterr().out
+    for words in ("675,129,632", "stabilityai/sd-vae-ft-ema", "cc-by-nc-4.0", "0 tench", "original layout, https://"):
+        assert words in text
+
+
 def test_info_of_an_export_names_process_autoencoder_and_provenance(trained, capsys):
     assert main(["info", str(trained / "export")]) == 0
     text = capsys.readouterr().out
