@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from dit.files import write_text
-from dit.zoo.cards.entry_card import entry_card
+from dit.zoo.described import entry_card
 from dit.zoo.entries import entries, zoo_table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,5 +1,7 @@
 """What `entries.yaml` alone says of a model, as its exported folder would say it: nothing is downloaded."""
 
+from dit.files import ASSETS
+from dit.zoo.cards.card import CARD_NAME, render
 from dit.zoo.entries import architecture_of, arguments_of, entries
 from dit.zoo.folder.config import FolderConfig, ModelDescription, Provenance
 from dit.zoo.layouts.original import describe_autoencoder, imagenet_labels, original_process
@@ -23,4 +25,21 @@ def describe_entry(name: str) -> FolderConfig:
             paper=entry.paper,
             converted_from=entry.sources[0].describe(),
         ),
+    )
+
+
+def entry_card(name: str) -> str:
+    """Return the card of a zoo name; that of weights which ship with the package is their folder's."""
+    entry = entries()[name]
+    if entry.sources[0].embedded:
+        text = (ASSETS / name / CARD_NAME).read_text(encoding="utf-8")
+        for picture in ("samples.png", "loss.png", "failures.png"):
+            text = text.replace(f"({picture})", f"(../dit/assets/{name}/{picture})")
+        return text
+    return render(
+        describe_entry(name),
+        title=entry.title,
+        source=name,
+        reported=[(report.metric, f"{report.value:g}", report.setting) for report in entry.reported],
+        places=[f"{place.layout} layout, {place.describe()}" for place in entry.sources],
     )

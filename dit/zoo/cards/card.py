@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -51,28 +52,66 @@ def render_card(folder: str | Path, *, title: str | None = None, source: str | N
     folder = Path(folder)
     in_diffusers = (folder / FOREIGN_CONFIG_NAME).is_file()
     config = read_config(folder, FOREIGN_CONFIG_NAME if in_diffusers else CONFIG_NAME)
-    source = source or folder.name
     evaluation = read_json(folder / "eval.json") if (folder / "eval.json").is_file() else {}
-    title = " ".join((title or f"{config.model.name} trained on {dataset_name(config)}").split())
+    return render(
+        config,
+        title=title or f"{config.model.name} trained on {dataset_name(config)}",
+        source=source or folder.name,
+        library="diffusers" if in_diffusers else "dit",
+        measured=evaluation,
+        has_recipe=(folder / RECIPE_NAME).is_file(),
+        files=weight_table(folder),
+        has_samples=(folder / "samples.png").is_file(),
+        has_loss_curve=(folder / "loss.png").is_file(),
+        has_failures=(folder / "failures.png").is_file(),
+    )
+
+
+def render(
+    config: FolderConfig,
+    *,
+    title: str,
+    source: str,
+    library: str = "dit",
+    measured: Mapping[str, Any] = MappingProxyType({}),
+    reported: Sequence[tuple[str, str, str]] = (),
+    places: Sequence[str] = (),
+    has_recipe: bool = False,
+    **shown: Any,
+) -> str:
+    """Render the card of a described model.
+
+    Args:
+        config: description.
+        title: headline.
+        source: how the snippet names the model.
+        library: that loads it: dit or diffusers.
+        measured: content of its `eval.json`.
+        reported: figures of others: (measure, value, setting).
+        places: where its weights are, if not in the same folder.
+        has_recipe: whether its recipe is in the same folder.
+        shown: what of `files`, `has_samples`, `has_loss_curve` and `has_failures` there is.
+    """
+    title = " ".join(title.split())
+    nothing = {"files": [], "has_samples": False, "has_loss_curve": False, "has_failures": False}
     return (
         _environment()
         .from_string(card_template())
         .render(
-            metadata=metadata(config, evaluation, title=title, library="diffusers" if in_diffusers else "dit"),
+            metadata=metadata(config, measured, title=title, library=library),
             title=title,
             description=describe(config),
             facts=model_facts(config),
             snippet=snippet(config, source),
-            diffusers_snippet=diffusers_snippet(source) if in_diffusers else "",
+            diffusers_snippet=diffusers_snippet(source) if library == "diffusers" else "",
             classes=class_list(config.class_names),
             limits=limits(config),
-            training=training_facts(config, (folder / RECIPE_NAME).is_file()),
-            evaluation=evaluation_rows(evaluation, config),
-            files=weight_table(folder),
+            training=training_facts(config, has_recipe),
+            evaluation=evaluation_rows(measured, config),
+            reported=reported,
+            places=places,
             license=license_text(config),
-            has_samples=(folder / "samples.png").is_file(),
-            has_loss_curve=(folder / "loss.png").is_file(),
-            has_failures=(folder / "failures.png").is_file(),
+            **nothing | shown,
         )
     )
 
@@ -228,6 +267,7 @@ def training_facts(config: FolderConfig, has_recipe: bool) -> list[tuple[str, st
         ("started from", facts.base_model),
         ("code", f"dit {facts.code_version}" if facts.code_version else None),
         ("converted from", facts.converted_from),
+        ("paper", facts.paper),
     ]
     return [(name, f"{value:,}" if type(value) is int else str(value)) for name, value in rows if value is not None]
 
