@@ -10,7 +10,7 @@ from dit.errors import ConfigError
 from dit.evaluation.config import EvaluationConfig
 from dit.latents.config import LatentsConfig
 from dit.models.config import ModelConfig
-from dit.models.variants import VARIANTS, resolve_arguments
+from dit.models.families import arguments_of, variants
 from dit.recipes import find_recipe
 from dit.sampling.config import SamplingConfig, from_first_format, is_first_format
 from dit.schema import Section
@@ -102,11 +102,11 @@ def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden:
     """
     recipe = validate(Recipe, data, origin=origin, overridden=overridden)
     arguments = recipe.model.overrides()
-    if recipe.model.input_size is None and recipe.model.name in VARIANTS:
+    if recipe.model.input_size is None and (family := variants().get(recipe.model.name)):
         # The data will decide it; with a size of one patch everything else can be checked now.
-        arguments["input_size"] = recipe.model.patch_size or VARIANTS[recipe.model.name]["patch_size"]
+        arguments["input_size"] = recipe.model.patch_size or family.variants[recipe.model.name]["patch_size"]
     try:
-        resolve_arguments(recipe.model.name, **arguments)
+        arguments_of(recipe.model.name, **arguments)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None
     if recipe.model.class_dropout_prob == 0 and recipe.model.num_classes != 0 and recipe.sampling.guidance != 1:

@@ -5,6 +5,7 @@ The dictionary is checked as JSON, in which a list may stand for a tuple. pydant
 """
 
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -18,7 +19,15 @@ from dit.schema import OneOf
 
 S = TypeVar("S", bound=BaseModel)
 _NUM_SHOWN = 3
-_KINDS = {str: "text", bool: "a boolean", int: "an integer", float: "a number", list: "a list", dict: "a mapping"}
+_KINDS = {
+    str: "text",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    list: "a list",
+    tuple: "a list",
+    dict: "a mapping",
+}
 _WORDS = {
     "valid ": "",
     "a string": "text",
@@ -29,26 +38,33 @@ _WORDS = {
 }
 
 
-def validate(section: type[S], data: Mapping[str, Any], *, origin: str, overridden: Collection[str] = ()) -> S:
+def validate(
+    section: type[S], data: Mapping[str, Any], *, origin: str, prefix: str = "", overridden: Collection[str] = ()
+) -> S:
     """Return the section that `data` describes.
 
     Args:
         section: class of the result.
         data: nested dictionary of plain values.
-        origin: where the values come from, such as a file's name.
+        origin: where the values come from, such as a file's name; "" where a field's name says enough.
+        prefix: what a message puts before a field's name, such as "model.".
         overridden: dotted fields that came from the command line instead, as `--field`.
 
     Raises:
         ConfigError: one line naming each field, what was expected and what was found.
     """
     try:
-        return section.model_validate_json(json.dumps(data))
+        return section.model_validate_json(json.dumps(data, default=repr))
     except ValidationError as error:
         complaints: dict[str, list[tuple[str, str]]] = {}
         for details in error.errors(include_url=False):
             field = _dotted_name(details, data)
-            where = f"--{field}" if field in overridden else f"{origin}: {field}" if field else origin
-            complaints.setdefault(where, []).append(_expected_and_found(details, field, section))
+            expected, found = _expected_and_found(details, field, section)
+            if named := re.match(r"(\w+): ", expected):  # by a validator that runs over several fields
+                field, expected = f"{field}.{named[1]}".removeprefix("."), expected[named.end() :]
+            field = field and prefix + field
+            where = f"--{field}" if field in overridden else ": ".join(filter(None, (origin, field)))
+            complaints.setdefault(where, []).append((expected, found))
         lines = [_line(where, about_one_field) for where, about_one_field in complaints.items()]
         more = f" (and {len(lines) - _NUM_SHOWN} more)" if len(lines) > _NUM_SHOWN else ""
         raise ConfigError("; ".join(lines[:_NUM_SHOWN]) + more) from None

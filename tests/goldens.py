@@ -7,7 +7,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from dit.models.dit import DiT
+from dit.models.dit.arguments import DiTArguments
+from dit.models.dit.network import DiT
 
 FOLDER = Path(__file__).parent / "goldens"
 
@@ -21,7 +22,7 @@ def load_network(name: str) -> tuple[DiT, dict[str, Tensor]]:
     with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
         arguments = json.loads(file.metadata()["config"])
     tensors = load_tensors(name)
-    model = DiT(**arguments).eval().requires_grad_(False)
+    model = DiT(DiTArguments(**arguments)).eval().requires_grad_(False)
     state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
     model.load_state_dict(state, strict=True)
     return model, tensors

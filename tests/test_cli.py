@@ -85,7 +85,7 @@ def test_an_error_is_one_line_and_an_exit_code(error, code, line, capsys, monkey
     def raises(*_):
         raise error
 
-    monkeypatch.setattr("dit.models.variants.list_models", raises)
+    monkeypatch.setattr("dit.models.families.list_models", raises)
     assert fails(capsys, "models", code=code) == line
 
 
@@ -98,7 +98,7 @@ def test_debug_shows_the_traceback(capsys, monkeypatch):
 
 
 def test_a_fault_of_the_program_is_not_hidden(monkeypatch):
-    monkeypatch.setattr("dit.models.variants.list_models", lambda _: 1 / 0)
+    monkeypatch.setattr("dit.models.families.list_models", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["models"])
 

@@ -35,7 +35,7 @@ def command(*argv: str, code: int) -> str:
 
 LIGHT = [
     "import dit; dit.__version__; dir(dit); dit.register_features",
-    "import dit; assert len(dit.list_models('dit_*')) == 13",
+    "import dit; assert len(dit.list_models('dit_*')) == 16",
     command("--help", code=0),
     command("models", code=0),
     command("models", "dit_*_2", code=0),

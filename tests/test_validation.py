@@ -65,7 +65,7 @@ def message(data, **options):
         ({"form": {"shape": "square", "sides": [1, "x"]}}, "part.form.sides.1: expected a number, found 'x' (text)"),
         ({"form": {"shape": "square", "sides": [1]}}, "part.form.sides.1: expected a value, found none"),
         ({"form": {"shape": "square", "radius": 1.0}}, "part.form.radius: unknown key: it belongs to another choice"),
-        ({"wall": 1.0}, "part: wall: expected none in a solid part"),
+        ({"wall": 1.0}, "part.wall: expected none in a solid part"),
         ({"nam": "x"}, "part.nam: unknown key. Did you mean 'part.name'?"),
         ({"radius": 1.0}, "part.radius: unknown key. Did you mean 'part.form.radius'?"),
         ({"qqqqqq": 1.0}, "part.qqqqqq: unknown key"),

@@ -12,7 +12,7 @@ from torch import nn
 from dit.bench.harness import Row, Run, race
 from dit.bench.peers import diffusers_dit, fast_network, inputs, network
 from dit.bench.settings import Settings
-from dit.models.dit import DiT
+from dit.models.dit.network import DiT
 
 CASES = (("dit_s_2", 1), ("dit_s_2", 8), ("dit_b_2", 8))
 
@@ -43,7 +43,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
 def _of_diffusers(ours: DiT, batch: int, settings: Settings) -> dict[str, Callable[[], Run]]:
     def build(dtype: torch.dtype, is_compiled: bool = False) -> Run:
-        model = diffusers_dit(ours.config, dtype).to(settings.device)
+        model = diffusers_dit(ours.arguments, dtype).to(settings.device)
         if is_compiled:  # every block in place, as its documentation advises
             for block in model.get_submodule("transformer_blocks").children():
                 block.compile()

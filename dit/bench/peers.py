@@ -12,7 +12,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from dit.layers.precision import bf16_pays
 from dit.models import create_model
-from dit.models.dit import DiT
+from dit.models.dit.arguments import DiTArguments
+from dit.models.dit.network import DiT
+from dit.models.network import cast_blocks, narrowest_width
 
 
 def network(name: str, device: torch.device) -> Any:
@@ -24,13 +26,13 @@ def network(name: str, device: torch.device) -> Any:
 def fast_network(name: str, device: torch.device) -> Any:
     """Return it at the precision that sampling chooses by itself, as `load_pipeline` does."""
     model = network(name, device).eval().requires_grad_(False)
-    return model.blocks_in(torch.bfloat16) if bf16_pays(device, model.config["hidden_size"]) else model
+    return cast_blocks(model, torch.bfloat16) if bf16_pays(device, narrowest_width(model)) else model
 
 
 def inputs(model: Any, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return latents (B, C, H, W), times (B,) and labels (B,) for one of our networks."""
-    x = torch.randn(batch, model.in_channels, *model.input_size, device=device)
-    y = torch.arange(batch, device=device) % max(1, model.num_classes)
+    x = torch.randn(batch, model.arguments.in_channels, *model.arguments.input_size, device=device)
+    y = torch.arange(batch, device=device) % max(1, model.arguments.num_classes)
     return x, torch.full((batch,), 500.0, device=device), y
 
 
@@ -62,15 +64,13 @@ class PlainBlock(nn.Module):
 class PlainDiT(nn.Module):
     """The whole network, with the inputs' embeddings and the output layer of ours, which take no time to speak of."""
 
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, arguments: DiTArguments) -> None:
         super().__init__()
-        self.ends = DiT(**{**arguments, "depth": 1})
+        self.ends = DiT(arguments.model_copy(update={"depth": 1}))
         del self.ends.blocks
-        width = arguments["hidden_size"]
-        mlp_width = int(width * arguments["mlp_ratio"])
-        self.blocks = nn.ModuleList(
-            PlainBlock(width, arguments["num_heads"], mlp_width) for _ in range(arguments["depth"])
-        )
+        width = arguments.hidden_size
+        mlp_width = arguments.mlp_width
+        self.blocks = nn.ModuleList(PlainBlock(width, arguments.num_heads, mlp_width) for _ in range(arguments.depth))
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Return (B, 2C, H, W) for x (B, C, H, W), t (B,) and y (B,)."""
@@ -100,20 +100,20 @@ def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def diffusers_dit(arguments: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> nn.Module:
+def diffusers_dit(arguments: DiTArguments, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Return diffusers' network of the same architecture, with random weights."""
     from diffusers import DiTTransformer2DModel  # pyright: ignore[reportPrivateImportUsage]
 
-    channels = arguments["in_channels"]
+    channels = arguments.in_channels
     model: Any = DiTTransformer2DModel(
-        num_attention_heads=arguments["num_heads"],
-        attention_head_dim=arguments["hidden_size"] // arguments["num_heads"],
+        num_attention_heads=arguments.num_heads,
+        attention_head_dim=arguments.hidden_size // arguments.num_heads,
         in_channels=channels,
-        out_channels=2 * channels if arguments["learn_sigma"] else channels,
-        num_layers=arguments["depth"],
-        sample_size=arguments["input_size"][0],
-        patch_size=arguments["patch_size"],
-        num_embeds_ada_norm=arguments["num_classes"],
+        out_channels=2 * channels if arguments.learn_sigma else channels,
+        num_layers=arguments.depth,
+        sample_size=arguments.input_size[0],
+        patch_size=arguments.patch_size,
+        num_embeds_ada_norm=arguments.num_classes,
     )
     return nn.Module.to(model.eval().requires_grad_(False), dtype)  # diffusers' own `to` warns without a cause
 

@@ -17,7 +17,7 @@ from dit.bench.settings import Settings, has_bf16
 from dit.diffusion.config import GaussianConfig
 from dit.diffusion.create import create_process
 from dit.errors import ConfigError
-from dit.models.dit import DiT
+from dit.models.dit.network import DiT
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
 from dit.sampling.solvers import SolverOptions
@@ -56,7 +56,7 @@ def run(settings: Settings) -> Iterator[Row]:
 def _ours(model: DiT, batch: int, solver: str, steps: int) -> Run:
     process = create_process(GaussianConfig())
     sampling = SamplingConfig(guidance=4.0, solver=SolverOptions(name=solver), steps=steps)
-    shape = (model.in_channels, *model.input_size)
+    shape = (model.arguments.in_channels, *model.arguments.input_size)
     return lambda: sample(model, process, torch.arange(batch), shape, sampling=sampling).latents
 
 
@@ -64,7 +64,7 @@ def _theirs(model: DiT, batch: int, steps: int, dtype: torch.dtype, settings: Se
     """Sample with diffusers' pipeline, with random weights and a decoder that takes no time."""
     from diffusers import DDIMScheduler, DiTPipeline  # pyright: ignore[reportPrivateImportUsage]
 
-    network, scheduler = diffusers_dit(model.config, dtype), DDIMScheduler()
+    network, scheduler = diffusers_dit(model.arguments, dtype), DDIMScheduler()
     vae = nn.Module.to(kl_autoencoder((32, 32, 32, 32), layers=1), dtype)
     pipe: Any = DiTPipeline(transformer=network, vae=vae, scheduler=scheduler)  # pyright: ignore[reportArgumentType]
     pipe = pipe.to(settings.device)

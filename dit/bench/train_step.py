@@ -13,7 +13,8 @@ from dit.bench.harness import Row, Run, race
 from dit.bench.peers import PlainDiT, inputs, network
 from dit.bench.settings import Settings
 from dit.layers.precision import bf16_pays
-from dit.models.dit import DiT
+from dit.models.dit.network import DiT
+from dit.models.network import compile_blocks, narrowest_width
 from dit.training.config import EmaConfig, OptimConfig
 from dit.training.weights.ema import Ema
 from dit.training.weights.optim import create_optimizer
@@ -49,16 +50,16 @@ def our_step(name: str, batch: int, device: torch.device) -> Run:
     model = network(name, device)
     average = Ema(model, EmaConfig(decay=DECAY))
     optimizer = create_optimizer(model, OptimConfig())
-    model.compile_blocks()
+    compile_blocks(model)
     counter = iter(range(1, 10**9))
-    half = bf16_pays(device, model.config["hidden_size"])
+    half = bf16_pays(device, narrowest_width(model))
     return _step(model, optimizer, lambda: average.update(next(counter)), inputs(model, batch, device), autocast=half)
 
 
 def plain_step(name: str, batch: int, device: torch.device, *, autocast: bool, compiled: bool) -> Run:
     """Return a step of the plain network with torch's own optimizer and a foreach average."""
     ours = network(name, device)
-    model = PlainDiT(ours.config).to(device) if isinstance(ours, DiT) else ours
+    model = PlainDiT(ours.arguments).to(device) if isinstance(ours, DiT) else ours
     averages = [parameter.detach().clone() for parameter in model.parameters()]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, fused=compiled)

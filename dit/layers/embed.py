@@ -39,7 +39,7 @@ def timestep_frequencies(num_frequencies: int) -> Tensor:
 
 
 class TimestepEmbedder(nn.Module):
-    """Time (B,) to (B, D): 256 features [cos | sin] in float32, then an MLP with SiLU.
+    """Time (...) to (..., D): 256 features [cos | sin] in float32, then an MLP with SiLU.
 
     Source: Nichol & Dhariwal, "Improved denoising diffusion probabilistic models", 2021; DiT paper, section 3.2.
     """
@@ -52,18 +52,18 @@ class TimestepEmbedder(nn.Module):
         self.mlp = nn.Sequential(enter, nn.SiLU(), leave)
 
     def features(self, t: Tensor) -> Tensor:
-        """Return the sinusoidal features of t (B,): (B, 256) float32."""
+        """Return the sinusoidal features of t (...): (..., 256) float32."""
         frequencies = timestep_frequencies(self.num_features // 2).to(t.device)
-        angles = t.float()[:, None] * frequencies  # (B, 128)
+        angles = t.float()[..., None] * frequencies  # (..., 128)
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Return (B, D) for t (B,), an integer step or a real time."""
+        """Return (..., D) for t (...), an integer step or a real time."""
         return self.mlp(self.features(t).to(next(self.mlp.parameters()).dtype))
 
 
 class LabelEmbedder(nn.Module):
-    """Class label (B,) to (B, D) by a table whose last row is the null class."""
+    """Class label (...) to (..., D) by a table whose last row is the null class."""
 
     def __init__(self, num_rows: int, hidden_size: int) -> None:
         super().__init__()
@@ -73,5 +73,5 @@ class LabelEmbedder(nn.Module):
         self.embedding_table = nn.Embedding(num_rows, hidden_size, _weight=weight)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Return (B, D) for y (B,) int64."""
+        """Return (..., D) for y (...) int64."""
         return self.embedding_table(y)

@@ -6,19 +6,39 @@ steps and distinct classes, so that the loop neither computes them nor reads the
 B samples, N steps, U distinct classes, D width.
 """
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dit.layers.precision import dtype_of
 from dit.models.cache import StepCache
 
-if TYPE_CHECKING:
-    from dit.models.dit import DiT
-
 MAX_BYTES = 2**28
 """Largest table of modulations that is kept; a longer sampling computes it for a window of steps at a time."""
+
+
+class AdaLNNetwork(Protocol):
+    """A network whose blocks see time and label through their modulation alone."""
+
+    final_layer: Any
+    """Its `adaLN_modulation` makes (..., 2D) of the conditioning."""
+
+    def block_list(self) -> list[nn.Module]:
+        """Return the blocks: block(tokens, None, modulation), whose `adaLN_modulation` makes it of the conditioning."""
+        ...
+
+    def embed(self, x: Tensor, /) -> Tensor:
+        """Return the tokens (B, T, D) of latents (B, C, H, W)."""
+        ...
+
+    def conditioning(self, t: Tensor, y: Tensor, /) -> Tensor:
+        """Return (..., D) for times and labels whose shapes broadcast to (...)."""
+        ...
+
+    def leave(self, modulation: Tensor, tokens: Tensor, /) -> Tensor:
+        """Return the output for the final modulation (B, 2D) and the tokens (B, T, D)."""
+        ...
 
 
 class Prepared:
@@ -31,13 +51,13 @@ class Prepared:
         cache: reuses the blocks' work between calls; None computes every call.
     """
 
-    def __init__(self, model: "DiT", t_grid: Tensor, y: Tensor, cache: StepCache | None = None) -> None:
+    def __init__(self, model: AdaLNNetwork, t_grid: Tensor, y: Tensor, cache: StepCache | None = None) -> None:
         self.model, self.t_grid, self.cache = model, t_grid, cache
         self.times = t_grid.tolist()
         self.classes, self.class_of_row = y.unique(return_inverse=True)  # (U,), (R,)
-        per_block = 6 * model.config["hidden_size"] * dtype_of(model.blocks).itemsize
-        per_step = len(self.classes) * len(model.blocks) * per_block
-        self.window = max(1, MAX_BYTES // per_step)
+        self.blocks: list[Any] = list(model.block_list())
+        per_class = sum(block.adaLN_modulation[-1].out_features * dtype_of(block).itemsize for block in self.blocks)
+        self.window = max(1, MAX_BYTES // (len(self.classes) * per_class))
         self.first: int | None = None  # step at which the table begins
 
     @torch.no_grad()
@@ -57,7 +77,7 @@ class Prepared:
         *blocks, final = self._tables(i)
 
         def run_blocks(tokens: Tensor) -> Tensor:
-            for block, table in zip(self.model.blocks, blocks, strict=True):
+            for block, table in zip(self.blocks, blocks, strict=True):
                 tokens = block(tokens, None, table[class_of_row])
             return tokens
 
@@ -72,8 +92,8 @@ class Prepared:
         first = i - i % self.window
         if self.first != first:
             t = self.t_grid[first : first + self.window]
-            c = self.model.t_embedder(t)[:, None] + self.model.y_embedder(self.classes)  # (N, U, D)
-            layers = [*self.model.blocks, self.model.final_layer]
+            c = self.model.conditioning(t[:, None], self.classes)  # (N, U, D)
+            layers = [*self.blocks, self.model.final_layer]
             self.tables = [layer.adaLN_modulation(c.to(dtype_of(layer))) for layer in layers]  # each (N, U, 6D or 2D)
             self.first = first
         return [table[i - first] for table in self.tables]

@@ -10,7 +10,6 @@ import shutil
 
 import torch
 
-from dit.models.variants import count_macs
 from dit.training.config import TrainConfig
 
 MIN_SECONDS = 600.0
@@ -19,12 +18,12 @@ FLOPS_PER_SECOND = {("cpu", "fp32"): 1.5e11, ("cpu", "bf16"): 4e11, ("cuda", "fp
 """Operations per second that a training step reaches, by device and precision."""
 
 
-def compiles(config: TrainConfig, arguments: dict, device: torch.device, precision: str, num_processes: int) -> bool:
+def compiles(config: TrainConfig, macs: int, device: torch.device, precision: str, num_processes: int) -> bool:
     """Tell whether a run compiles its blocks.
 
     Args:
         config: length and batch of the run, and what the recipe says.
-        arguments: of the network.
+        macs: multiply-accumulates of the network's forward pass of one sample.
         device: where it trains.
         precision: fp32, bf16 or fp16.
         num_processes: that share a batch.
@@ -35,7 +34,7 @@ def compiles(config: TrainConfig, arguments: dict, device: torch.device, precisi
     if rate is None or not has_compiler(device):
         return False
     # A multiply-accumulate is two operations, and the backward pass takes twice the forward pass.
-    operations = 6.0 * count_macs(arguments) * config.batch_size * config.max_steps / num_processes
+    operations = 6.0 * macs * config.batch_size * config.max_steps / num_processes
     return operations / rate > MIN_SECONDS
 
 

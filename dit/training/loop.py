@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from dit.config import Recipe
 from dit.diffusion.process import Process
 from dit.display import Progress, warn
 from dit.errors import DitError, Preempted
+from dit.models.network import Network, narrowest_width
 from dit.run_files import append_row
 from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory
 from dit.training.monitor.log import Trackers, Window
@@ -50,7 +50,7 @@ class RunResult:
 
 def run(
     recipe: Recipe,
-    model: nn.Module,
+    model: Network,
     process: Process,
     codec: "Codec",
     train_set: "LatentDataset",
@@ -77,8 +77,7 @@ def run(
         Preempted: a signal came; a checkpoint was written.
     """
     recipe = recipe.model_copy(update={"train": recipe.train.with_max_steps(len(train_set))})
-    arguments: Any = model.config  # nn.Module's attributes are tensors or modules to a type checker
-    processes = start_processes(recipe.train, arguments["hidden_size"])
+    processes = start_processes(recipe.train, narrowest_width(model))
     check_sizes(recipe, model, processes, train_set)
     facts = run_facts(recipe, model, processes, train_set)
     processes.check_agreement(facts)

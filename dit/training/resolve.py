@@ -4,7 +4,7 @@ from typing import Any
 
 from dit.config import Recipe
 from dit.errors import ConfigError
-from dit.models.variants import resolve_arguments
+from dit.models.families import arguments_of
 
 
 def resolve(
@@ -33,7 +33,7 @@ def resolve(
         decided["num_classes"] = _num_classes(given.num_classes, num_classes, recipe.data.source)
     _check_equal("model.learn_sigma", given.learn_sigma, recipe.process.learn_sigma, f"process {recipe.process.name}")
     model = given.model_copy(update=decided)
-    resolve_arguments(model.name, **model.overrides())
+    arguments_of(model.name, **model.overrides())
     return recipe.model_copy(update={"model": model})
 
 

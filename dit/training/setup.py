@@ -9,6 +9,8 @@ from dit.diffusion.process import Process
 from dit.display import say, warn
 from dit.errors import ConfigError
 from dit.files import write_text
+from dit.models.counts import count
+from dit.models.network import Network, compile_blocks
 from dit.plugins import loaded_plugins
 from dit.run_files import RunFacts, cut_rows, read_rows
 from dit.training.batch import BatchSource
@@ -28,18 +30,18 @@ if TYPE_CHECKING:
     from dit.latents.dataset import LatentDataset
 
 
-def run_facts(recipe: Recipe, model: Any, processes: Processes, train_set: "LatentDataset") -> dict[str, Any]:
+def run_facts(recipe: Recipe, model: Network, processes: Processes, train_set: "LatentDataset") -> dict[str, Any]:
     """Return what must be the same in all processes and when the run is resumed, by dotted field."""
     return {
         **flat_fields(recipe),
-        **{f"model.{key}": value for key, value in _plain(model.config).items()},
+        **{f"model.{key}": value for key, value in model.arguments.model_dump(mode="json").items()},
         "train.mixed_precision": processes.precision,
         "data: number of images": len(train_set),
         "data: fingerprint": train_set.fingerprint,
     }
 
 
-def check_sizes(recipe: Recipe, model: Any, processes: Processes, train_set: "LatentDataset") -> None:
+def check_sizes(recipe: Recipe, model: Network, processes: Processes, train_set: "LatentDataset") -> None:
     """Refuse sizes that do not fit each other.
 
     Raises:
@@ -54,12 +56,13 @@ def check_sizes(recipe: Recipe, model: Any, processes: Processes, train_set: "La
             f"train.gradient_accumulation {train.gradient_accumulation}), found {train.batch_size}"
         )
     check_batch_size(len(train_set), train.batch_size)
-    expected, found = (model.in_channels, *model.input_size), tuple(train_set.latents_shape)
+    expected, found = (model.arguments.in_channels, *model.arguments.input_size), tuple(train_set.latents_shape)
     if expected != found:
         raise ConfigError(f"model.input_size, model.in_channels: the latents are {found}, the network takes {expected}")
-    if 0 < model.num_classes < train_set.num_classes:
+    num_classes = model.arguments.num_classes
+    if 0 < num_classes < train_set.num_classes:
         raise ConfigError(
-            f"model.num_classes: expected at least the data's {train_set.num_classes}, found {model.num_classes}"
+            f"model.num_classes: expected at least the data's {train_set.num_classes}, found {num_classes}"
         )
 
 
@@ -67,7 +70,7 @@ def write_facts(
     folder: RunFolder,
     facts: dict[str, Any],
     recipe: Recipe,
-    model: Any,
+    model: Network,
     codec: "Codec",
     train_set: "LatentDataset",
 ) -> None:
@@ -84,7 +87,7 @@ def write_facts(
     folder.write_facts(
         RunFacts(
             code_version=__version__,
-            model_arguments=_plain(model.config),
+            model_arguments=model.arguments.model_dump(mode="json"),
             codec=codec.describe(),
             id2label={str(index): name for index, name in enumerate(train_set.class_names)},
             facts=facts,
@@ -95,7 +98,7 @@ def write_facts(
 
 def assemble(
     recipe: Recipe,
-    model: Any,
+    model: Network,
     process: Process,
     codec: "Codec",
     train_set: "LatentDataset",
@@ -107,10 +110,12 @@ def assemble(
     model = model.to(processes.device).train()
     # The averages copy the network before Accelerate wraps its forward, and take the weights that process 0 sent out.
     ema = Ema(model, recipe.ema)
-    if compiles(train, model.config, processes.device, processes.precision, processes.count):
+    if compiles(
+        train, count(recipe.model.name, model.arguments).macs, processes.device, processes.precision, processes.count
+    ):
         processes.on_main(lambda: say("the block is compiled (train.compile); the first step takes a minute or two"))
         expect_no_gpu()
-        model.compile_blocks()
+        compile_blocks(model)
     if train.mixed_precision == "auto" and processes.precision != "fp32":
         processes.on_main(
             lambda: say(f"training in {processes.precision} with float32 weights (train.mixed_precision)")
@@ -120,7 +125,7 @@ def assemble(
     source = BatchSource(
         dataset=train_set,
         codec=codec.to(processes.device),
-        num_classes=model.num_classes,
+        num_classes=model.arguments.num_classes,
         drop_probability=recipe.model.class_dropout_prob,
         flip=recipe.data.flip,
         seed=train.seed,
@@ -158,8 +163,3 @@ def restore_newest(trainer: Trainer, folder: RunFolder, processes: Processes) ->
         if saved is None and (rows := read_rows(folder.metrics)):
             warn(f"the run has no checkpoint yet: its {rows[-1]['step']} steps are made again")
     processes.on_main(lambda: cut_rows(folder.metrics, trainer.step))
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a network's arguments as JSON has them: a tuple is a list."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}

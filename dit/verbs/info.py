@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from dit.zoo.folder.config import FolderConfig
+    from dit.zoo.folder.config import FolderConfig, ModelDescription
 
 
 def run(source: Annotated[str, Positional, arg(metavar="SOURCE")]) -> None:
@@ -14,16 +14,21 @@ def run(source: Annotated[str, Positional, arg(metavar="SOURCE")]) -> None:
     Args:
         source: model name of `dit models`, run folder, exported folder, .safetensors file or Hub id.
     """
-    from dit.models.variants import VARIANTS
+    from dit.models.families import variants
 
-    facts = _variant_facts(source) if source in VARIANTS else _source_facts(source)
+    facts = _variant_facts(source) if source in variants() else _source_facts(source)
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         print(f"{name:<{width}}  {value}")
 
 
 def _variant_facts(name: str) -> list[tuple[str, str]]:
-    return [*_network_facts(name, {}), ("process, autoencoder", "none: an architecture without weights")]
+    from dit.zoo.folder.config import ModelDescription
+
+    return [
+        *_network_facts(ModelDescription.of(name)),
+        ("process, autoencoder", "none: an architecture without weights"),
+    ]
 
 
 def _source_facts(source: str) -> list[tuple[str, str]]:
@@ -43,7 +48,7 @@ def _source_facts(source: str) -> list[tuple[str, str]]:
 
 
 def _described(config: "FolderConfig") -> list[tuple[str, str]]:
-    rows = _network_facts(config.model.name, config.model.arguments)
+    rows = _network_facts(config.model)
     rows.append(("process", _values(config.process.model_dump(exclude={"retrain"}))))
     rows.append(("autoencoder", _values(config.latents.model_dump(mode="json")) if config.latents else "unknown"))
     rows.append(("sampling defaults", _values(config.sampling.model_dump())))
@@ -52,19 +57,20 @@ def _described(config: "FolderConfig") -> list[tuple[str, str]]:
     return rows
 
 
-def _network_facts(name: str, overrides: dict[str, Any]) -> list[tuple[str, str]]:
-    from dit.models.variants import count_macs, count_parameters, num_tokens, resolve_arguments
+def _network_facts(model: "ModelDescription") -> list[tuple[str, str]]:
+    from dit.models.counts import count
 
-    arguments = resolve_arguments(name, **overrides)
-    height, width = arguments["input_size"]
-    keys = ("hidden_size", "depth", "num_heads", "patch_size", "mlp_ratio", "learn_sigma", "class_dropout_prob")
+    arguments = model.arguments
+    parameters, macs = count(model.name, arguments)
+    height, width = arguments.input_size
+    shown = arguments.model_dump(exclude={"input_size", "in_channels", "num_classes"})
     return [
-        ("model", name),
-        ("architecture", _values({key: arguments[key] for key in keys})),
-        ("parameters", f"{count_parameters(arguments):,}"),
-        ("cost per call", f"{count_macs(arguments) / 1e9:.4g} GMAC"),
-        ("latent", f"{height}x{width}, {arguments['in_channels']} channels, {num_tokens(arguments)} tokens"),
-        ("num_classes", str(arguments["num_classes"])),
+        ("model", model.name),
+        ("architecture", _values(shown)),
+        ("parameters", f"{parameters:,}"),
+        ("cost per call", f"{macs / 1e9:.4g} GMAC"),
+        ("latent", f"{height}x{width}, {arguments.in_channels} channels"),
+        ("num_classes", str(arguments.num_classes)),
     ]
 
 

@@ -20,18 +20,20 @@ def run(pattern: Annotated[str, Positional, arg(metavar="PATTERN")] = "*", pretr
         _list_weights(pattern)
         return
     from dit.errors import ConfigError, did_you_mean
-    from dit.models.variants import VARIANTS, count_macs, count_parameters, list_models, resolve_arguments
+    from dit.models.counts import count
+    from dit.models.families import arguments_of, list_models, variants
 
     names = list_models(pattern)
     if not names:
-        near = did_you_mean(pattern.strip("*?"), VARIANTS)
+        near = did_you_mean(pattern.strip("*?"), variants())
         raise ConfigError(f"models: no model fits {pattern!r}; `dit models` lists all.{near}")
     columns = ["model", "parameters", "GMAC", "width", "depth", "heads", "patch"]
     rows = []
     for name in names:
-        arguments = resolve_arguments(name)
-        shape = [str(arguments[key]) for key in ("hidden_size", "depth", "num_heads", "patch_size")]
-        rows.append([name, f"{count_parameters(arguments):,}", f"{count_macs(arguments) / 1e9:.2f}", *shape])
+        arguments = arguments_of(name)
+        parameters, macs = count(name, arguments)
+        shape = [str(getattr(arguments, key, "-")) for key in ("hidden_size", "depth", "num_heads", "patch_size")]
+        rows.append([name, f"{parameters:,}", f"{macs / 1e9:.2f}", *shape])
     print_table(columns, rows)
 
 

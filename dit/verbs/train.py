@@ -67,7 +67,8 @@ def _load(recipe: str, overrides: Mapping[str, Any] | None) -> "Recipe":
 def _print_plan(recipe: "Recipe", output: Path) -> None:
     """Print the resolved recipe and its size; the autoencoder and the data are looked at only where they decide it."""
     from dit.config import dump_recipe
-    from dit.models.variants import count_macs, count_parameters, resolve_arguments
+    from dit.models.counts import count
+    from dit.models.families import arguments_of
     from dit.training.resolve import resolve
 
     given = recipe.model
@@ -84,10 +85,10 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
         codec = load_codec(recipe.latents)
         latent_shape = (codec.latent_channels, *codec.latent_size(recipe.data.image_size))
     recipe = resolve(recipe, latent_shape=latent_shape, num_classes=num_classes)
-    arguments = resolve_arguments(recipe.model.name, **recipe.model.overrides())
+    parameters, macs = count(recipe.model.name, arguments_of(recipe.model.name, **recipe.model.overrides()))
     steps, batch = recipe.train.max_steps, recipe.train.batch_size
     print(dump_recipe(recipe))
-    print(f"# parameters: {count_parameters(arguments):,}, {count_macs(arguments) / 1e9:.2f} GMAC per network call")
+    print(f"# parameters: {parameters:,}, {macs / 1e9:.2f} GMAC per network call")
     print(f"# steps: {steps:,} of {batch:,} images, {steps * batch:,} images in all")
     print(f"# output: {output}")
 

@@ -13,21 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from dit.errors import ConfigError, did_you_mean
 from dit.models import registry
-from dit.models.variants import VARIANTS, resolve_arguments
+from dit.models.families import arguments_of, family_of
+from dit.models.family import Arguments
+from dit.models.network import CanFit, Network
+from dit.models.registry import build
 from dit.zoo.entries import entries
 from dit.zoo.folder.weights import empty_model, fill
 from dit.zoo.source import Located, locate
-
-ARCHITECTURE = ("patch_size", "hidden_size", "depth", "num_heads", "mlp_ratio")
-"""Arguments in which a network has to equal the one that the weights are for."""
-LABEL_TABLE = "y_embedder.embedding_table.weight"
-PATCHES = "x_embedder.proj.weight"
-OUTPUTS = ("final_layer.linear.weight", "final_layer.linear.bias")
 
 
 def create_model(
@@ -36,7 +30,7 @@ def create_model(
     pretrained: bool | str | Path = False,
     id2label: Mapping[int, str] | None = None,
     **overrides: Any,
-) -> nn.Module:
+) -> Network:
     """Build a network by name, with random weights or published ones.
 
     Args:
@@ -69,7 +63,7 @@ def create_model(
 
 def fit(
     source: Located, architecture: str, overrides: Mapping[str, Any], id2label: Mapping[int, str] | None = None
-) -> nn.Module:
+) -> Network:
     """Load a source's weights into a network with other arguments; see the top of this file.
 
     Args:
@@ -81,73 +75,46 @@ def fit(
     Raises:
         ConfigError: the weights are of another architecture, or their channels can't be repeated.
     """
-    old = resolve_arguments(source.config.model.name, **source.config.model.arguments)
-    new = resolve_arguments(architecture, **old | VARIANTS[architecture] | _without_none(overrides))
-    for key in ARCHITECTURE:
-        if old[key] != new[key]:
-            raise ConfigError(f"model.{key}: the weights of {source.folder.name} have {old[key]}, asked for {new[key]}")
-    weights = fill(empty_model(source.config.model.name, old), source.weights)
+    old = source.config.model.arguments
+    if family_of(architecture) is not family_of(name := source.config.model.name):
+        raise ConfigError(f"model.name: the weights of {source.folder.name} are a {name}'s, asked for {architecture}")
+    variant = family_of(architecture).variants[architecture]
+    given = {key: value for key, value in overrides.items() if value is not None}
+    new = arguments_of(architecture, **{**old.model_dump(), **variant, **given})
+    for key in type(new).model_fields:
+        if key not in new.fitted and (found := getattr(old, key)) != getattr(new, key):
+            raise ConfigError(
+                f"model.{key}: the weights of {source.folder.name} have {found}, asked for {getattr(new, key)}"
+            )
+    weights = fill(empty_model(source.config.model), source.weights)
     same_labels = id2label is None or list(id2label.values()) == source.config.class_names
     if new == old and same_labels:
         return weights.train()
-    model = registry.create_model(architecture, **new)
-    fitted = dict(weights.state_dict())
-    fitted["pos_embed"] = model.state_dict()["pos_embed"]
-    fitted[LABEL_TABLE] = _fit_labels(source, model.state_dict()[LABEL_TABLE], fitted[LABEL_TABLE], old, new, id2label)
-    _fit_channels(fitted, model.state_dict(), old, new)
-    model.load_state_dict(fitted, strict=True)
+    model = build(architecture, new)
+    if not isinstance(model, CanFit):
+        raise ConfigError(
+            f"model: {architecture} can't be fitted to other classes, sizes or channels than those of the weights"
+        )
+    rows = _same_labels(source, old, new, id2label)
+    model.load_state_dict(model.fit(weights.state_dict(), old, rows), strict=True)
     return model
 
 
-def _without_none(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in overrides.items() if value is not None}
-
-
-def _fit_labels(
-    source: Located,
-    fresh: Tensor,
-    table: Tensor,
-    old: Mapping[str, Any],
-    new: Mapping[str, Any],
-    id2label: Mapping[int, str] | None,
-) -> Tensor:
-    """Return the new label table, starting from `fresh` (K', D): what both know is taken from `table` (K, D)."""
-    fitted = fresh.clone()
-    if len(table) > old["num_classes"] and len(fresh) > new["num_classes"]:
-        fitted[-1] = table[-1]
+def _same_labels(source: Located, old: Arguments, new: Arguments, id2label: Mapping[int, str] | None) -> dict[int, int]:
+    """Return the new labels that the weights know -> theirs: the null class, and classes of the same name."""
+    rows = {}
+    if old.null_class is not None and new.null_class is not None:
+        rows[new.null_class] = old.null_class
     if id2label is None:
-        if old["num_classes"] == new["num_classes"]:
-            return torch.cat([table[: old["num_classes"]], fitted[new["num_classes"] :]])
-        return fitted
+        return rows | ({i: i for i in range(new.num_classes)} if old.num_classes == new.num_classes else {})
     known = {_normal(label): index for index, label in enumerate(source.config.class_names)}
     for index, label in id2label.items():
-        if not 0 <= int(index) < new["num_classes"]:
-            raise ConfigError(f"id2label: expected ids from 0 to {new['num_classes'] - 1}, found {index}")
+        if not 0 <= int(index) < new.num_classes:
+            raise ConfigError(f"id2label: expected ids from 0 to {new.num_classes - 1}, found {index}")
         if _normal(label) in known:
-            fitted[int(index)] = table[known[_normal(label)]]
-    return fitted
+            rows[int(index)] = known[_normal(label)]
+    return rows
 
 
 def _normal(label: str) -> str:
     return " ".join(label.lower().split())
-
-
-def _fit_channels(
-    fitted: dict[str, Tensor], fresh: Mapping[str, Tensor], old: Mapping[str, Any], new: Mapping[str, Any]
-) -> None:
-    """Fit the patch projection (D, C, p, p) and the output rows (p * p * C or 2C) to the new channels, in place."""
-    times, rest = divmod(new["in_channels"], old["in_channels"])
-    if rest or not times:
-        raise ConfigError(
-            f"model.in_channels: the weights are for {old['in_channels']} channels, asked for {new['in_channels']}; "
-            "only a multiple can be made by repeating them, other latents need another model"
-        )
-    # The sum over repeated channels grows by their number.
-    fitted[PATCHES] = fitted[PATCHES].repeat(1, times, 1, 1) / times
-    for name in OUTPUTS:
-        halves = fitted[name].unflatten(0, (-1, 1 + old["learn_sigma"], old["in_channels"]))  # (p * p, 1 or 2, C, ...)
-        halves = torch.cat([halves] * times, dim=2)
-        fitted_halves = fresh[name].unflatten(0, (-1, 1 + new["learn_sigma"], new["in_channels"])).clone()
-        shared = min(halves.shape[1], fitted_halves.shape[1])
-        fitted_halves[:, :shared] = halves[:, :shared]
-        fitted[name] = fitted_halves.flatten(0, 2)

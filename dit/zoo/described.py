@@ -2,21 +2,21 @@
 
 from dit.files import ASSETS
 from dit.zoo.cards.card import CARD_NAME, render
-from dit.zoo.entries import architecture_of, arguments_of, entries
+from dit.zoo.entries import architecture_of, entries, entry_arguments
 from dit.zoo.folder.config import FolderConfig, ModelDescription, Provenance
 from dit.zoo.layouts.original import describe_autoencoder, imagenet_labels, original_process
 
 
 def describe_entry(name: str) -> FolderConfig:
     """Describe the model of a zoo name."""
-    entry, arguments = entries()[name], arguments_of(name)
-    latents, _ = describe_autoencoder(entry.vae, arguments["in_channels"])
+    entry, arguments = entries()[name], entry_arguments(name)
+    latents, _ = describe_autoencoder(entry.vae, arguments.in_channels)
     return FolderConfig(
         model=ModelDescription(name=architecture_of(name), arguments=arguments),
-        process=original_process(entry.process, arguments["learn_sigma"]),
+        process=original_process(entry.process, getattr(arguments, "learn_sigma", False)),
         latents=latents,
         sampling=entry.sampling,
-        id2label=imagenet_labels(arguments["num_classes"]),
+        id2label=imagenet_labels(arguments.num_classes),
         provenance=Provenance(
             name=name,
             data=entry.data,

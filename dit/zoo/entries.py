@@ -11,7 +11,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dit.models.variants import VARIANTS, count_parameters, resolve_arguments
+from dit.models.counts import Counts, count
+from dit.models.families import arguments_of, variants
+from dit.models.family import Arguments
 from dit.sampling.config import SamplingConfig
 from dit.schema import Section
 from dit.validation import validate
@@ -111,7 +113,7 @@ def entries() -> Mapping[str, Entry]:
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """Return the names that match a shell pattern: of architectures, or of the zoo's weights."""
-    return [name for name in (entries() if pretrained else VARIANTS) if fnmatchcase(name, pattern)]
+    return [name for name in (entries() if pretrained else variants()) if fnmatchcase(name, pattern)]
 
 
 def architecture_of(name: str) -> str:
@@ -119,14 +121,14 @@ def architecture_of(name: str) -> str:
     return name.partition(".")[0]
 
 
-def arguments_of(name: str) -> dict[str, Any]:
-    """Return all arguments of an entry's network."""
-    return resolve_arguments(architecture_of(name), **entries()[name].arguments)
+def entry_arguments(name: str) -> Arguments:
+    """Return the arguments of an entry's network."""
+    return arguments_of(architecture_of(name), **entries()[name].arguments)
 
 
-def num_parameters(name: str) -> int:
-    """Return the number of parameters of an entry's network."""
-    return count_parameters(arguments_of(name))
+def entry_counts(name: str) -> Counts:
+    """Return parameters and cost of an entry's network."""
+    return count(architecture_of(name), entry_arguments(name))
 
 
 def zoo_rows() -> list[dict[str, str]]:
@@ -134,7 +136,7 @@ def zoo_rows() -> list[dict[str, str]]:
     return [
         {
             "name": name,
-            "parameters": f"{num_parameters(name):,}",
+            "parameters": f"{entry_counts(name).parameters:,}",
             "data": entry.data,
             "resolution": str(entry.image_size),
             "licence": entry.license,

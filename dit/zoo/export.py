@@ -57,7 +57,7 @@ def export(
     located = locate(run_folder)
     config = located.config.model_copy(update={"provenance": located.config.provenance.updated(**(provenance or {}))})
     files = located.weights if weights is None else [weights]
-    model = fill(empty_model(config.model.name, config.model.arguments), files)
+    model = fill(empty_model(config.model), files)
     with new_folder(out) as folder:
         save_tensors(model.state_dict(), folder / WEIGHTS_NAME)
         write_config(folder, config)

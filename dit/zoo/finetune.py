@@ -27,13 +27,13 @@ def complete(data: Mapping[str, Any], weights: Located) -> dict[str, Any]:
     filled = {**data, **{name: dict(data.get(name) or {}) for name in ("model", "process", "latents", "data")}}
     own = weights.config
     if "name" not in filled["model"]:
-        network = {key: value for key, value in own.model.arguments.items() if key not in DECIDED_ANEW}
+        network = own.model.arguments.model_dump(mode="json", exclude=DECIDED_ANEW)
         filled["model"] = {"name": own.model.name, **network, **filled["model"]}
     if "name" not in filled["process"]:
         filled["process"] = {**own.process.model_dump(mode="json"), **filled["process"]}
     if own.latents is not None and "vae" not in filled["latents"]:
         filled["latents"] = {**_codec(weights), **filled["latents"]}
-        height, width = (size * own.latents.downscale for size in own.model.arguments["input_size"])
+        height, width = (size * own.latents.downscale for size in own.model.arguments.input_size)
         if height == width:
             filled["data"] = {"image_size": height, **filled["data"]}
     given = dict(data.get("sampling") or {})

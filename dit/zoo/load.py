@@ -28,5 +28,5 @@ def load_model(
         DitError: what is there is damaged; the tensors are named.
     """
     located = locate(source, revision)
-    empty = empty_model(located.config.model.name, located.config.model.arguments)
+    empty = empty_model(located.config.model)
     return fill(empty, located.weights, device=device, dtype=dtype)

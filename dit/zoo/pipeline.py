@@ -26,6 +26,7 @@ from dit.errors import ConfigError, DitError
 from dit.latents.codec import Codec
 from dit.layers.precision import bf16_pays
 from dit.layers.quantize import Quantization, check_torchao, quantize_linears
+from dit.models.network import Network, narrowest_width
 from dit.rng import Purpose, uniform
 from dit.sampling.config import SamplingConfig, changed
 from dit.sampling.sample import Sampled, sample
@@ -63,11 +64,11 @@ def load_pipeline(
         check_torchao()
     located = locate(source, revision)
     config = located.config
-    empty = empty_model(config.model.name, config.model.arguments)
+    empty = empty_model(config.model)
     blocks = fast_precision(empty, located.weights, device) if dtype is None else None
     model = fill(empty, located.weights, device=device, dtype=dtype, block_dtype=blocks)
     if quantize is not None:
-        quantize_linears(model.get_submodule("blocks").children(), quantize)
+        quantize_linears(model.block_list(), quantize)
     if config.latents is None:
         raise DitError(
             f"{located.folder}: its config.json has no latents, so nothing can be decoded; "
@@ -79,7 +80,7 @@ def load_pipeline(
     return Pipeline(model, create_process(config.process), codec, config)
 
 
-def fast_precision(model: Any, files: Sequence[Path], device: str | torch.device) -> torch.dtype | None:
+def fast_precision(model: Network, files: Sequence[Path], device: str | torch.device) -> torch.dtype | None:
     """Return the type in which the blocks of a float32 network compute faster: bfloat16, or None where they do not.
 
     Args:
@@ -88,7 +89,7 @@ def fast_precision(model: Any, files: Sequence[Path], device: str | torch.device
         device: where it is going to compute.
     """
     is_float32 = all(info.dtype == "F32" for path in files for info in read_header(path).tensors.values())
-    return torch.bfloat16 if is_float32 and bf16_pays(device, model.config["hidden_size"]) else None
+    return torch.bfloat16 if is_float32 and bf16_pays(device, narrowest_width(model)) else None
 
 
 MAX_IMAGES = 10_000_000
@@ -129,8 +130,7 @@ class Pipeline:
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a latent."""
         arguments = self.config.model.arguments
-        height, width = arguments["input_size"]
-        return arguments["in_channels"], height, width
+        return arguments.in_channels, *arguments.input_size
 
     @property
     def image_size(self) -> tuple[int, int]:

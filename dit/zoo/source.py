@@ -11,7 +11,7 @@ from dit.checkpoint import load_newest
 from dit.display import warn
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.hub_ids import HubId
-from dit.models.variants import VARIANTS
+from dit.models.families import variants
 from dit.run_files import RunFiles, is_run
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import FolderConfig, is_exported, read_config
@@ -52,7 +52,7 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
         return _locate_file(path)
     if HubId.parse(str(source), revision) is not None:
         return _locate_folder(fetch(str(source), revision=revision))
-    if str(source) in VARIANTS:
+    if str(source) in variants():
         raise ConfigError(f"{source}: expected weights, found the name of an architecture; dit models --pretrained")
     raise ConfigError(
         f"{source}: expected a zoo name, a folder, a .safetensors file or a Hub id, found nothing."

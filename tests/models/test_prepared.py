@@ -40,7 +40,7 @@ class Plain:
     """The network without its own way of sampling."""
 
     def __init__(self, model):
-        self.model, self.num_classes, self.null_class = model, model.num_classes, model.null_class
+        self.model, self.null_class = model, model.null_class
 
     def __call__(self, x_t, t, y):
         return self.model(x_t, t, y)

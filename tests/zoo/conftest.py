@@ -7,7 +7,6 @@ from dit import checkpoint
 from dit.config import Recipe, check_recipe, dump_recipe
 from dit.files import write_json, write_text
 from dit.models.registry import create_model
-from dit.models.variants import resolve_arguments
 
 TINY = {"input_size": 8, "hidden_size": 24, "depth": 2, "num_heads": 3, "num_classes": 10, "learn_sigma": False}
 
@@ -26,18 +25,18 @@ def write_run(folder, *, model, ema, sampling=None, process=None, step=7, codec=
     """Write a run folder with one checkpoint."""
     recipe: Recipe = check_recipe(
         {
-            "model": {"name": "dit_ti_2", "class_dropout_prob": model.config["class_dropout_prob"]},
+            "model": {"name": "dit_ti_2", "class_dropout_prob": model.arguments.class_dropout_prob},
             "process": process or {"name": "flow"},
             "sampling": sampling or {"solver": "euler", "steps": 2, "guidance": 1.5},
             "train": {"batch_size": 16, "seed": 3} | train,
         }
     )
     write_text(folder / "recipe.yaml", dump_recipe(recipe))
-    names = class_names or [str(i) for i in range(model.config["num_classes"])]
+    names = class_names or [str(i) for i in range(model.arguments.num_classes)]
     write_json(
         folder / "run.json",
         {
-            "model_arguments": resolve_arguments("dit_ti_2", **model.config),
+            "model_arguments": model.arguments.model_dump(mode="json"),
             "codec": codec and codec.model_dump(mode="json"),
             "id2label": {str(i): name for i, name in enumerate(names)},
             "code_version": "0.1.0+abc",

@@ -5,7 +5,7 @@ import torch
 
 import dit
 from dit.errors import ConfigError
-from dit.models.variants import VARIANTS
+from dit.models.families import variants
 from dit.zoo.create import create_model
 from dit.zoo.entries import entries, list_models
 from dit.zoo.export import export
@@ -18,7 +18,7 @@ SAME = {key: TINY[key] for key in ("hidden_size", "depth", "num_heads")}
 def write_source(tmp_path, codec, **arguments):
     model = random_model(**TINY | arguments)
     run = write_run(tmp_path / "run", model=model, ema=model, codec=codec.describe(),
-                    class_names=NAMES[: model.num_classes], sampling={"guidance": 1.0})  # fmt: skip
+                    class_names=NAMES[: model.arguments.num_classes], sampling={"guidance": 1.0})  # fmt: skip
     return export(run, tmp_path / "out", samples=False), model
 
 
@@ -140,7 +140,7 @@ def test_a_null_row_that_the_weights_lack_starts_anew(tmp_path, mnist_codec):
         ({"depth": 3}, "model.depth: the weights of out have 2, asked for 3"),
         ({"num_heads": 4}, "model.num_heads: the weights of out have 3, asked for 4"),
         ({"patch_size": 4}, "model.patch_size: the weights of out have 2, asked for 4"),
-        ({"hidden_sizes": 4}, "unknown argument 'hidden_sizes'. Did you mean 'hidden_size'"),
+        ({"hidden_sizes": 4}, "model.hidden_sizes: unknown key. Did you mean 'hidden_size'"),
         ({"id2label": {10: "x"}}, "id2label: expected ids from 0 to 9, found 10"),
     ],
 )
@@ -152,8 +152,8 @@ def test_another_architecture_is_refused_with_both_values(source, overrides, mes
 
 def test_without_weights_a_tag_gives_its_arguments():
     model = create_model("dit_s_2.in256_flow", depth=1)
-    assert model.input_size == (32, 32)
-    assert create_model("dit_ti_2", depth=1, num_classes=3).num_classes == 3
+    assert model.arguments.input_size == (32, 32)
+    assert create_model("dit_ti_2", depth=1, num_classes=3).arguments.num_classes == 3
 
 
 def test_k7_unknown_names_are_refused_with_near_ones():
@@ -168,7 +168,7 @@ def test_k7_unknown_names_are_refused_with_near_ones():
 
 
 def test_names_are_listed_by_pattern():
-    assert list_models() == list(VARIANTS)
+    assert list_models() == list(variants())
     assert list_models("dit_xl_2.*", pretrained=True) == [name for name in entries() if name.startswith("dit_xl_2.")]
     assert dit.list_models is list_models
     assert dit.create_model is create_model

@@ -10,7 +10,7 @@ import dit
 from dit.cli import main
 from dit.files import ASSETS
 from dit.zoo.described import entry_card
-from dit.zoo.entries import entries, num_parameters, zoo_table
+from dit.zoo.entries import entries, entry_counts, zoo_table
 from dit.zoo.folder.config import read_config
 from dit.zoo.labels import imagenet_classes, parse_classes
 from dit.zoo.load import load_model
@@ -30,7 +30,7 @@ def test_cards_say_what_the_entries_say(name):
     text = (ROOT / "model_cards" / f"{name}.md").read_text(encoding="utf-8")
     assert text == entry_card(name), "run tools/render_zoo.py"
     assert f"license: {entries()[name].license}" in text
-    assert f"{num_parameters(name):,}" in text
+    assert f"{entry_counts(name).parameters:,}" in text
 
 
 def test_the_readme_holds_the_zoos_table():
@@ -44,7 +44,7 @@ def test_shipped_weights_are_what_their_entry_says(name):
     assert config.provenance.license == entry.license
     given = entry.sampling.model_fields_set
     assert config.sampling.model_dump(include=given) == entry.sampling.model_dump(include=given)
-    assert sum(parameter.numel() for parameter in load_model(name).parameters()) == num_parameters(name)
+    assert sum(parameter.numel() for parameter in load_model(name).parameters()) == entry_counts(name).parameters
 
 
 def test_models_pretrained_lists_every_entry(capsys):

@@ -31,7 +31,7 @@ def test_the_folder_holds_the_average_and_what_is_needed_to_use_it(exported):
         assert torch.equal(tensor, ema.state_dict()[name])
     config = read_config(folder)
     assert config.model.name == "dit_ti_2"
-    assert config.model.arguments["num_heads"] == 3
+    assert config.model.arguments.num_heads == 3
     assert (config.process.name, config.sampling.guidance) == ("flow", 1.5)
     assert config.latents.vae == "mnist"
     assert config.class_names == [str(i) for i in range(10)]

@@ -16,7 +16,7 @@ from tests.zoo.conftest import TINY, random_model, write_run
 def make(codec, *, class_names=None, **overrides):
     model = random_model(**TINY | overrides)
     config = FolderConfig(
-        model=ModelDescription(name="dit_ti_2", arguments=model.config),
+        model=ModelDescription(name="dit_ti_2", arguments=model.arguments),
         process=FlowConfig(),
         latents=codec.describe(),
         sampling=SamplingConfig(solver="euler", steps=2, guidance=1.5),

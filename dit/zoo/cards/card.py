@@ -19,7 +19,7 @@ from dit.data.registry import find_data
 from dit.diffusion.config import FlowConfig
 from dit.files import read_json, sha256, write_text
 from dit.hub_ids import HubId
-from dit.models.variants import count_macs, count_parameters, resolve_arguments
+from dit.models.counts import count
 from dit.run_files import RECIPE_NAME
 from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
 
@@ -240,15 +240,17 @@ def describe(config: FolderConfig) -> str:
 
 def model_facts(config: FolderConfig) -> list[tuple[str, str]]:
     """Return the rows of the card's first table."""
-    arguments = resolve_arguments(config.model.name, **config.model.arguments)
-    height, width = arguments["input_size"]
+    arguments = config.model.arguments
+    parameters, macs = count(config.model.name, arguments)
+    height, width = arguments.input_size
     sampling = config.sampling
+    words = {"hidden_size": "width {}", "depth": "depth {}", "num_heads": "{} heads", "patch_size": "patch {}"}
+    shape = [form.format(getattr(arguments, name)) for name, form in words.items() if hasattr(arguments, name)]
     return [
-        ("architecture", f"{config.model.name}: width {arguments['hidden_size']}, depth {arguments['depth']}, "
-                         f"{arguments['num_heads']} heads, patch {arguments['patch_size']}"),
-        ("parameters", f"{count_parameters(arguments):,}"),
-        ("cost of a network call", f"{count_macs(arguments) / 1e9:.2f} GMAC"),
-        ("latents", f"{arguments['in_channels']} x {height} x {width}, autoencoder {autoencoder_name(config)}"),
+        ("architecture", f"{config.model.name}: {', '.join(shape)}"),
+        ("parameters", f"{parameters:,}"),
+        ("cost of a network call", f"{macs / 1e9:.2f} GMAC"),
+        ("latents", f"{arguments.in_channels} x {height} x {width}, autoencoder {autoencoder_name(config)}"),
         ("process", process_name(config)),
         ("sampling defaults", f"{sampling.solver.name}, {sampling.steps} steps, guidance {sampling.guidance:g} "
                               f"on {sampling.guidance_channels} channels"),

@@ -7,15 +7,26 @@
 Everything that samples, converts or publishes reads this and nothing else. Free of torch.
 """
 
+import json
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from dit.diffusion.config import ProcessConfig
 from dit.errors import DitError
 from dit.files import read_json, write_json
 from dit.latents.config import LatentsDescription
+from dit.models.families import arguments_of, family_of
+from dit.models.family import Arguments
 from dit.plugins import MadeWith, made_with
 from dit.sampling.config import SamplingConfig, from_first_format
 from dit.schema import Section
@@ -32,8 +43,33 @@ class ModelDescription(Section):
 
     name: str
     """Variant."""
-    arguments: dict[str, Any]
-    """All arguments of the network's constructor."""
+    arguments: SerializeAsAny[Arguments]
+    """All arguments of the network, of its family's class."""
+
+    @classmethod
+    def of(cls, name: str, **overrides: Any) -> Self:
+        """Describe a variant with other arguments.
+
+        Raises:
+            ConfigError: unknown name or argument, or arguments that do not fit each other.
+        """
+        return cls(name=name, arguments=arguments_of(name, **overrides))
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        family_of(name)
+        return name
+
+    @field_validator("arguments", mode="plain")
+    @classmethod
+    def _of_the_family(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Arguments) or "name" not in info.data:
+            return value
+        if not isinstance(value, dict):
+            raise ValueError(f"expected a mapping, found {value!r}")
+        family, name = family_of(info.data["name"]), info.data["name"]
+        return family.arguments.model_validate_json(json.dumps({**family.variants[name], **value}))
 
 
 class Provenance(Section):
@@ -110,7 +146,7 @@ class FolderConfig(MadeWith, Section):
     @property
     def num_classes(self) -> int:
         """Number of classes; 0 is unconditional."""
-        return self.model.arguments["num_classes"]
+        return self.model.arguments.num_classes
 
     @property
     def class_names(self) -> list[str]:

@@ -60,7 +60,7 @@ def describe_run(run: str | Path, checkpoint: Checkpoint | None = None) -> Folde
     if recipe.model.pretrained:
         provenance = provenance.updated(**base_facts(recipe.model.pretrained))
     return FolderConfig(
-        model=ModelDescription(name=recipe.model.name, arguments=facts.model_arguments),
+        model=ModelDescription.of(recipe.model.name, **facts.model_arguments),
         process=recipe.process.model_copy(update={"retrain": False}),
         latents=facts.codec,
         sampling=recipe.sampling,

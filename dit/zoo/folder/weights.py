@@ -8,42 +8,36 @@ import mmap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from dit.errors import ConfigError, DitError
 from dit.files import write_json
-from dit.models.registry import create_model
+from dit.models.network import N, Network, block_names
+from dit.models.registry import build
+from dit.zoo.folder.config import ModelDescription
 from dit.zoo.folder.safetensors_file import TensorInfo, listed, read_header
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def empty_model(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Build a network on the meta device: names and shapes, no memory.
-
-    Raises:
-        ConfigError: unknown name or argument, or arguments that do not fit each other.
-    """
-    arguments = dict(arguments)
-    if isinstance(arguments.get("input_size"), list):
-        arguments["input_size"] = tuple(arguments["input_size"])
+def empty_model(model: ModelDescription) -> Network:
+    """Build a network on the meta device: names and shapes, no memory."""
     with torch.device("meta"):
-        return create_model(name, **arguments)
+        return build(model.name, model.arguments)
 
 
 def fill(
-    model: nn.Module,
+    model: N,
     files: Sequence[Path],
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     block_dtype: torch.dtype | None = None,
-) -> nn.Module:
+) -> N:
     """Assign the tensors of safetensors files to a network of the meta device, and put it into eval mode.
 
     Args:
@@ -58,7 +52,8 @@ def fill(
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_names_and_shapes(files, expected)
-    dtypes = {name: block_dtype if block_dtype and name.startswith("blocks.") else dtype for name in expected}
+    blocks = block_names(model) if block_dtype else set()
+    dtypes = {name: block_dtype if name in blocks else dtype for name in expected}
     tensors: dict[str, Tensor] = {}
     for path in files:
         # What is converted is read tensor by tensor: of a mapped file both copies would be in memory.

@@ -7,10 +7,11 @@ D width, p patch, C latent channels, T tokens, K classes.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dit.errors import ConfigError, DitError
-from dit.models.variants import VARIANTS, resolve_arguments
+from dit.models.dit.arguments import VARIANTS
+from dit.models.families import arguments_of
+from dit.zoo.folder.config import ModelDescription
 
 Shapes = Mapping[str, Sequence[int]]
 _TENSORS = {
@@ -29,8 +30,8 @@ def infer_architecture(
     num_heads: int | None = None,
     num_classes: int | None = None,
     input_size: tuple[int, int] | None = None,
-) -> tuple[str, dict[str, Any]]:
-    """Return the variant's name and all arguments of the network with these tensors, named as ours.
+) -> ModelDescription:
+    """Return the nearest variant and all arguments of the network with these tensors, named as ours.
 
     Args:
         shapes: shape of every tensor.
@@ -38,9 +39,6 @@ def infer_architecture(
         num_heads: attention heads; of a standard variant they are known.
         num_classes: K; by default the label table has a row for each class and one for the null class.
         input_size: height and width of the latent; square by default.
-
-    Returns:
-        The name of the variant that differs least, and the arguments.
 
     Raises:
         ConfigError: what the shapes can't tell was not given.
@@ -67,7 +65,7 @@ def infer_architecture(
         "num_classes": num_classes,
         "learn_sigma": _learns_sigma(shapes["final_layer.linear.weight"][0], patch * patch * channels),
     }
-    return name, resolve_arguments(name, **arguments)
+    return ModelDescription(name=name, arguments=arguments_of(name, **arguments))
 
 
 def _variant(width: int, depth: int, patch: int, num_heads: int | None) -> tuple[str, int]:

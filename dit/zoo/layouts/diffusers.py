@@ -18,7 +18,7 @@ K classes, D width.
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -29,11 +29,10 @@ from dit.errors import ConfigError, DitError
 from dit.files import read_json, write_json
 from dit.latents.codec import Codec
 from dit.layers.position import sincos_2d
-from dit.models.variants import resolve_arguments
+from dit.models.dit.arguments import DiTArguments
 from dit.zoo.folder.config import (
     FOREIGN_CONFIG_NAME,
     FolderConfig,
-    ModelDescription,
     Provenance,
     read_config,
     write_config,
@@ -101,23 +100,24 @@ def read_diffusers(folder: str | Path, options: ReadOptions) -> ForeignModel:
     native[LABEL_TABLE], num_classes = table_without_gap(native[LABEL_TABLE], len(labels))
     native["pos_embed"] = _positions(config_path, config, native["x_embedder.proj.weight"])
     shapes = {name: tuple(tensor.shape) for name, tensor in native.items()}
-    name, arguments = infer_architecture(
+    model = infer_architecture(
         shapes,
         count_blocks(shapes),
         num_heads=_integer(config_path, config, "num_attention_heads"),
         num_classes=num_classes,
     )
     check_finite(transformer, native)
-    process = _read_process(folder, arguments["learn_sigma"])
+    arguments = cast(DiTArguments, model.arguments)
+    process = _read_process(folder, arguments.learn_sigma)
     vae = options.vae or (str(folder / "vae") if (folder / "vae").is_dir() else None)
     known = read_config(folder, name=FOREIGN_CONFIG_NAME) if (folder / FOREIGN_CONFIG_NAME).is_file() else None
-    latents, autoencoder_folder = describe_autoencoder(vae, arguments["in_channels"]) if vae else (None, None)
+    latents, autoencoder_folder = describe_autoencoder(vae, arguments.in_channels) if vae else (None, None)
     result = FolderConfig(
-        model=ModelDescription(name=name, arguments=arguments),
+        model=model,
         process=process,
         latents=latents,
         sampling=known.sampling if known else default_sampling(process),
-        id2label=labels or imagenet_labels(arguments["num_classes"]),
+        id2label=labels or imagenet_labels(arguments.num_classes),
         provenance=known.provenance if known else Provenance(converted_from=folder.name),
     )
     check_fit(transformer, result, native)
@@ -139,9 +139,9 @@ def write_diffusers(model: ForeignModel, folder: Path, *, max_shard_size: str | 
     assert model.config.latents is not None
     own = {} if model.autoencoder_folder is None else {"vae": str(model.autoencoder_folder)}
     codec = Codec.from_description(model.config.latents.model_copy(update=own))
-    arguments = resolve_arguments(model.config.model.name, **model.config.model.arguments)
+    arguments = cast(DiTArguments, model.config.model.arguments)
     tensors = {name: tensor for name, tensor in model.tensors.items() if name != "pos_embed"}
-    tensors[LABEL_TABLE] = table_with_gap(tensors[LABEL_TABLE], arguments["num_classes"])
+    tensors[LABEL_TABLE] = table_with_gap(tensors[LABEL_TABLE], arguments.num_classes)
     (folder / "transformer").mkdir()
     write_json(folder / "transformer" / "config.json", _transformer_config(arguments))
     save_weights(from_native(tensors, DIFFUSERS), folder / "transformer", WEIGHTS_STEM, max_shard_size)
@@ -158,23 +158,22 @@ def check_exportable(model: ForeignModel) -> GaussianConfig:
     Raises:
         ConfigError: with the reason.
     """
-    arguments = resolve_arguments(model.config.model.name, **model.config.model.arguments)
-    height, width = arguments["input_size"]
+    arguments = cast(DiTArguments, model.config.model.arguments)
+    height, width = arguments.input_size
     process = model.config.process
-    grid = height // arguments["patch_size"], width // arguments["patch_size"]
     pos_embed = model.tensors["pos_embed"]
-    positions = sincos_2d(arguments["hidden_size"], grid)[None].to(pos_embed.dtype)  # (1, T, D)
+    positions = sincos_2d(arguments.hidden_size, arguments.grid_size)[None].to(pos_embed.dtype)  # (1, T, D)
     reasons = {
         "its autoencoder is not known; give --vae": model.config.latents is None,
         "it samples by epsilon with a DDPM schedule, and this is a flow model; use --to native": (
             not isinstance(process, GaussianConfig)
         ),
         f"its images are square, and this model's latents are {height}x{width}": height != width,
-        f"its null class is {NULL_ROW}, and this model has {arguments['num_classes']} classes": (
-            arguments["num_classes"] > NULL_ROW
+        f"its null class is {NULL_ROW}, and this model has {arguments.num_classes} classes": (
+            arguments.num_classes > NULL_ROW
         ),
-        f"its MLP is 4 times as wide as the tokens, and this model's {arguments['mlp_ratio']:g} times": (
-            arguments["mlp_ratio"] != 4
+        f"its MLP is 4 times as wide as the tokens, and this model's {arguments.mlp_ratio:g} times": (
+            arguments.mlp_ratio != 4
         ),
         "its position embedding is computed, and this model's is another": (not torch.equal(pos_embed, positions)),
     }
@@ -284,18 +283,18 @@ def _scaled_range(num_steps: int) -> tuple[float, float]:
     return 1000 / num_steps * LINEAR_RANGE[0], 1000 / num_steps * LINEAR_RANGE[1]
 
 
-def _transformer_config(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    channels = arguments["in_channels"]
+def _transformer_config(arguments: DiTArguments) -> dict[str, Any]:
+    channels = arguments.in_channels
     return {
         "_class_name": CLASS_NAMES[0],
         "_diffusers_version": version("diffusers"),
-        "num_attention_heads": arguments["num_heads"],
-        "attention_head_dim": arguments["hidden_size"] // arguments["num_heads"],
+        "num_attention_heads": arguments.num_heads,
+        "attention_head_dim": arguments.hidden_size // arguments.num_heads,
         "in_channels": channels,
-        "out_channels": channels * (2 if arguments["learn_sigma"] else 1),
-        "num_layers": arguments["depth"],
-        "sample_size": arguments["input_size"][0],
-        "patch_size": arguments["patch_size"],
+        "out_channels": channels * (2 if arguments.learn_sigma else 1),
+        "num_layers": arguments.depth,
+        "sample_size": arguments.input_size[0],
+        "patch_size": arguments.patch_size,
         "num_embeds_ada_norm": NULL_ROW,
         "norm_eps": 1e-6,
         **FIXED,

@@ -21,7 +21,7 @@ def read_native(folder: Path, config: FolderConfig, weights: Sequence[Path]) -> 
     Raises:
         DitError: a tensor is missing, unexpected, of another shape or not finite.
     """
-    model = empty_model(config.model.name, config.model.arguments)
+    model = empty_model(config.model)
     check_names_and_shapes(weights, {name: tuple(t.shape) for name, t in model.state_dict().items()})
     tensors = {name: tensor for path in weights for name, tensor in load_file(path).items()}
     check_finite(folder, tensors)

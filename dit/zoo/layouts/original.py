@@ -23,11 +23,12 @@ from dit.diffusion.config import FlowConfig, GaussianConfig, ProcessConfig
 from dit.errors import ConfigError, DitError
 from dit.latents.codec import load_codec
 from dit.latents.config import LatentsDescription
+from dit.models.family import Arguments
 from dit.plugins import loaded_plugins
 from dit.sampling.config import SamplingConfig
 from dit.sampling.solvers import SolverOptions
 from dit.validation import validate
-from dit.zoo.folder.config import FolderConfig, ModelDescription, Provenance
+from dit.zoo.folder.config import FolderConfig, Provenance
 from dit.zoo.folder.safetensors_file import read_header
 from dit.zoo.folder.weights import DTYPES, check_finite, empty_model
 from dit.zoo.labels import imagenet_classes
@@ -105,7 +106,7 @@ def check_fit(where: str | Path, config: FolderConfig, tensors: Mapping[str, Ten
     Raises:
         DitError: naming the tensors.
     """
-    empty = empty_model(config.model.name, config.model.arguments)
+    empty = empty_model(config.model)
     expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
@@ -230,7 +231,7 @@ def _describe(
 ) -> tuple[FolderConfig, Path | None]:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
-        name, arguments = infer_architecture(
+        model = infer_architecture(
             shapes,
             count_blocks(shapes),
             num_heads=options.num_heads,
@@ -239,13 +240,14 @@ def _describe(
         )
     except DitError as error:
         raise type(error)(f"{path}: {error}") from None
-    process = _process(path, family, facts, options, arguments["learn_sigma"])
+    arguments = model.arguments
+    process = _process(path, family, facts, options, getattr(arguments, "learn_sigma", False))
     latents, autoencoder_folder = _latents(facts, options, arguments, notices)
-    labels = imagenet_labels(arguments["num_classes"])
+    labels = imagenet_labels(arguments.num_classes)
     if labels:
         notices.append("its 1000 classes were given the names of ImageNet")
     config = FolderConfig(
-        model=ModelDescription(name=name, arguments=arguments),
+        model=model,
         process=process,
         latents=latents,
         sampling=default_sampling(process),
@@ -282,11 +284,11 @@ def _process_told(family: Family, facts: Mapping[str, Any]) -> str | None:
 
 
 def _latents(
-    facts: Mapping[str, Any], options: ReadOptions, arguments: Mapping[str, Any], notices: list[str]
+    facts: Mapping[str, Any], options: ReadOptions, arguments: Arguments, notices: list[str]
 ) -> tuple[LatentsDescription | None, Path | None]:
     if options.vae:
-        return describe_autoencoder(options.vae, arguments["in_channels"])
-    if arguments["in_channels"] != 4 or arguments["num_classes"] != NUM_IMAGENET_CLASSES:
+        return describe_autoencoder(options.vae, arguments.in_channels)
+    if arguments.in_channels != 4 or arguments.num_classes != NUM_IMAGENET_CLASSES:
         notices.append("its autoencoder is not known, so no images can be made; give --vae")
         return None, None
     vae = SD_AUTOENCODERS.get(str(facts.get("vae")), SD_AUTOENCODERS["ema"])

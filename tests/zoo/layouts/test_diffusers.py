@@ -28,9 +28,9 @@ def exported_model(tmp_path, codec, description=None, **arguments):
         model=model,
         ema=model,
         codec=description or codec.describe(),
-        process={"name": "gaussian", "learn_sigma": model.learn_sigma},
+        process={"name": "gaussian", "learn_sigma": model.arguments.learn_sigma},
         sampling={"solver": "ddim", "steps": 4, "guidance": 2.0},
-        class_names=NAMES[: model.num_classes],
+        class_names=NAMES[: model.arguments.num_classes],
     )
     return export(run, tmp_path / "native", samples=False)
 
@@ -191,7 +191,7 @@ def test_a_shift_without_a_place_for_it_is_refused(tmp_path, mnist_codec):
 def test_what_the_pipeline_cannot_hold_is_refused_with_the_reason(native, arguments, change, message):
     model = random_model(**TINY | {"learn_sigma": True} | arguments)
     config = read_any(native, ReadOptions()).config
-    description = config.model.model_copy(update={"arguments": model.config})
+    description = config.model.model_copy(update={"arguments": model.arguments})
     config = config.model_copy(update={"model": description, "process": GaussianConfig(), **change})
     with pytest.raises(ConfigError, match=f"DiTPipeline can't hold this model: {message}"):
         check_exportable(ForeignModel(config, dict(model.state_dict())))

@@ -8,7 +8,8 @@ B batch, C latent channels, H x W latent, p patch, T = HW/p^2 tokens, D width, K
 Source: Peebles & Xie, "Scalable Diffusion Models with Transformers", ICCV 2023.
 """
 
-from typing import Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,19 +22,21 @@ from dit.layers.modulation import add_gated, layer_norm, modulate, modulation
 from dit.layers.position import sincos_2d
 from dit.layers.precision import dtype_of
 from dit.models.cache import StepCache
+from dit.models.dit.arguments import DiTArguments
+from dit.models.fit import channel_ratio, fit_labels, fit_outputs, fit_patches
+from dit.models.network import Network
 from dit.models.prepared import Prepared
-from dit.models.variants import check_arguments, label_rows
 
 
 class DiTBlock(nn.Module):
     """Attention and MLP, each normalised, modulated and gated by the conditioning; the identity at initialisation."""
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, mlp_width: int) -> None:
         super().__init__()
         self.norm1 = layer_norm(hidden_size)
         self.attn = Attention(hidden_size, num_heads)
         self.norm2 = layer_norm(hidden_size)
-        self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio))
+        self.mlp = Mlp(hidden_size, mlp_width)
         self.adaLN_modulation = modulation(hidden_size, 6)
 
     def forward(self, x: Tensor, c: Tensor | None, modulation: Tensor | None = None) -> Tensor:
@@ -65,69 +68,27 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(self.norm_final(x), shift, scale))
 
 
-class DiT(nn.Module):
-    """Class-conditional Diffusion Transformer over latents.
+LABELS = "y_embedder.embedding_table.weight"
 
-    Args:
-        input_size: latent height and width, or one number for both; multiples of `patch_size`.
-        patch_size: side p of a patch.
-        in_channels: latent channels C.
-        hidden_size: width D.
-        depth: number of blocks.
-        num_heads: attention heads; divides `hidden_size`.
-        mlp_ratio: width of the MLP over D.
-        class_dropout_prob: share of labels that training drops; above 0 the label table has a row for the null class.
-        num_classes: K; 0 means unconditional, the null class alone.
-        learn_sigma: whether the output has C further channels for the variance.
 
-    Raises:
-        ConfigError: the arguments do not fit each other.
-    """
+class DiT(Network):
+    """Class-conditional Diffusion Transformer over latents; see `DiTArguments` for what it is built from."""
 
-    def __init__(
-        self,
-        *,
-        input_size: int | tuple[int, int],
-        patch_size: int,
-        in_channels: int,
-        hidden_size: int,
-        depth: int,
-        num_heads: int,
-        mlp_ratio: float = 4.0,
-        class_dropout_prob: float = 0.1,
-        num_classes: int,
-        learn_sigma: bool = True,
-    ) -> None:
-        super().__init__()
-        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-        self.config: dict[str, Any] = {
-            "input_size": (height, width),
-            "patch_size": patch_size,
-            "in_channels": in_channels,
-            "hidden_size": hidden_size,
-            "depth": depth,
-            "num_heads": num_heads,
-            "mlp_ratio": mlp_ratio,
-            "class_dropout_prob": class_dropout_prob,
-            "num_classes": num_classes,
-            "learn_sigma": learn_sigma,
-        }
-        check_arguments(self.config)
-        self.input_size = (height, width)
-        self.grid_size = (height // patch_size, width // patch_size)
-        self.patch_size = patch_size
-        self.in_channels = in_channels
-        self.num_classes = num_classes
-        self.learn_sigma = learn_sigma
-        self.null_class = num_classes if label_rows(self.config) > num_classes else None
-        self.x_embedder = PatchEmbed(in_channels, hidden_size, patch_size)
-        self.t_embedder = TimestepEmbedder(hidden_size)
-        self.y_embedder = LabelEmbedder(label_rows(self.config), hidden_size)
+    arguments: DiTArguments
+
+    def __init__(self, arguments: DiTArguments) -> None:
+        super().__init__(arguments)
+        width, patch, channels = arguments.hidden_size, arguments.patch_size, arguments.in_channels
+        self.x_embedder = PatchEmbed(channels, width, patch)
+        self.t_embedder = TimestepEmbedder(width)
+        self.y_embedder = LabelEmbedder(arguments.num_classes + (arguments.null_class is not None), width)
         # Not trained, yet a parameter: the published checkpoints and parameter counts hold it.
-        num_tokens = self.grid_size[0] * self.grid_size[1]
-        self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, hidden_size), requires_grad=False)
-        self.blocks = nn.ModuleList(DiTBlock(hidden_size, num_heads, mlp_ratio) for _ in range(depth))
-        self.final_layer = FinalLayer(hidden_size, patch_size**2 * in_channels * (2 if learn_sigma else 1))
+        rows, columns = arguments.grid_size
+        self.pos_embed = nn.Parameter(torch.empty(1, rows * columns, width), requires_grad=False)
+        self.blocks = nn.ModuleList(
+            DiTBlock(width, arguments.num_heads, arguments.mlp_width) for _ in range(arguments.depth)
+        )
+        self.final_layer = FinalLayer(width, patch**2 * channels * (2 if arguments.learn_sigma else 1))
         # On the meta device there is nothing to draw, and drawing would import torch's compiler for seconds.
         if not self.pos_embed.is_meta:
             self.initialize_weights()
@@ -149,13 +110,13 @@ class DiT(nn.Module):
                 nn.init.zeros_(parameter)
         nn.init.zeros_(self.final_layer.linear.weight)
         with torch.no_grad():
-            self.pos_embed.copy_(sincos_2d(self.pos_embed.shape[2], self.grid_size))
+            self.pos_embed.copy_(sincos_2d(self.pos_embed.shape[2], self.arguments.grid_size))
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """Predict from noised latents.
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """Predict from noised latents. Labels are taken as they are: dropping some of them is the training loop's.
 
         Args:
-            x: (B, C, H, W) noised latents.
+            x_t: (B, C, H, W) noised latents.
             t: (B,) time as the process embeds it, integer or real.
             y: (B,) int64 labels in [0, K]; K is the null class.
 
@@ -165,15 +126,22 @@ class DiT(nn.Module):
         Raises:
             ConfigError: the latents have another shape than the network was built for.
         """
-        if x.shape[1:] != (self.in_channels, *self.input_size):
-            expected = "x".join(map(str, (self.in_channels, *self.input_size)))
-            raise ConfigError(f"x: expected latents of {expected}, found {'x'.join(map(str, x.shape[1:]))}")
-        tokens = self.embed(x)  # (B, T, D)
-        c = self.t_embedder(t) + self.y_embedder(y)  # (B, D)
+        return self.forward_intermediates(x_t, t, y)[0]
+
+    def forward_intermediates(
+        self, x_t: Tensor, t: Tensor, y: Tensor, *, after: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the output of `forward`, and the tokens (B, T, D) after each of these numbers of blocks, from 1."""
+        tokens = self.embed(x_t)  # (B, T, D)
+        c = self.conditioning(t, y)  # (B, D)
         inner = c.to(dtype_of(self.blocks))
-        for block in self.blocks:
+        kept = {}
+        for number, block in enumerate(self.blocks, start=1):
             tokens = block(tokens, inner)
-        return self.leave(self.final_layer.adaLN_modulation(c.to(dtype_of(self.final_layer))), tokens)
+            if number in after:
+                kept[number] = tokens
+        output = self.leave(self.final_layer.adaLN_modulation(c.to(dtype_of(self.final_layer))), tokens)
+        return output, [kept[number] for number in after]
 
     def prepare(
         self, t_grid: Tensor, y: Tensor, *, cache: Literal["static", "taylor"] | None = None, cache_interval: int = 2
@@ -188,26 +156,35 @@ class DiT(nn.Module):
         """
         return Prepared(self, t_grid, y, None if cache is None else StepCache(cache, cache_interval))
 
-    def blocks_in(self, dtype: torch.dtype) -> Self:
-        """Hold and compute the blocks in another type and return the network; what is small stays as it is.
+    def fit(self, weights: Mapping[str, Tensor], old: DiTArguments, rows: Mapping[int, int]) -> dict[str, Tensor]:
+        """Return the weights that this freshly drawn network starts from: see `dit.models.network.CanFit`."""
+        new, fresh, times = self.arguments, self.state_dict(), channel_ratio(old, self.arguments)
+        # The positions are computed and not trained.
+        fitted = dict(weights) | {"pos_embed": fresh["pos_embed"]}
+        fitted[LABELS] = fit_labels(fresh[LABELS], weights[LABELS], rows)
+        fitted["x_embedder.proj.weight"] = fit_patches(weights["x_embedder.proj.weight"], times)
+        parts = {"old_parts": 1 + old.learn_sigma, "new_parts": 1 + new.learn_sigma}
+        for name in ("final_layer.linear.weight", "final_layer.linear.bias"):
+            fitted[name] = fit_outputs(fresh[name], weights[name], times, old.in_channels, **parts)
+        return fitted
 
-        So the embeddings, the output layer, inputs and outputs keep their precision.
-        """
-        self.blocks.to(dtype)
-        return self
-
-    def compile_blocks(self) -> Self:
-        """Compile one block for all of them, in place, and return the network; names of parameters stay as they are."""
-        for block in self.blocks:
-            block.compile()
-        return self
+    def block_list(self) -> list[nn.Module]:
+        """Return the blocks."""
+        return list(self.blocks)
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the tokens (B, T, D) of latents x (B, C, H, W), as the first block takes them."""
+        if x.shape[1:] != (self.arguments.in_channels, *self.arguments.input_size):
+            expected = "x".join(map(str, (self.arguments.in_channels, *self.arguments.input_size)))
+            raise ConfigError(f"x: expected latents of {expected}, found {'x'.join(map(str, x.shape[1:]))}")
         # A convolution leaves the channels of a token apart in memory, and every block would inherit that.
         return (self.x_embedder(x) + self.pos_embed).to(dtype_of(self.blocks)).contiguous()
+
+    def conditioning(self, t: Tensor, y: Tensor) -> Tensor:
+        """Return the conditioning (..., D) for times t and labels y whose shapes broadcast to (...)."""
+        return self.t_embedder(t) + self.y_embedder(y)
 
     def leave(self, modulation: Tensor, tokens: Tensor) -> Tensor:
         """Return the image (B, C or 2C, H, W) of the last block's tokens (B, T, D) and the final modulation (B, 2D)."""
         output = self.final_layer.modulated(tokens.to(dtype_of(self.final_layer)), modulation)
-        return unpatchify(output, self.grid_size, self.patch_size)
+        return unpatchify(output, self.arguments.grid_size, self.arguments.patch_size)

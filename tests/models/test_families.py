@@ -1,0 +1,211 @@
+"""What every network of the table keeps, whatever its family: one that joins gets these tests for free."""
+
+import pytest
+import torch
+
+from dit.errors import ConfigError
+from dit.models import counts, create_model, list_models, register_family
+from dit.models.families import FAMILIES, arguments_of, variants
+from dit.models.family import Arguments, Family
+from dit.models.network import CanFit, CanPrepare, CanShowTokens, block_names, cast_blocks
+from dit.models.registry import build
+from dit.zoo.entries import architecture_of, entries, entry_arguments
+from tests.goldens import assert_close
+
+SMALL = [name for name, family in variants().items() if name == next(iter(family.variants))]
+"""The smallest variant of each family."""
+NETWORKS = [(name, arguments_of(name)) for name in list_models()]
+NETWORKS += [(architecture_of(name), entry_arguments(name)) for name in entries()]
+NETWORKS = {counts.key(*network): network for network in NETWORKS}
+
+
+def random_network(name, **overrides):
+    """A small network of a family in which no parameter is left at zero."""
+    torch.manual_seed(0)
+    network = create_model(name, **{"num_classes": 5} | overrides).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def inputs(network, batch=3):
+    arguments = network.arguments
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(batch, arguments.in_channels, *arguments.input_size, generator=generator)
+    return x, torch.rand(batch, generator=generator), torch.arange(batch) % max(1, arguments.num_classes)
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def network(request):
+    return random_network(request.param)
+
+
+@pytest.mark.parametrize("key", NETWORKS)
+def test_the_file_of_counts_holds_what_the_networks_have(key):
+    assert counts.count_live(*NETWORKS[key]) == tuple(counts._known()[key])
+
+
+def test_the_file_of_counts_holds_nothing_else():
+    assert list(counts._known()) == list(NETWORKS)
+
+
+def test_what_the_file_does_not_hold_is_counted():
+    arguments = arguments_of(SMALL[0], num_classes=3)
+    more = arguments_of(SMALL[0], num_classes=4)
+    difference = counts.count(SMALL[0], more).parameters - counts.count(SMALL[0], arguments).parameters
+    assert difference == arguments.hidden_size
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_variant_by_name(name):
+    family = variants()[name]
+    assert name.startswith(f"{family.name}_")
+    arguments = arguments_of(name)
+    assert isinstance(arguments, family.arguments)
+    assert family.arguments.fitted <= family.arguments.model_fields.keys()
+    assert arguments == arguments_of(name, **arguments.model_dump())
+    assert arguments == arguments_of(name, **arguments.model_dump(mode="json"))
+    assert all(field.description for field in family.arguments.model_fields.values())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_smallest_variant_is_small_and_built_without_memory(name):
+    with torch.device("meta"):
+        network = create_model(name)
+    assert all(tensor.is_meta for tensor in network.state_dict().values())
+    assert 1e6 < sum(parameter.numel() for parameter in network.parameters()) < 8e6
+
+
+def test_outputs_have_the_shape_of_the_inputs_in_train_mode_too(network):
+    x, t, y = inputs(network)
+    output = network(x, t, y)
+    assert output.shape[0] == len(x)
+    assert output.shape[2:] == x.shape[2:]
+    assert output.shape[1] in (x.shape[1], 2 * x.shape[1])
+    assert output.isfinite().all()
+    assert torch.equal(network.train()(x, t, y), output)  # no randomness: labels are dropped by the training loop
+    network.eval()
+
+
+def test_time_label_and_input_matter(network):
+    x, t, y = inputs(network)
+    output = network(x, t, y)
+    for other in ((x + 1, t, y), (x, t * 0.5 + 0.1, y), (x, t, y + 1)):
+        assert not torch.allclose(network(*other), output)
+
+
+def test_samples_do_not_see_each_other(network):
+    x, t, y = inputs(network)
+    output, order = network(x, t, y), torch.tensor([1, 2, 0])
+    # Products of other sizes may sum in another order: 2e-6 is some 30 roundings of float32.
+    assert_close(network(x[order], t[order], y[order]), output[order], 2e-6)
+    assert_close(torch.cat([network(x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(3)]), output, 2e-6)
+
+
+def test_a_prepared_step_is_the_plain_call(network):
+    if not isinstance(network, CanPrepare):
+        pytest.skip("it prepares nothing")
+    x, _, y = inputs(network)
+    times = torch.tensor([0.9, 0.5, 0.1])
+    both = torch.cat([y, torch.full_like(y, 1 if network.null_class is None else network.null_class)])
+    step = network.prepare(times, both)
+    for i in (0, 2, 1):
+        t = times[i].expand(len(x))
+        plain = torch.cat([network(x, t, y), network(x, t, both[3:])])
+        assert_close(step(x, i), plain, 2e-6)
+        assert_close(step(x, i, slice(3, None)), plain[3:], 2e-6)
+
+
+def test_tokens_between_the_blocks(network):
+    if not isinstance(network, CanShowTokens):
+        pytest.skip("it shows none")
+    x, t, y = inputs(network)
+    seen = []
+    hooks = [block.register_forward_hook(lambda _, __, tokens: seen.append(tokens)) for block in network.block_list()]
+    output, tokens = network.forward_intermediates(x, t, y, after=[2, 1])
+    for hook in hooks:
+        hook.remove()
+    assert torch.equal(output, network(x, t, y))
+    assert torch.equal(tokens[0], seen[1])
+    assert torch.equal(tokens[1], seen[0])
+
+
+def test_the_blocks_are_most_of_the_network_and_can_be_cast(network):
+    names = block_names(network)
+    state = network.state_dict()
+    sizes = {name: tensor.numel() for name, tensor in state.items()}
+    assert names <= sizes.keys()
+    assert sum(sizes[name] for name in names) > 0.7 * sum(sizes.values())
+    x, t, y = inputs(network)
+    output = network(x, t, y)
+    other = cast_blocks(build(SMALL_OF[type(network)], network.arguments), torch.bfloat16)
+    assert {name for name, tensor in other.state_dict().items() if tensor.dtype == torch.bfloat16} == names
+    other.load_state_dict(state)
+    in_bf16 = other.eval()(x, t, y)
+    assert in_bf16.dtype == torch.float32
+    # bfloat16 keeps 8 bits: a relative 0.4% a rounding, which a few blocks of random weights multiply.
+    assert_close(in_bf16, output, 0.2)
+
+
+def test_fitting_to_the_same_classes_changes_nothing(network):
+    if not isinstance(network, CanFit):
+        pytest.skip("it can't be fitted")
+    new = build(SMALL_OF[type(network)], network.arguments)
+    known = [label for label in (*range(5), network.null_class) if label is not None]
+    new.load_state_dict(new.fit(network.state_dict(), network.arguments, {label: label for label in known}))
+    x, t, y = inputs(network)
+    assert_close(new.eval()(x, t, y)[:, : x.shape[1]], network(x, t, y)[:, : x.shape[1]], 0.3)
+
+
+def test_fitting_moves_the_rows_of_labels(network):
+    if not isinstance(network, CanFit):
+        pytest.skip("it can't be fitted")
+    new = random_network(SMALL_OF[type(network)], num_classes=3)
+    new.load_state_dict(new.fit(network.state_dict(), network.arguments, {0: 4, 2: 1, new.null_class: 5}))
+    same = random_network(SMALL_OF[type(network)])
+    same.load_state_dict(same.fit(network.state_dict(), network.arguments, {i: i for i in range(6)}))
+    x, t, _ = inputs(network)
+    rows = torch.tensor([0, 2, 3]), torch.tensor([4, 1, 5])
+    assert torch.equal(new(x, t, rows[0]), same(x, t, rows[1]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"class_dropout_prob": 1.5}, "model.class_dropout_prob: expected a value less than 1, found 1.5"),
+        ({"input_size": "32"}, r"model.input_size: expected one number or \[height, width\], found '32'"),
+        ({"input_size": (8, 8, 8)}, r"model.input_size: expected .*, found \[8, 8, 8\]"),
+        ({"num_classes": -1}, "model.num_classes: expected a value greater than or equal to 0, found -1"),
+        ({"in_channels": 2.5}, "model.in_channels: expected an integer, found 2.5"),
+        ({"class_dropout": 0.1}, "model.class_dropout: unknown key. Did you mean 'class_dropout_prob'"),
+    ],
+)
+@pytest.mark.parametrize("name", SMALL)
+def test_arguments_of_all_families_that_no_network_has(name, overrides, message):
+    with pytest.raises(ConfigError, match=f"^{message}") as error:
+        create_model(name, **overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_name_suggests_near_ones():
+    with pytest.raises(ConfigError, match="Did you mean 'dit_xl_2'"):
+        create_model("dit-xl-2")
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "message"),
+    [
+        ("dit", "dit_new_2", "expected a new name, found 'dit'"),
+        ("other", "dit_ti_2", "expected a new name, found 'dit_ti_2'"),
+        ("other", "mine_2", "expected names that begin with other_, found 'mine_2'"),
+        ("other", "other_2.a", "expected names that begin with other_, found 'other_2.a'"),
+    ],
+)
+def test_names_that_a_new_family_can_not_have(name, variant, message):
+    before = dict(FAMILIES)
+    with pytest.raises(ConfigError, match=f"register_family: {message}"):
+        register_family(Family(name=name, arguments=Arguments, network="x:X", variants={variant: {}}))
+    assert before == FAMILIES
+
+
+SMALL_OF = {type(create_model(name)): name for name in SMALL}
