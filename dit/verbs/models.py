@@ -14,7 +14,7 @@ def run(pattern: Annotated[str, Positional, arg(metavar="PATTERN")] = "*", pretr
 
     Args:
         pattern: names to list, * and ? stand for any characters, such as 'dit_*_2'.
-        pretrained: list the names that have weights instead, with data, resolution, licence and published FID.
+        pretrained: list the names that have weights instead, with data, resolution, license and published FID.
     """
     if pretrained:
         _list_weights(pattern)

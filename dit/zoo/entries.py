@@ -80,7 +80,7 @@ class Entry(Section):
     arguments: dict[str, Any]
     """Arguments of the network that differ from the variant's."""
     license: str
-    """Licence of the weights, by its identifier on the Hub."""
+    """License of the weights, by its identifier on the Hub."""
     process: Literal["gaussian", "flow"]
     """What it was trained for."""
     vae: str
@@ -132,14 +132,14 @@ def entry_counts(name: str) -> Counts:
 
 
 def zoo_rows() -> list[dict[str, str]]:
-    """Return a row of every entry for tables: name, parameters, data, resolution, licence, published FID."""
+    """Return a row of every entry for tables: name, parameters, data, resolution, license, published FID."""
     return [
         {
             "name": name,
             "parameters": f"{entry_counts(name).parameters:,}",
             "data": entry.data,
             "resolution": str(entry.image_size),
-            "licence": entry.license,
+            "license": entry.license,
             "FID as published": _fid(entry),
         }
         for name, entry in entries().items()

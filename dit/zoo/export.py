@@ -13,6 +13,7 @@ from dit.latents.config import COPY_NAME
 from dit.run_files import METRICS_NAME, RECIPE_NAME, is_run, read_rows
 from dit.zoo.cards.card import write_card
 from dit.zoo.folder.config import write_config
+from dit.zoo.folder.figures import FIGURES_NAME
 from dit.zoo.folder.weights import empty_model, fill, save_tensors
 from dit.zoo.pipeline import Pipeline, load_pipeline
 from dit.zoo.source import locate
@@ -21,7 +22,6 @@ WEIGHTS_NAME = "model.safetensors"
 SAMPLES_NAME = "samples.png"
 LOSS_CURVE_NAME = "loss.png"
 CARRIED_OVER = (RECIPE_NAME, METRICS_NAME)
-FIGURES_NAME = "eval.json"
 """Carried over with the run's own average alone: of other weights these figures would not be true."""
 GRID_CLASSES = 10
 GRID_COLUMNS = 8

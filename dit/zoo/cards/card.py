@@ -7,21 +7,21 @@ out literally, and the metadata goes through a YAML dumper.
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jinja2
 
 from dit.data.registry import find_data
 from dit.diffusion.config import FlowConfig
-from dit.files import read_json, sha256, write_text
+from dit.files import sha256, write_text
 from dit.hub_ids import HubId
 from dit.models.counts import count
 from dit.run_files import RECIPE_NAME
 from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
+from dit.zoo.folder.figures import Figures, read_figures
 
 CARD_NAME = "README.md"
 HUB_IDS = {"imagenet-1k": "ILSVRC/imagenet-1k"}
@@ -52,13 +52,12 @@ def render_card(folder: str | Path, *, title: str | None = None, source: str | N
     folder = Path(folder)
     in_diffusers = (folder / FOREIGN_CONFIG_NAME).is_file()
     config = read_config(folder, FOREIGN_CONFIG_NAME if in_diffusers else CONFIG_NAME)
-    evaluation = read_json(folder / "eval.json") if (folder / "eval.json").is_file() else {}
     return render(
         config,
         title=title or f"{config.model.name} trained on {dataset_name(config)}",
         source=source or folder.name,
         library="diffusers" if in_diffusers else "dit",
-        measured=evaluation,
+        measured=read_figures(folder),
         has_recipe=(folder / RECIPE_NAME).is_file(),
         files=weight_table(folder),
         has_samples=(folder / "samples.png").is_file(),
@@ -73,7 +72,7 @@ def render(
     title: str,
     source: str,
     library: str = "dit",
-    measured: Mapping[str, Any] = MappingProxyType({}),
+    measured: Figures | None = None,
     reported: Sequence[tuple[str, str, str]] = (),
     places: Sequence[str] = (),
     has_recipe: bool = False,
@@ -86,7 +85,7 @@ def render(
         title: headline.
         source: how the snippet names the model.
         library: that loads it: dit or diffusers.
-        measured: content of its `eval.json`.
+        measured: figures of its `eval.json`.
         reported: figures of others: (measure, value, setting).
         places: where its weights are, if not in the same folder.
         has_recipe: whether its recipe is in the same folder.
@@ -140,7 +139,7 @@ def as_code(value: Any) -> str:
     return f"{fence}{padding}{text}{padding}{fence}"
 
 
-def metadata(config: FolderConfig, evaluation: Mapping[str, Any], *, title: str, library: str) -> str:
+def metadata(config: FolderConfig, evaluation: Figures | None, *, title: str, library: str) -> str:
     """Return the card's YAML block for the Hub, without its fences."""
     from huggingface_hub import ModelCardData
 
@@ -166,7 +165,7 @@ def metadata(config: FolderConfig, evaluation: Mapping[str, Any], *, title: str,
     return card.to_yaml()
 
 
-def eval_results(config: FolderConfig, evaluation: Mapping[str, Any]) -> list[Any]:
+def eval_results(config: FolderConfig, evaluation: Figures | None) -> list[Any]:
     """Turn the figures of `eval.json` into entries of the Hub's model-index, with all that is needed to repeat them."""
     from huggingface_hub import EvalResult
 
@@ -185,46 +184,48 @@ def eval_results(config: FolderConfig, evaluation: Mapping[str, Any]) -> list[An
     ]
 
 
-def measures(evaluation: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+def measures(evaluation: Figures | None) -> list[tuple[str, str, float]]:
     """Return (type, name, value) of every figure in an `eval.json`."""
-    features = evaluation.get("features", "")
+    if evaluation is None:
+        return []
+    features = evaluation.features
     is_fid = features.startswith("inception")
     found = [
-        ("accuracy", "class accuracy", evaluation.get("accuracy")),
+        ("accuracy", "class accuracy", evaluation.accuracy),
         ("fid" if is_fid else "frechet_distance", "FID" if is_fid else f"Frechet distance ({features})",
-         evaluation.get("frechet_distance")),
+         evaluation.frechet_distance),
     ]  # fmt: skip
     return [(kind, name, round(value, 6)) for kind, name, value in found if value is not None]
 
 
-def evaluation_settings(evaluation: Mapping[str, Any], config: FolderConfig) -> dict[str, Any]:
+def evaluation_settings(evaluation: Figures | None, config: FolderConfig) -> dict[str, Any]:
     """Return what the figures of an `eval.json` depend on."""
-    if not evaluation:
+    if evaluation is None:
         return {}
-    sampling = evaluation.get("sampling", {})
+    sampling = evaluation.sampling
     solver = sampling.get("solver")
     return {
-        "num_samples": evaluation.get("num"),
+        "num_samples": evaluation.num,
         "solver": solver["name"] if isinstance(solver, dict) else solver,  # before format 2 a name alone
         "steps": sampling.get("steps"),
         "guidance": sampling.get("guidance"),
         "guidance_channels": sampling.get("guidance_channels"),
         "vae": config.latents.vae if config.latents else None,
         "label_balance": "class i % K at position i",
-        "seed": evaluation.get("seed"),
-        "reference_sha256": evaluation.get("reference", {}).get("sha256"),
-        "features_sha256": evaluation.get("features_sha256"),
-        "evaluator": "dit " + evaluation.get("versions", {}).get("dit", ""),
+        "seed": evaluation.seed,
+        "reference_sha256": evaluation.reference.sha256,
+        "features_sha256": evaluation.features_sha256,
+        "evaluator": "dit " + evaluation.versions.get("dit", ""),
     }
 
 
-def evaluation_rows(evaluation: Mapping[str, Any], config: FolderConfig) -> list[tuple[str, str, str]]:
+def evaluation_rows(evaluation: Figures | None, config: FolderConfig) -> list[tuple[str, str, str]]:
     """Return (measure, value, how) for the card's table."""
     how = evaluation_settings(evaluation, config)
     note = ", ".join(f"{key} {value}" for key, value in how.items() if value is not None and "sha256" not in key)
     rows = [(name, f"{value:.4g}", note) for _, name, value in measures(evaluation)]
-    if evaluation.get("frechet_floor") is not None:
-        rows.append(("its floor", f"{evaluation['frechet_floor']:.4g}", "training images against the same reference"))
+    if evaluation and evaluation.frechet_floor is not None:
+        rows.append(("its floor", f"{evaluation.frechet_floor:.4g}", "training images against the same reference"))
     return rows
 
 

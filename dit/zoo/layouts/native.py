@@ -9,10 +9,11 @@ from dit.latents.autoencoder import find_autoencoder
 from dit.latents.config import COPY_NAME
 from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.folder.config import FolderConfig, write_config
+from dit.zoo.folder.figures import FIGURES_NAME
 from dit.zoo.folder.weights import check_finite, check_names_and_shapes, empty_model, save_weights
 from dit.zoo.layouts.original import ForeignModel
 
-CARRIED_OVER = (RECIPE_NAME, METRICS_NAME, "eval.json", "samples.png", "loss.png", "failures.png")
+CARRIED_OVER = (RECIPE_NAME, METRICS_NAME, FIGURES_NAME, "samples.png", "loss.png", "failures.png")
 
 
 def read_native(folder: Path, config: FolderConfig, weights: Sequence[Path]) -> ForeignModel:

@@ -95,6 +95,12 @@ def test_a_model_without_figures_says_so(exported):
     assert "model-index" not in metadata_of(render_card(exported))
 
 
+def test_damaged_figures_are_named(exported):
+    write_json(exported / "eval.json", EVALUATION | {"accuracy": "high"})
+    with pytest.raises(DitError, match=r"eval\.json: accuracy: expected"):
+        render_card(exported)
+
+
 def test_a_gaussian_process_is_described(exported):
     change(exported, process=GaussianConfig(), sampling=SamplingConfig(solver="ddim", guidance_channels=3))
     assert "Gaussian diffusion, 1000 linear betas, learned variance" in render_card(exported)
