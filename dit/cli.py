@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from dit.errors import ConfigError, DitError, Preempted, did_you_mean
 
@@ -189,9 +189,12 @@ def _with_metavar(annotation: Any) -> Any:
     from tyro.conf import arg
 
     kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-    if get_origin(annotation) is not UnionType or len(kinds) != 1 or kinds[0] not in _METAVARS:
+    if get_origin(annotation) not in (Union, UnionType) or len(kinds) != 1:
         return annotation
-    return Annotated[annotation, arg(metavar=_METAVARS[kinds[0]], help_behavior_hint="")]
+    metavar = "{" + ",".join(get_args(kinds[0])) + "}" if get_origin(kinds[0]) is Literal else _METAVARS.get(kinds[0])
+    if metavar is None:
+        return annotation
+    return Annotated[annotation, arg(metavar=metavar, help_behavior_hint="")]
 
 
 def _complaint(argv: Sequence[str], options: Sequence[inspect.Parameter]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import dit
+from dit.recipes import list_recipes
 from tests.test_levels import imported
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +50,17 @@ def test_the_readme_names_what_is_there():
         assert (ROOT / "dit" / "verbs" / f"{verb}.py").is_file(), verb
     for extra in re.findall(r"'\.\[(\w+)\]'", README):
         assert extra in PROJECT["optional-dependencies"]
+    for recipe in re.findall(r"dit train (\w+)", README):
+        assert recipe in list_recipes(), recipe
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), (page.name, link)
+
+
+@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_the_snippets_of_the_readme_run_as_they_stand(snippet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(snippet, {})
 
 
 def test_the_readme_has_one_command_that_runs_the_tests_and_ci_runs_it():

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from dit import plugins
 from dit.cli import main, split_plugins
-from tests.command import RECIPE, TINY, fails, runs
+from dit.data import registry
+from dit.sampling import solvers
+from tests.command import RECIPE, ROOT, TINY, fails, runs
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +81,32 @@ def test_what_was_made_with_a_plugin_asks_for_it(plugin, tmp_path, capsys):
     plugin.write_text("print('another')\n")
     assert main(["info", str(run / "export"), "--plugin", str(plugin)]) == 0
     assert "plugin mine.py has changed since this was made (sha256 now " in capsys.readouterr().err
+
+
+def test_the_plugin_of_the_docs_samples_and_trains(tmp_path, capsys, monkeypatch, request):
+    (text,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    request.addfinalizer(lambda: (solvers.SOLVERS.pop("mine"), registry._REGISTERED.pop("rings")))
+    mine = ["--plugin", "mine.py", "--steps", "2"]
+    runs(capsys, "sample", "dit_ti_2.mnist", *mine, "--solver", "mine", "--out", "a.png")
+    runs(capsys, "sample", "dit_ti_2.mnist", *mine, "--solver", "ddim", "--out", "b.png")
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()  # not damped
+    runs(
+        capsys,
+        "sample",
+        "dit_ti_2.mnist",
+        *mine,
+        "--solver",
+        "mine",
+        "--sampling.solver.damping",
+        "0.5",
+        "--out",
+        "c.png",
+    )
+    assert Path("c.png").read_bytes() != Path("b.png").read_bytes()
+    options = ["--model.pretrained", "dit_ti_2.mnist", "--data.source", "rings", "--train.epochs", "1"]
+    runs(capsys, "train", "finetune", "--output", "run", "--plugin", "mine.py", *options)
+    config = json.loads(Path("run/export/config.json").read_text())
+    assert config["id2label"] == {"0": "small", "1": "large"}
+    assert [plugin["name"] for plugin in config["plugins"]] == ["mine.py"]
