@@ -55,6 +55,7 @@ def check_process(recipe: Recipe, weights: Located) -> None:
         name: (known.get(name), asked.get(name)) for name in known | asked if known.get(name) != asked.get(name)
     }
     if different and not recipe.process.retrain:
+        different = {"name": different["name"]} if "name" in different else different
         fields = ", ".join(f"{name} {found} (theirs: {theirs})" for name, (theirs, found) in different.items())
         raise ConfigError(
             f"process: {fields}: the weights of model.pretrained know another process; leave the section out to take "

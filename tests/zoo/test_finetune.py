@@ -79,7 +79,7 @@ def test_another_process_has_to_be_asked_for(weights):
         check_process(completed(weights, process=flow), weights)
     assert "process: time_scale 1000.0 (theirs: -1.0), time_offset 0.0 (theirs: 1.0)" in str(error.value)
     assert "process.retrain" in str(error.value)
-    with pytest.raises(ConfigError, match="name gaussian"):
+    with pytest.raises(ConfigError, match=r"process: name gaussian \(theirs: flow\): the weights"):
         check_process(completed(weights, process={"name": "gaussian"}), weights)
     asked = completed(weights, process=flow | {"retrain": True})
     check_process(asked, weights)
