@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dit.data.registry import register_data
     from dit.diffusion.process import drop_labels
     from dit.evaluation.features import register_features
+    from dit.models.families import register_family
     from dit.sampling.solvers import register_solver
     from dit.zoo.create import create_model
     from dit.zoo.entries import list_models
@@ -25,6 +26,7 @@ __all__ = [
     "load_model",
     "load_pipeline",
     "register_data",
+    "register_family",
     "register_features",
     "register_solver",
 ]
@@ -37,6 +39,7 @@ _HOMES = {
     "load_model": "dit.zoo.load",
     "load_pipeline": "dit.zoo.pipeline",
     "register_data": "dit.data.registry",
+    "register_family": "dit.models.families",
     "register_features": "dit.evaluation.features",
     "register_solver": "dit.sampling.solvers",
 }

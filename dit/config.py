@@ -2,15 +2,17 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, SerializeAsAny
 
 from dit.data.config import DataConfig
 from dit.diffusion.config import FlowConfig, ProcessConfig
 from dit.errors import ConfigError
 from dit.evaluation.config import EvaluationConfig
 from dit.latents.config import LatentsConfig
-from dit.models.config import ModelConfig
-from dit.models.families import arguments_of, variants
+from dit.models.families import arguments_of, family_of
+from dit.models.section import ModelConfig, OfAFamily, default_model
 from dit.recipes import find_recipe
 from dit.sampling.config import SamplingConfig, from_first_format, is_first_format
 from dit.schema import Section
@@ -25,7 +27,7 @@ REQUIRED = "???"
 class Recipe(Section):
     """Everything that decides a run."""
 
-    model: ModelConfig = ModelConfig()
+    model: Annotated[SerializeAsAny[ModelConfig], OfAFamily()] = Field(default_factory=default_model)
     """The network."""
     process: ProcessConfig = FlowConfig()
     """The diffusion process that it learns."""
@@ -101,18 +103,18 @@ def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden:
         ConfigError: naming the field, what was expected and what was found.
     """
     recipe = validate(Recipe, data, origin=origin, overridden=overridden)
-    arguments = recipe.model.overrides()
-    if recipe.model.input_size is None and (family := variants().get(recipe.model.name)):
+    given = {**family_of(recipe.model.name).variants[recipe.model.name], **recipe.model.overrides()}
+    if recipe.model.input_size is None and "patch_size" in given:
         # The data will decide it; with a size of one patch everything else can be checked now.
-        arguments["input_size"] = recipe.model.patch_size or family.variants[recipe.model.name]["patch_size"]
+        given["input_size"] = given["patch_size"]
     try:
-        arguments_of(recipe.model.name, **arguments)
+        arguments = arguments_of(recipe.model.name, **given)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None
-    if recipe.model.class_dropout_prob == 0 and recipe.model.num_classes != 0 and recipe.sampling.guidance != 1:
+    if arguments.null_class is None and recipe.sampling.guidance != 1:
         raise ConfigError(
-            f"{origin}: sampling.guidance: expected 1, which is off, because model.class_dropout_prob 0 gives no null "
-            f"class; found {recipe.sampling.guidance}"
+            f"{origin}: sampling.guidance: expected 1, which is off, because the network has no null class "
+            f"(model.class_dropout_prob {arguments.class_dropout_prob}); found {recipe.sampling.guidance}"
         )
     return recipe
 

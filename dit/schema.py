@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
 
 
@@ -33,12 +34,19 @@ class OneOf:
     def _read(self, value: Any, info: ValidationInfo) -> Section:
         if isinstance(value, Section):
             value = value.model_dump()
-        sections = self.sections()
-        if isinstance(value, str) and value not in sections:
-            raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, sections))})
         fields = {"name": value} if isinstance(value, str) else value
         if not isinstance(fields, dict):
             raise PydanticCustomError("one_of", "Input should be a name or a mapping with one")
+        if isinstance(value, str) and type(self) is OneOf and value not in self.sections():
+            raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, self.sections()))})
+        section = self.choose(fields)
+        return (
+            section.model_validate_json(json.dumps(fields)) if info.mode == "json" else section.model_validate(fields)
+        )
+
+    def choose(self, fields: Mapping[str, Any]) -> type[Section]:
+        """Return the section that a mapping is read by."""
+        sections = self.sections()
         if "name" not in fields:
             raise PydanticKnownError("union_tag_not_found", {"discriminator": "name"})
         name = fields["name"]
@@ -47,6 +55,9 @@ class OneOf:
             raise PydanticKnownError(
                 "union_tag_invalid", {"discriminator": "name", "tag": str(name), "expected_tags": tags}
             )
-        if info.mode == "json":
-            return sections[name].model_validate_json(json.dumps(fields))
-        return sections[name].model_validate(fields)
+        return sections[name]
+
+    def name_field(self, field: FieldInfo) -> FieldInfo:
+        """Return what the help text says of the name."""
+        names: Any = Literal[*self.sections()]
+        return FieldInfo(annotation=names, description=field.description)

@@ -6,9 +6,9 @@ The dictionary is checked as JSON, in which a list may stand for a tuple. pydant
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -75,9 +75,8 @@ def dotted_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[
     for name, field in section.model_fields.items():
         members = list(_sections(field.annotation))
         if choice := next((item for item in field.metadata if isinstance(item, OneOf)), None):
-            named = choice.sections()
-            yield f"{prefix}{name}.name", FieldInfo(annotation=_literal(named), description=field.description)
-            for member in named.values():
+            yield f"{prefix}{name}.name", choice.name_field(field)
+            for member in choice.sections().values():
                 for inner, options in dotted_fields(member, f"{prefix}{name}."):
                     if inner != f"{prefix}{name}.name":
                         yield inner, options
@@ -86,10 +85,6 @@ def dotted_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[
             yield prefix + name, field
         for member in members:
             yield from dotted_fields(member, f"{prefix}{name}.")
-
-
-def _literal(names: Iterable[str]) -> Any:
-    return Literal[*names]
 
 
 def set_field(data: dict[str, Any], key: str, value: Any, *, section: type[BaseModel]) -> None:

@@ -40,15 +40,19 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name for name in variants() if fnmatchcase(name, pattern)]
 
 
-def family_of(name: str) -> Family:
+def family_of(name: str, *, field: str = "model.name") -> Family:
     """Return the family of a variant.
+
+    Args:
+        name: the variant.
+        field: what a message calls it.
 
     Raises:
         ConfigError: there is no such name; near ones are suggested.
     """
     known = variants()
     if name not in known:
-        raise ConfigError(f"model.name: unknown name {name!r}; see `dit models`.{did_you_mean(name, known)}")
+        raise ConfigError(f"{field}: unknown name {name!r}; see `dit models`.{did_you_mean(name, known)}")
     return known[name]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from dit.config import Recipe
 from dit.errors import ConfigError
-from dit.models.families import arguments_of
+from dit.models.families import arguments_of, family_of
 
 
 def resolve(
@@ -22,7 +22,7 @@ def resolve(
     """
     given = recipe.model
     size = [given.input_size] * 2 if isinstance(given.input_size, int) else given.input_size
-    decided: dict[str, Any] = {"learn_sigma": recipe.process.learn_sigma, "input_size": size}
+    decided: dict[str, Any] = {"input_size": size}
     if latent_shape is not None:
         channels, *decided["input_size"] = latent_shape
         decided["in_channels"] = channels
@@ -32,9 +32,14 @@ def resolve(
     if num_classes is not None:
         decided["num_classes"] = _num_classes(given.num_classes, num_classes, recipe.data.source)
     _check_equal("model.learn_sigma", given.learn_sigma, recipe.process.learn_sigma, f"process {recipe.process.name}")
-    model = given.model_copy(update=decided)
-    arguments_of(model.name, **model.overrides())
-    return recipe.model_copy(update={"model": model})
+    family = family_of(given.name)
+    if "learn_sigma" in family.arguments.model_fields:
+        decided["learn_sigma"] = recipe.process.learn_sigma
+    elif recipe.process.learn_sigma:
+        raise ConfigError(f"process.learn_sigma: expected false, for a {family.name} has no output for the variance")
+    arguments = arguments_of(given.name, **given.model_copy(update=decided).overrides())
+    decided["class_dropout_prob"] = arguments.class_dropout_prob
+    return recipe.model_copy(update={"model": given.model_copy(update=decided)})
 
 
 def _num_classes(given: int | None, found: int, source: str) -> int:

@@ -126,7 +126,7 @@ def assemble(
         dataset=train_set,
         codec=codec.to(processes.device),
         num_classes=model.arguments.num_classes,
-        drop_probability=recipe.model.class_dropout_prob,
+        drop_probability=model.arguments.class_dropout_prob,
         flip=recipe.data.flip,
         seed=train.seed,
         device=processes.device,

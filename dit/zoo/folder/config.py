@@ -58,7 +58,7 @@ class ModelDescription(Section):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        family_of(name)
+        family_of(name, field="name")
         return name
 
     @field_validator("arguments", mode="plain")
