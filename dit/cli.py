@@ -148,7 +148,7 @@ def _run(argv: list[str]) -> None:
         from dit.recipes import list_recipes
 
         recipe = next((name for name in argv if name in list_recipes() or name.endswith((".yaml", ".yml"))), None)
-        print(recipe_help(recipe, sections=sections))
+        print(recipe_help(recipe, overrides, sections=sections))
         raise
     for key in overrides:
         if sections and key.partition(".")[0] not in sections:

@@ -101,7 +101,7 @@ def made_with(content: Any, origin: Path) -> Iterator[None]:
             wanted = " and ".join(f"{plugin.name} (sha256 {plugin.sha256[:12]})" for plugin in missing)
             options = " ".join(f"--plugin {plugin.name}" for plugin in missing)
             hint = f"it was made with {wanted}: add {options}, in Python import that file first"
-            raise ConfigError(f"{error}; {hint}") from error
+            raise ConfigError(f"{str(error).rstrip('.')}; {hint}") from error
         raise
     for plugin in plugins:
         changed = [other for other in _loaded if other.name == plugin.name and other.sha256 != plugin.sha256]

@@ -16,13 +16,15 @@ from dit.validation import dotted_fields
 _WORDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "true|false", NoneType: "null"}
 
 
-def recipe_help(config: str | Path | None = None, *, sections: Collection[str] = ()) -> str:
+def recipe_help(
+    config: str | Path | None = None, overrides: Mapping[str, Any] | None = None, *, sections: Collection[str] = ()
+) -> str:
     """Return the help text for all fields or those of some sections, with the values of a recipe, or the defaults.
 
     Raises:
         ConfigError: the recipe can't be read.
     """
-    data = {} if config is None else read_recipe(config, complete=False)
+    data = {} if config is None else read_recipe(config, overrides, complete=False)
     recipe = check_recipe(data, origin=str(config)).model_dump(mode="json")
     whose = "the defaults" if config is None else str(config)
     what = f"the recipe's {' and '.join(sections)}" if sections else "the recipe"

@@ -17,6 +17,11 @@ def test_train_help_lists_the_fields_of_the_recipe(capsys, monkeypatch):
     assert "Peak learning rate." in text
 
 
+def test_help_shows_what_the_command_line_changes(capsys):
+    assert main(["train", "dit_ti_2_mnist", "--optim.lr", "0.5", "--help"]) == 0
+    assert "--optim.lr NUMBER (now: 0.5)" in capsys.readouterr().out
+
+
 def test_every_field_is_listed_once_with_its_default():
     options = re.findall(r"^  --(\S+)", recipe_help(), re.MULTILINE)
     assert len(options) == len(set(options)) > 60
