@@ -19,11 +19,10 @@ Depth = Annotated[int, Field(ge=1, le=1000)]
 
 
 def _pair(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    if type(value) is not int:
+    pair = (value, value) if type(value) is int else value
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise ValueError(f"expected one number or [height, width], found {value!r}")
-    return value, value
+    return tuple(pair)
 
 
 InputSize = Annotated[tuple[Size, Size], BeforeValidator(_pair)]

@@ -20,12 +20,13 @@ NETWORKS = {counts.key(*network): network for network in NETWORKS}
 
 
 def random_network(name, **overrides):
-    """A small network of a family in which no parameter is left at zero."""
+    """A small network of a family in which no trained parameter is left at zero."""
     torch.manual_seed(0)
-    network = create_model(name, **{"num_classes": 5} | overrides).eval().requires_grad_(False)
+    network = create_model(name, **{"num_classes": 5} | overrides).eval()
     for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return network
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return network.requires_grad_(False)
 
 
 def inputs(network, batch=3):
@@ -154,7 +155,7 @@ def test_fitting_to_the_same_classes_changes_nothing(network):
     known = [label for label in (*range(5), network.null_class) if label is not None]
     new.load_state_dict(new.fit(network.state_dict(), network.arguments, {label: label for label in known}))
     x, t, y = inputs(network)
-    assert_close(new.eval()(x, t, y)[:, : x.shape[1]], network(x, t, y)[:, : x.shape[1]], 0.3)
+    assert torch.equal(new.eval()(x, t, y), network(x, t, y))
 
 
 def test_fitting_moves_the_rows_of_labels(network):
@@ -174,7 +175,7 @@ def test_fitting_moves_the_rows_of_labels(network):
     [
         ({"class_dropout_prob": 1.5}, "model.class_dropout_prob: expected a value less than 1, found 1.5"),
         ({"input_size": "32"}, r"model.input_size: expected one number or \[height, width\], found '32'"),
-        ({"input_size": (8, 8, 8)}, r"model.input_size: expected .*, found \[8, 8, 8\]"),
+        ({"input_size": (8, 8, 8)}, r"model.input_size: expected one number or \[height, width\], found \[8, 8, 8\]"),
         ({"num_classes": -1}, "model.num_classes: expected a value greater than or equal to 0, found -1"),
         ({"in_channels": 2.5}, "model.in_channels: expected an integer, found 2.5"),
         ({"class_dropout": 0.1}, "model.class_dropout: unknown key. Did you mean 'class_dropout_prob'"),
