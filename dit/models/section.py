@@ -39,7 +39,10 @@ class ModelConfig(Section):
 def section_of(arguments: type[Arguments]) -> type[ModelConfig]:
     """Return the section for a family: the fields above, and its own arguments, none of them required."""
     own = {name: field for name, field in arguments.model_fields.items() if name not in ModelConfig.model_fields}
-    types: dict[str, Any] = {name: Annotated[field.annotation, *field.metadata] for name, field in own.items()}
+    types: dict[str, Any] = {
+        name: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        for name, field in own.items()
+    }
     fields: dict[str, Any] = {
         name: (types[name] | None, Field(None, description=field.description)) for name, field in own.items()
     }
