@@ -19,29 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit import files
 from dit.data.config import DataConfig
 from dit.data.images import ImageSource, open_images
 from dit.display import Progress, warn
-from dit.errors import ConfigError, DitError
+from dit.errors import DitError
 from dit.failpoints import failpoint
-from dit.files import TEMPORARY_PREFIX, fsync_folder
+from dit.files import TEMPORARY_PREFIX, cache_folder, fsync_folder, write_json
 from dit.latents.codec import Codec
 from dit.latents.config import LatentsConfig
 from dit.latents.dataset import LatentDataset
-from dit.latents.shards import (
-    INDEX_NAME,
-    Identity,
-    Index,
-    Part,
-    difference,
-    part_entry,
-    read_index,
-    read_part,
-    stored_dtype,
-    write_index,
-    write_part,
-)
+from dit.latents.shards import INDEX_NAME, Identity, Index, part_entry, read_part, write_part
 
 PART_BYTES = 2**27  # an interrupted encoding loses at most one part
 
@@ -51,9 +38,6 @@ def encode_dataset(
     latents: LatentsConfig,
     codec: Codec,
     split: str = "train",
-    *,
-    folder: str | Path | None = None,
-    progress: bool = True,
 ) -> LatentDataset:
     """Return the moments of one split, encoding what is not in the cache yet.
 
@@ -62,34 +46,34 @@ def encode_dataset(
         latents: batch size, storage and cache folder; its autoencoder is `codec`.
         codec: from `load_codec`.
         split: "train" or "val"; only training images are mirrored.
-        folder: where to put the cache; None: in the cache folder, under a name made of its fingerprint.
-        progress: show progress on stderr.
 
     Raises:
-        ConfigError: the images can't be encoded with this autoencoder, or `folder` holds something else.
-        DitError: an image is broken, or `folder` holds latents of other data, another autoencoder or scale.
+        ConfigError: the images can't be encoded with this autoencoder.
+        DitError: an image is broken, or the folder of this cache holds latents of other data, autoencoder or scale.
     """
     codec.latent_size(data.image_size)
     images = open_images(data, split, channels=codec.image_channels)
-    identity = _identity(images, codec, flip=data.flip and split == "train", storage=latents.storage)
+    identity = Identity(
+        data=images.fingerprint,
+        vae=codec.fingerprint,
+        scale=tuple(codec.scale.flatten().tolist()),
+        shift=tuple(codec.shift.flatten().tolist()),
+        flip=data.flip and split == "train",
+        storage=latents.storage,
+    )
     fingerprint = hashlib.sha256(identity.model_dump_json().encode()).hexdigest()
-    target = Path(folder) if folder is not None else cache_folder(latents) / f"{split}-{fingerprint[:24]}"
+    caches = cache_folder("latents") if latents.cache is None else Path(latents.cache).expanduser()
+    target = caches / f"{split}-{fingerprint[:24]}"
     with _lock(target):
         if not (target / INDEX_NAME).is_file():
-            _refuse_other_files(target)
-            job = _Job(images, codec, data, latents, identity, fingerprint, progress)
-            _finish(job, target, split)
-    _check(target, identity)
+            _finish(_Job(images, codec, data, latents, identity, fingerprint), target, split)
     dataset = LatentDataset(target)
+    if dataset.fingerprint != fingerprint:
+        raise DitError(
+            f"{target}: fingerprint mismatch, expected {identity}, found {dataset.index.identity}; remove the folder"
+        )
     _apply_policy(dataset, data)
     return dataset
-
-
-def cache_folder(latents: LatentsConfig) -> Path:
-    """Return the folder of all caches: the recipe's, else $DIT_CACHE/latents, else ~/.cache/dit/latents."""
-    if latents.cache is not None:
-        return Path(latents.cache).expanduser()
-    return files.cache_folder("latents")
 
 
 @dataclass(frozen=True)
@@ -100,32 +84,6 @@ class _Job:
     latents: LatentsConfig
     identity: Identity
     fingerprint: str
-    progress: bool
-
-
-def _identity(images: ImageSource, codec: Codec, *, flip: bool, storage: str) -> Identity:
-    return Identity(
-        data=images.fingerprint,
-        vae=codec.fingerprint,
-        scale=tuple(codec.scale.flatten().tolist()),
-        shift=tuple(codec.shift.flatten().tolist()),
-        flip=flip,
-        storage=storage,
-    )
-
-
-def _check(folder: Path, identity: Identity) -> None:
-    found = read_index(folder).identity
-    if found != identity:
-        raise DitError(
-            f"{folder}: fingerprint mismatch, its latents are others ({difference(identity, found)}); "
-            "choose another folder or remove this one"
-        )
-
-
-def _refuse_other_files(target: Path) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"{target}: expected cached latents or an empty folder, found other files; choose another")
 
 
 def _finish(job: _Job, target: Path, split: str) -> None:
@@ -134,31 +92,23 @@ def _finish(job: _Job, target: Path, split: str) -> None:
     working = target.parent / f"{TEMPORARY_PREFIX}{target.name}.{job.fingerprint[:16]}"
     working.mkdir(parents=True, exist_ok=True)
     entries, skipped = [], list(job.images.rejected)
-    with Progress(len(job.images), f"encode {split}", enabled=job.progress) as progress:
+    with Progress(len(job.images), f"encode {split}") as progress:
         for number, rows in enumerate(_part_rows(job)):
             path = working / f"part-{number:05}.safetensors"
-            part = _whole_part(path, rows, job)
-            if part is None:
-                _encode_part(path, rows, job, progress)
-                part = read_part(path, fingerprint=job.fingerprint)
-                failpoint(f"encode:{path.name}")
-            else:
+            if path.is_file():  # of an earlier encoding that was interrupted
                 progress.advance(len(rows))
+            else:
+                _encode_part(path, rows, job, progress)
+                failpoint(f"encode:{path.name}")
+            part = read_part(path, fingerprint=job.fingerprint)
+            assert len(part.labels) + len(part.skipped) == len(rows), path
             skipped += part.skipped
             _check_skipped(skipped, len(job.images) + len(job.images.rejected), job.data)
             if len(part.labels):
                 entries.append(part_entry(path, len(part.labels)))
     if split == "train" and not entries:
         raise DitError(f"data.source {job.data.source!r}: expected at least one training image, found none")
-    write_index(working, _index(job, split, entries, skipped))
-    if target.exists():
-        target.rmdir()
-    os.replace(working, target)
-    fsync_folder(target.parent)
-
-
-def _index(job: _Job, split: str, entries: list, skipped: list[str]) -> Index:
-    return Index(
+    index = Index(
         fingerprint=job.fingerprint,
         identity=job.identity,
         source=f"{job.data.source} ({split})",
@@ -170,26 +120,20 @@ def _index(job: _Job, split: str, entries: list, skipped: list[str]) -> Index:
         parts=tuple(entries),
         skipped=tuple(skipped),
     )
+    write_json(working / INDEX_NAME, index.model_dump(mode="json"))  # from then on the cache is finished
+    os.replace(working, target)
+    fsync_folder(target.parent)
 
 
 def _part_rows(job: _Job) -> Iterator[range]:
     """Divide the images into parts of whole batches, so that a batch holds the same images after a restart."""
     height, width = job.codec.latent_size(job.data.image_size)
-    item_size = stored_dtype(job.latents.storage).itemsize
+    item_size = getattr(torch, job.latents.storage).itemsize
     sample_bytes = (1 + job.identity.flip) * job.codec.num_moments * height * width * item_size
     batch_size = job.latents.batch_size
     size = max(1, PART_BYTES // (sample_bytes * batch_size)) * batch_size
     for start in range(0, len(job.images), size):
         yield range(start, min(start + size, len(job.images)))
-
-
-def _whole_part(path: Path, rows: range, job: _Job) -> Part | None:
-    """Return a part that an earlier, interrupted encoding finished."""
-    if not path.is_file():
-        return None
-    part = read_part(path, fingerprint=job.fingerprint)
-    assert len(part.labels) + len(part.skipped) == len(rows), path
-    return part
 
 
 def _encode_part(path: Path, rows: range, job: _Job, progress: Progress) -> None:
@@ -234,7 +178,7 @@ def _encode_batch(pixels: np.ndarray, job: _Job) -> Tensor:
     views = [job.codec.encode(images)]
     if job.identity.flip:
         views.append(job.codec.encode(images.flip(-1)))
-    return torch.stack(views, dim=1).to("cpu", stored_dtype(job.latents.storage))
+    return torch.stack(views, dim=1).to("cpu", getattr(torch, job.latents.storage))
 
 
 def _check_skipped(skipped: Sequence[str], total: int, data: DataConfig) -> None:

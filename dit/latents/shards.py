@@ -9,16 +9,14 @@ V is 1, or 2 where the mirrored image is there too (view 1). A folder without in
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from dit.errors import DitError
-from dit.files import read_json, sha256, write_bytes, write_json
+from dit.files import read_json, sha256, write_bytes
 from dit.schema import Section
 
 FORMAT_VERSION = 1
@@ -159,21 +157,3 @@ def read_index(folder: Path) -> Index:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         raise DitError(f"{path}: {field}: {first['msg']}; remove the folder to encode anew") from None
-
-
-def write_index(folder: Path, index: Index) -> None:
-    """Write index.json; from then on the cache is finished."""
-    write_json(folder / INDEX_NAME, index.model_dump(mode="json"))
-
-
-def difference(expected: Identity, found: Identity) -> str:
-    """Say in which fields two identities differ, with both values."""
-    pairs: list[tuple[str, Any, Any]] = [
-        (name, getattr(expected, name), getattr(found, name)) for name in Identity.model_fields
-    ]
-    return "; ".join(f"{name}: expected {wanted}, found {there}" for name, wanted, there in pairs if wanted != there)
-
-
-def stored_dtype(storage: str) -> torch.dtype:
-    """Return the type of stored moments."""
-    return {"float32": torch.float32, "float16": torch.float16}[storage]

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from dit.errors import DitError
+from dit.files import write_json
 from dit.latents.dataset import LatentDataset
-from dit.latents.shards import Identity, Index, part_entry, write_index, write_part
+from dit.latents.shards import INDEX_NAME, Identity, Index, part_entry, write_part
 
 SIZES = (5, 1, 4)
 FINGERPRINT = "f" * 64
@@ -26,21 +27,19 @@ def write(folder, moments=None, fingerprint=FINGERPRINT):
         entries.append(part_entry(path, size))
         start += size
     identity = Identity(data="d", vae="v", scale=(1.0, 1.0), shift=(0.0, 0.0), flip=True, storage="float32")
-    write_index(
-        folder,
-        Index(
-            fingerprint=FINGERPRINT,
-            identity=identity,
-            source="photos (train)",
-            vae="mnist",
-            image_size=12,
-            latents_shape=(2, 3, 3),
-            num_moments=4,
-            class_names=("a", "b", "c"),
-            parts=tuple(entries),
-            skipped=(),
-        ),
+    index = Index(
+        fingerprint=FINGERPRINT,
+        identity=identity,
+        source="photos (train)",
+        vae="mnist",
+        image_size=12,
+        latents_shape=(2, 3, 3),
+        num_moments=4,
+        class_names=("a", "b", "c"),
+        parts=tuple(entries),
+        skipped=(),
     )
+    write_json(folder / INDEX_NAME, index.model_dump(mode="json"))
     return folder
 
 

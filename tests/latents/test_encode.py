@@ -1,9 +1,9 @@
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +16,7 @@ from dit.data.images import open_images
 from dit.errors import ConfigError, DitError
 from dit.latents.codec import load_codec
 from dit.latents.config import LatentsConfig
-from dit.latents.dataset import LatentDataset
-from dit.latents.encode import cache_folder, encode_dataset
-from dit.latents.shards import INDEX_NAME
+from dit.latents.encode import encode_dataset
 from tests.data.pictures import write_folder
 from tests.latents.conftest import small_kl
 
@@ -118,40 +116,15 @@ def test_the_cache_is_used_while_nothing_changes(tmp_path, photos, codec, saved,
     assert again.fingerprint == first.fingerprint
 
 
-def test_cache_folder(monkeypatch):
-    monkeypatch.delenv("DIT_CACHE", raising=False)
-    assert cache_folder(LatentsConfig()) == Path.home() / ".cache" / "dit" / "latents"
-    monkeypatch.setenv("DIT_CACHE", "/x")
-    assert cache_folder(LatentsConfig()) == Path("/x/latents")
-    assert cache_folder(LatentsConfig(cache="/y")) == Path("/y")
-
-
-def test_a_folder_of_other_latents_is_refused(tmp_path, photos, codec, saved):
+def test_latents_of_another_scale_are_refused(tmp_path, photos, codec, saved):
     """D8."""
-    folder = tmp_path / "out"
-    encode_dataset(data(photos), latents(tmp_path), codec, folder=folder)
-    assert (folder / INDEX_NAME).is_file()
-    encode_dataset(data(photos), latents(tmp_path), codec, folder=folder)
+    folder = encode_dataset(data(photos), latents(tmp_path), codec).folder
     scaled = load_codec(LatentsConfig(vae=saved(small_kl()), scale=2.0))
-    with pytest.raises(
-        DitError, match=r"out: fingerprint mismatch, .*scale: expected \(2\.0, 2\.0, 2\.0\), found \(0\.18"
-    ):
-        encode_dataset(data(photos), latents(tmp_path), scaled, folder=folder)
-    other = small_kl()
-    with torch.no_grad():
-        other.encoder.conv_in.bias += 1
-    with pytest.raises(
-        DitError, match=rf"fingerprint mismatch, .*\(vae: expected [0-9a-f]{{64}}, found {codec.fingerprint}\)"
-    ):
-        encode_dataset(data(photos), latents(tmp_path), load_codec(saved(other, "other")), folder=folder)
-
-
-def test_a_folder_with_other_files_is_refused(tmp_path, photos, codec):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("x")
-    with pytest.raises(ConfigError, match="expected cached latents or an empty folder, found other files"):
-        encode_dataset(data(photos), latents(tmp_path), codec, folder=tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+    other = encode_dataset(data(photos), latents(tmp_path), scaled).folder
+    shutil.rmtree(folder)
+    other.rename(folder)
+    with pytest.raises(DitError, match=r"fingerprint mismatch, .*scale=\(0\.18.*scale=\(2\.0, "):
+        encode_dataset(data(photos), latents(tmp_path), codec)
 
 
 def test_broken_images_stop_and_leave_no_cache(tmp_path, photos, codec):
@@ -281,11 +254,3 @@ def test_progress_is_lines_where_there_is_no_terminal(tmp_path, photos, codec, c
     error = capfd.readouterr().err
     assert "encode train: 17/17 images" in error
     assert "\r" not in error
-    encode_dataset(data(photos), latents(tmp_path, storage="float16"), codec, progress=False)
-    assert capfd.readouterr().err == ""
-
-
-def test_a_dataset_is_read_from_its_folder_alone(tmp_path, photos, codec):
-    folder = encode_dataset(data(photos), latents(tmp_path), codec).folder
-    folder.rename(tmp_path / "elsewhere")
-    assert len(LatentDataset(tmp_path / "elsewhere")) == 17
