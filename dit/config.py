@@ -103,7 +103,7 @@ def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden:
         ConfigError: naming the field, what was expected and what was found.
     """
     recipe = validate(Recipe, data, origin=origin, overridden=overridden)
-    given = {**family_of(recipe.model.name).variants[recipe.model.name], **recipe.model.overrides()}
+    given = {**family_of(recipe.model.name).variants.get(recipe.model.name, {}), **recipe.model.overrides()}
     if recipe.model.input_size is None and "patch_size" in given:
         # The data will decide it; with a size of one patch everything else can be checked now.
         given["input_size"] = given["patch_size"]

@@ -41,7 +41,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def family_of(name: str, *, field: str = "model.name") -> Family:
-    """Return the family of a variant.
+    """Return the family of a variant, or of its own name, by which a network off the variants goes.
 
     Args:
         name: the variant.
@@ -51,6 +51,8 @@ def family_of(name: str, *, field: str = "model.name") -> Family:
         ConfigError: there is no such name; near ones are suggested.
     """
     known = variants()
+    if name in FAMILIES:
+        return FAMILIES[name]
     if name not in known:
         raise ConfigError(f"{field}: unknown name {name!r}; see `dit models`.{did_you_mean(name, known)}")
     return known[name]
@@ -60,17 +62,21 @@ def arguments_of(name: str, **overrides: Any) -> Arguments:
     """Return all arguments of a variant's network, after checking them.
 
     Args:
-        name: a variant.
+        name: a variant, or a family, of which all arguments are given.
         overrides: arguments that differ from the variant's; `input_size` may be one number or a pair.
 
     Raises:
         ConfigError: unknown name or argument, or arguments that do not fit each other.
     """
     family = family_of(name)
-    return validate(family.arguments, {**family.variants[name], **overrides}, origin="", prefix="model.")
+    return validate(family.arguments, {**family.variants.get(name, {}), **overrides}, origin="", prefix="model.")
 
 
 def differences(name: str, arguments: Arguments) -> Mapping[str, Any]:
     """Return the arguments in which a network differs from a variant, as JSON has them."""
-    standard = arguments_of(name).model_dump(mode="json")
-    return {key: value for key, value in arguments.model_dump(mode="json").items() if value != standard[key]}
+    standard = arguments_of(name).model_dump(mode="json") if name not in FAMILIES else {}
+    return {
+        key: value
+        for key, value in arguments.model_dump(mode="json").items()
+        if key not in standard or value != standard[key]
+    }

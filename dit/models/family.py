@@ -3,12 +3,13 @@
 C latent channels, H x W latent, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
+from dit.models.layout import Layout, Shapes
 from dit.schema import Section
 
 # Far beyond any network that was ever trained; a typo stops here and not in the allocator.
@@ -67,3 +68,8 @@ class Family:
     """module:Class of a `dit.models.network.Network`, imported when it is built."""
     variants: Mapping[str, Mapping[str, Any]]
     """Name -> the arguments that differ from the defaults."""
+    layouts: tuple[Layout, ...] = ()
+    """Published names of its tensors; the first is what `convert --to original` writes."""
+    read: Callable[[Shapes, Mapping[str, Any]], dict[str, Any]] | None = None
+    """Arguments from shapes: read(shapes of tensors named as ours, what the user gave) -> what they tell; given values
+    decide where the shapes leave a choice. Needed with layouts."""

@@ -1,9 +1,12 @@
 """`dit convert`: a model from one layout to another."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
+
+SECTIONS = ("model",)
 
 
 def run(
@@ -11,12 +14,10 @@ def run(
     target: Annotated[Path, Positional, arg(metavar="TARGET")],
     to: Literal["native", "original", "diffusers"] = "native",
     weights: Literal["ema", "raw"] = "ema",
-    process: Literal["gaussian", "flow"] | None = None,
-    num_heads: int | None = None,
-    num_classes: int | None = None,
-    input_size: tuple[int, int] | None = None,
+    process: str | None = None,
     vae: str | None = None,
     max_shard_size: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> None:
     """Read a model of any layout and write it in another: native folder, original keys, or diffusers' DiTPipeline.
 
@@ -28,20 +29,18 @@ def run(
         target: new or empty folder; with --to original a new file ending in .safetensors or .pt.
         to: layout to write.
         weights: which weights of a training checkpoint: the average or the raw ones.
-        process: process that the network was trained for, where the content does not tell.
-        num_heads: attention heads, off the standard variants.
-        num_classes: classes, where the label table has no row for the null class.
-        input_size: height and width of the latent, where they differ.
+        process: process that the network was trained for, where the content does not tell; of a DiT's names gaussian
+            (by default) or flow (a SiT).
         vae: autoencoder: mnist, a folder or a Hub id.
         max_shard_size: largest weight file of a folder, such as 5GB.
+        overrides: dotted argument of the network that the content does not tell -> value, such as model.num_heads.
     """
     from dit.display import say
     from dit.zoo.convert import convert
     from dit.zoo.layouts.original import ReadOptions
 
-    options = ReadOptions(
-        weights=weights, process=process, num_heads=num_heads, num_classes=num_classes, input_size=input_size, vae=vae
-    )
+    model = {name.removeprefix("model."): value for name, value in (overrides or {}).items()}
+    options = ReadOptions(weights=weights, process=process, model=model, vae=vae)
     for notice in convert(source, target, to=to, options=options, max_shard_size=max_shard_size):
         say(notice)
     print(target)

@@ -78,7 +78,7 @@ def fit(
     old = source.config.model.arguments
     if family_of(architecture) is not family_of(name := source.config.model.name):
         raise ConfigError(f"model.name: the weights of {source.folder.name} are a {name}'s, asked for {architecture}")
-    variant = family_of(architecture).variants[architecture]
+    variant = family_of(architecture).variants.get(architecture, {})
     given = {key: value for key, value in overrides.items() if value is not None}
     new = arguments_of(architecture, **{**old.model_dump(), **variant, **given})
     for key in type(new).model_fields:

@@ -1,19 +1,22 @@
 """What `entries.yaml` alone says of a model, as its exported folder would say it: nothing is downloaded."""
 
 from dit.files import ASSETS
+from dit.models.families import family_of
 from dit.zoo.cards.card import CARD_NAME, render
 from dit.zoo.entries import architecture_of, entries, entry_arguments
 from dit.zoo.folder.config import FolderConfig, ModelDescription, Provenance
-from dit.zoo.layouts.original import describe_autoencoder, imagenet_labels, original_process
+from dit.zoo.layouts.original import describe_autoencoder, imagenet_labels, published_process
 
 
 def describe_entry(name: str) -> FolderConfig:
     """Describe the model of a zoo name."""
     entry, arguments = entries()[name], entry_arguments(name)
     latents, _ = describe_autoencoder(entry.vae, arguments.in_channels)
+    process = published_process(family_of(architecture_of(name)).layouts[0], entry.process, arguments)
+    assert process is not None
     return FolderConfig(
         model=ModelDescription(name=architecture_of(name), arguments=arguments),
-        process=original_process(entry.process, getattr(arguments, "learn_sigma", False)),
+        process=process,
         latents=latents,
         sampling=entry.sampling,
         id2label=imagenet_labels(arguments.num_classes),

@@ -81,8 +81,8 @@ class Entry(Section):
     """Arguments of the network that differ from the variant's."""
     license: str
     """License of the weights, by its identifier on the Hub."""
-    process: Literal["gaussian", "flow"]
-    """What it was trained for."""
+    process: str
+    """What it was trained for, by its name in the family's first layout."""
     vae: str
     """Its autoencoder."""
     labels: Literal["imagenet"] | None = None

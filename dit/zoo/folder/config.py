@@ -69,7 +69,7 @@ class ModelDescription(Section):
         if not isinstance(value, dict):
             raise ValueError(f"expected a mapping, found {value!r}")
         family, name = family_of(info.data["name"]), info.data["name"]
-        return family.arguments.model_validate_json(json.dumps({**family.variants[name], **value}))
+        return family.arguments.model_validate_json(json.dumps({**family.variants.get(name, {}), **value}))
 
 
 class Provenance(Section):

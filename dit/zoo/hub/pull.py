@@ -146,7 +146,11 @@ def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | Non
     from dit.zoo.layouts.read import read_foreign
 
     is_file = source.is_file()
-    options = ReadOptions(process=entry.process, vae=entry.vae) if is_file and entry else ReadOptions()
+    options = (
+        ReadOptions(process=entry.process, vae=entry.vae, model={"name": architecture_of(facts["name"])})
+        if is_file and entry
+        else ReadOptions()
+    )
     model = read_foreign(source, options)
     update: dict[str, Any] = {"provenance": Provenance(**facts)}
     if entry is not None:

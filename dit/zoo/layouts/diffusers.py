@@ -29,7 +29,10 @@ from dit.errors import ConfigError, DitError
 from dit.files import read_json, write_json
 from dit.latents.codec import Codec
 from dit.layers.position import sincos_2d
+from dit.models import dit
 from dit.models.dit.arguments import DiTArguments
+from dit.models.dit.layouts import DIFFUSERS
+from dit.models.families import family_of
 from dit.zoo.folder.config import (
     FOREIGN_CONFIG_NAME,
     FolderConfig,
@@ -39,7 +42,7 @@ from dit.zoo.folder.config import (
 )
 from dit.zoo.folder.safetensors_file import weight_files
 from dit.zoo.folder.weights import check_finite, save_weights
-from dit.zoo.layouts.architecture import infer_architecture
+from dit.zoo.layouts.architecture import describe_network
 from dit.zoo.layouts.diffusers_autoencoder import write_autoencoder
 from dit.zoo.layouts.original import (
     ForeignModel,
@@ -49,7 +52,7 @@ from dit.zoo.layouts.original import (
     describe_autoencoder,
     imagenet_labels,
 )
-from dit.zoo.layouts.table import DIFFUSERS, count_blocks, from_native, to_native
+from dit.zoo.layouts.table import from_native, to_native
 
 INDEX_NAME = "model_index.json"
 WEIGHTS_STEM = "diffusion_pytorch_model"
@@ -83,6 +86,8 @@ def read_diffusers(folder: str | Path, options: ReadOptions) -> ForeignModel:
         DitError: it is not a DiT, lacks a file, holds only pickles, or is damaged; file and field are named.
     """
     folder = Path(folder)
+    if options.model:
+        raise ConfigError(f"--model.{next(iter(options.model))}: expected it left out, for {folder} tells it itself")
     transformer = _transformer_folder(folder)
     if transformer is None:
         raise DitError(f"{folder}: expected a DiTPipeline, found no transformer/config.json of class {CLASS_NAMES[0]}")
@@ -100,12 +105,8 @@ def read_diffusers(folder: str | Path, options: ReadOptions) -> ForeignModel:
     native[LABEL_TABLE], num_classes = table_without_gap(native[LABEL_TABLE], len(labels))
     native["pos_embed"] = _positions(config_path, config, native["x_embedder.proj.weight"])
     shapes = {name: tuple(tensor.shape) for name, tensor in native.items()}
-    model = infer_architecture(
-        shapes,
-        count_blocks(shapes),
-        num_heads=_integer(config_path, config, "num_attention_heads"),
-        num_classes=num_classes,
-    )
+    told = {"num_heads": _integer(config_path, config, "num_attention_heads"), "num_classes": num_classes}
+    model = describe_network(dit.FAMILY, shapes, told)
     check_finite(transformer, native)
     arguments = cast(DiTArguments, model.arguments)
     process = _read_process(folder, arguments.learn_sigma)
@@ -158,7 +159,9 @@ def check_exportable(model: ForeignModel) -> GaussianConfig:
     Raises:
         ConfigError: with the reason.
     """
-    arguments = cast(DiTArguments, model.config.model.arguments)
+    family, arguments = family_of(model.config.model.name), cast(DiTArguments, model.config.model.arguments)
+    if DIFFUSERS not in family.layouts:
+        raise ConfigError(f"--to diffusers: DiTPipeline can't hold this model: it is a {family.name}, which it lacks")
     height, width = arguments.input_size
     process = model.config.process
     pos_embed = model.tensors["pos_embed"]

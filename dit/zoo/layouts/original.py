@@ -1,13 +1,8 @@
 """Reading a model of any known layout: what a file or folder is, is told from its content.
 
-A file is safetensors or a pickle by its first bytes. A state dict is of a family by its names
-(`dit.zoo.layouts.table`); its architecture follows from the shapes; the process, where the content does not give it
-away, is asked for.
-
-    SiT:   t=1 is data, the network embeds that raw t and returns data - noise.   Ours: t=1 is noise.
-    REPA:  t=1 is noise, the network embeds the raw t and returns noise - data.
-
-so a SiT embeds 1 - t of ours and returns the opposite of our velocity.
+A file is safetensors or a pickle by its first bytes. A state dict is of a family's layout by its names
+(`dit.models.layout`); its arguments follow from the shapes. A process that the content does not give away is the
+layout's first, which a notice says.
 """
 
 import json
@@ -16,14 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dit.diffusion.config import FlowConfig, GaussianConfig, ProcessConfig
+from dit.diffusion.config import GaussianConfig, ProcessConfig
 from dit.errors import ConfigError, DitError
 from dit.latents.codec import load_codec
 from dit.latents.config import LatentsDescription
-from dit.models.family import Arguments
+from dit.models.families import FAMILIES, family_of
+from dit.models.family import Arguments, Family
+from dit.models.layout import Layout
 from dit.plugins import loaded_plugins
 from dit.sampling.config import SamplingConfig
 from dit.sampling.solvers import SolverOptions
@@ -32,9 +30,9 @@ from dit.zoo.folder.config import FolderConfig, Provenance
 from dit.zoo.folder.safetensors_file import read_header
 from dit.zoo.folder.weights import DTYPES, check_finite, empty_model
 from dit.zoo.labels import imagenet_classes
-from dit.zoo.layouts.architecture import infer_architecture
+from dit.zoo.layouts.architecture import describe_network
 from dit.zoo.layouts.pickle_file import load_pickle
-from dit.zoo.layouts.table import Family, count_blocks, recognise, strip_wrappers, to_native
+from dit.zoo.layouts.table import recognise, strip_wrappers, to_native
 
 METADATA_KEY = "dit_config"
 """Where our own files in the original layout carry their `config.json`, so that nothing is lost on the way."""
@@ -49,14 +47,10 @@ class ReadOptions:
 
     weights: Literal["ema", "raw"] = "ema"
     """Which weights of a training checkpoint."""
-    process: Literal["gaussian", "flow"] | None = None
-    """The process it was trained for."""
-    num_heads: int | None = None
-    """Attention heads, off the standard variants."""
-    num_classes: int | None = None
-    """Classes, where the label table has no row for the null class."""
-    input_size: tuple[int, int] | None = None
-    """Height and width of the latent, where they differ."""
+    process: str | None = None
+    """The process it was trained for, by its name in the layout."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the network, and its variant as `name`."""
     vae: str | None = None
     """The autoencoder: an embedded name, a folder or a Hub id."""
 
@@ -86,16 +80,16 @@ def read_state_file(path: str | Path, options: ReadOptions) -> ForeignModel:
     """
     path = Path(path)
     tensors, facts, notices = _load(path, options)
+    config = _described_by_itself(path, facts[METADATA_KEY]) if METADATA_KEY in facts else None
     try:
-        native, family = _named_as_ours(tensors, notices)
+        family, layout = recognise(strip_wrappers(tensors)) if config is None else own_layout(config)
+        native = _named_as_ours(tensors, layout, notices)
     except DitError as error:
         raise DitError(f"{path}: {error}") from None
     _check_tensors(path, native)
     autoencoder_folder = None
-    if METADATA_KEY in facts:
-        config = _described_by_itself(path, facts[METADATA_KEY])
-    else:
-        config, autoencoder_folder = _describe(path, native, family, facts, options, notices)
+    if config is None:
+        config, autoencoder_folder = _describe(path, native, family, layout, facts, options, notices)
     check_fit(path, config, native)
     return ForeignModel(config, native, notices, autoencoder_folder)
 
@@ -118,13 +112,19 @@ def check_fit(where: str | Path, config: FolderConfig, tensors: Mapping[str, Ten
         )
 
 
-def original_process(name: str, learn_sigma: bool, *, family: str = "DiT or SiT") -> ProcessConfig:
-    """Return the process of published weights: DiT's, REPA's, or SiT's with its time reversed."""
-    if name == "gaussian":
-        return GaussianConfig(learn_sigma=learn_sigma)
-    if family == "REPA":
-        return FlowConfig(time_scale=1.0, time_offset=0.0, output_sign=1, learn_sigma=learn_sigma)
-    return FlowConfig(time_scale=-1.0, time_offset=1.0, output_sign=-1, learn_sigma=learn_sigma)
+def own_layout(config: FolderConfig) -> tuple[Family, Layout]:
+    """Return a model's family, and the layout that its original has."""
+    family = family_of(config.model.name)
+    return family, family.layouts[0] if family.layouts else Layout(family.name, ())
+
+
+def published_process(layout: Layout, name: str, arguments: Arguments) -> ProcessConfig | None:
+    """Return the process of published weights by its name in the layout; None where there is none of that name."""
+    found = next((entry.process for entry in layout.trained_for if entry.name == name), None)
+    if found is None:
+        return None
+    variance = {"learn_sigma": getattr(arguments, "learn_sigma")} if hasattr(arguments, "learn_sigma") else {}  # noqa: B009
+    return TypeAdapter(ProcessConfig).validate_json(json.dumps({**found, **variance}))
 
 
 def default_sampling(process: ProcessConfig) -> SamplingConfig:
@@ -189,13 +189,13 @@ def _load(path: Path, options: ReadOptions) -> tuple[dict[str, Tensor], dict[str
     if not isinstance(content, dict):
         raise DitError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
     facts = {}
-    wanted = {"ema": "ema", "raw": "model"}[options.weights]
-    nested = [key for key in ("ema", "model", "state_dict") if isinstance(content.get(key), dict)]
+    wanted, known = _weight_keys(options.weights), [*_weight_keys("ema"), *_weight_keys("raw")]
+    nested = [key for key in known if isinstance(content.get(key), dict)]
     if nested:
         args = content.get("args")
         facts = vars(args) if hasattr(args, "__dict__") else dict(args) if isinstance(args, dict) else {}
-        chosen = wanted if wanted in nested else nested[0]
-        if chosen != wanted:
+        chosen = next((key for key in wanted if key in nested), nested[0])
+        if chosen not in wanted:
             notices.append(f"{path.name} has no {options.weights} weights; its {chosen!r} was taken")
         content = content[chosen]
     if other := [str(key) for key, value in content.items() if not isinstance(value, Tensor)]:
@@ -203,13 +203,17 @@ def _load(path: Path, options: ReadOptions) -> tuple[dict[str, Tensor], dict[str
     return content, facts, notices
 
 
-def _named_as_ours(tensors: Mapping[str, Tensor], notices: list[str]) -> tuple[dict[str, Tensor], Family]:
-    stripped = strip_wrappers(tensors)
-    family = recognise(stripped)
-    native, left_out = to_native(stripped, family)
+def _weight_keys(weights: str) -> list[str]:
+    """Return the keys of training checkpoints under which the averaged or the raw weights are, of all layouts."""
+    layouts = (layout for family in FAMILIES.values() for layout in family.layouts)
+    return list(dict.fromkeys(key for layout in layouts for key in layout.weights[weights]))
+
+
+def _named_as_ours(tensors: Mapping[str, Tensor], layout: Layout, notices: list[str]) -> dict[str, Tensor]:
+    native, left_out = to_native(strip_wrappers(tensors), layout)
     if left_out:
         notices.append(f"{len(left_out)} tensors that are no part of the model were left out, such as {left_out[0]}")
-    return native, family
+    return native
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -225,24 +229,19 @@ def _describe(
     path: Path,
     tensors: Mapping[str, Tensor],
     family: Family,
+    layout: Layout,
     facts: Mapping[str, Any],
     options: ReadOptions,
     notices: list[str],
 ) -> tuple[FolderConfig, Path | None]:
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
-        model = infer_architecture(
-            shapes,
-            count_blocks(shapes),
-            num_heads=options.num_heads,
-            num_classes=options.num_classes,
-            input_size=options.input_size,
-        )
+        model = describe_network(family, shapes, options.model)
     except DitError as error:
         raise type(error)(f"{path}: {error}") from None
     arguments = model.arguments
-    process = _process(path, family, facts, options, getattr(arguments, "learn_sigma", False))
-    latents, autoencoder_folder = _latents(facts, options, arguments, notices)
+    process = _process(path, layout, facts, options, arguments, notices)
+    latents, autoencoder_folder = _latents(layout, facts, options, arguments, notices)
     labels = imagenet_labels(arguments.num_classes)
     if labels:
         notices.append("its 1000 classes were given the names of ImageNet")
@@ -259,38 +258,44 @@ def _describe(
 
 
 def _process(
-    path: Path, family: Family, facts: Mapping[str, Any], options: ReadOptions, learn_sigma: bool
+    path: Path,
+    layout: Layout,
+    facts: Mapping[str, Any],
+    options: ReadOptions,
+    arguments: Arguments,
+    notices: list[str],
 ) -> ProcessConfig:
-    told = _process_told(family, facts)
-    if told and options.process and told != options.process:
-        raise ConfigError(f"--process: expected {told}, as {path.name} tells, found {options.process}")
-    name = told or options.process
+    known = {entry.name: entry for entry in layout.trained_for}
+    if options.process not in (None, *known):
+        raise ConfigError(f"--process: expected {' or '.join(known)}, found {options.process}")
+    told = [entry.name for entry in known.values() if str(facts.get("model", "")).startswith(entry.models or "?")]
+    told = told or (list(known) if len(known) == 1 else [])  # the names alone tell it
+    if told and options.process not in (None, *told):
+        raise ConfigError(f"--process: expected {told[0]}, as {path.name} tells, found {options.process}")
+    name = told[0] if told else options.process
     if name is None:
-        raise ConfigError(
-            f"--process: expected gaussian or flow; {path.name} does not tell it (a DiT is gaussian, a SiT is flow)"
-        )
-    for key, expected in (("path_type", ("linear",)), ("prediction", ("velocity", "v"))):
-        if name == "flow" and key in facts and str(facts[key]).lower() not in expected:
-            raise DitError(f"{path}: args.{key}: expected {expected[0]}, as SiT was published, found {facts[key]!r}")
-    return original_process(name, learn_sigma, family=family.name)
-
-
-def _process_told(family: Family, facts: Mapping[str, Any]) -> str | None:
-    """Return the process that the content gives away: REPA's projector, or the model's name among the arguments."""
-    if family.name == "REPA":
-        return "flow"
-    model = str(facts.get("model", ""))
-    return {"DiT-": "gaussian", "SiT-": "flow"}.get(model[:4])
+        name, *others = known
+        other = " or ".join(f"--process {entry} for {known[entry].kind}" for entry in others)
+        notices.append(f"its process is not told, and taken to be {name}, that of {known[name].kind}; give {other}")
+    for key, expected in known[name].args.items():
+        if key in facts and str(facts[key]).lower() not in expected:
+            raise DitError(
+                f"{path}: args.{key}: expected {expected[0]}, as {known[name].kind} was published, found {facts[key]!r}"
+            )
+    process = published_process(layout, name, arguments)
+    assert process is not None
+    return process
 
 
 def _latents(
-    facts: Mapping[str, Any], options: ReadOptions, arguments: Arguments, notices: list[str]
+    layout: Layout, facts: Mapping[str, Any], options: ReadOptions, arguments: Arguments, notices: list[str]
 ) -> tuple[LatentsDescription | None, Path | None]:
     if options.vae:
         return describe_autoencoder(options.vae, arguments.in_channels)
-    if arguments.in_channels != 4 or arguments.num_classes != NUM_IMAGENET_CLASSES:
+    usual_channels = type(arguments).model_fields["in_channels"].default
+    if layout.vae is None or (arguments.in_channels, arguments.num_classes) != (usual_channels, NUM_IMAGENET_CLASSES):
         notices.append("its autoencoder is not known, so no images can be made; give --vae")
         return None, None
-    vae = SD_AUTOENCODERS.get(str(facts.get("vae")), SD_AUTOENCODERS["ema"])
+    vae = SD_AUTOENCODERS.get(str(facts.get("vae")), layout.vae)
     notices.append(f"the autoencoder is taken to be {vae}; give --vae if it is another")
-    return describe_autoencoder(vae, 4)
+    return describe_autoencoder(vae, arguments.in_channels)

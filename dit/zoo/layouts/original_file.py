@@ -9,13 +9,15 @@ import torch
 from dit.files import TEMPORARY_PREFIX, fsync_tree, make_readable
 from dit.zoo.folder.config import FolderConfig
 from dit.zoo.folder.weights import save_tensors
-from dit.zoo.layouts.original import METADATA_KEY, ForeignModel, original_process
+from dit.zoo.layouts.original import METADATA_KEY, ForeignModel, own_layout, published_process
+from dit.zoo.layouts.table import from_native
 
 
 def write_original(model: ForeignModel, target: Path) -> None:
     """Write a flat state dict with the original's names; a safetensors file carries its description along."""
-    tensors = {name: tensor.contiguous() for name, tensor in model.tensors.items()}
     config = model.config
+    named = from_native(model.tensors, own_layout(config)[1])
+    tensors = {name: tensor.contiguous() for name, tensor in named.items()}
     if model.autoencoder_folder is not None:
         model.notices.append("the autoencoder is not part of a single file: it was left out")
         config = config.model_copy(update={"latents": None})
@@ -36,8 +38,9 @@ def write_original(model: ForeignModel, target: Path) -> None:
 def _note_what_is_lost(config: FolderConfig, notices: list[str]) -> None:
     vae = f" --vae {config.latents.vae}" if config.latents else ""
     notices.append(f"a .pt file holds the weights alone: to read it takes --process {config.process.name}{vae}")
-    told = original_process(config.process.name, config.process.learn_sigma).model_dump()
-    differing = [name for name, value in config.process.model_dump().items() if told[name] != value]
+    published = published_process(own_layout(config)[1], config.process.name, config.model.arguments)
+    told = published.model_dump() if published else {}
+    differing = [name for name, value in config.process.model_dump().items() if told.get(name) != value]
     if differing:
         notices.append(
             "a .pt file can't be read back without loss, a .safetensors file can: it does not hold the process, which "

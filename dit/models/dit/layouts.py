@@ -1,0 +1,117 @@
+"""Published names of DiT's tensors, and the arguments that follow from their shapes.
+
+The original DiT and SiT, and what was trained with their code, have our names. The processes differ:
+
+    SiT:   t=1 is data, the network embeds that raw t and returns data - noise.   Ours: t=1 is noise.
+    REPA:  t=1 is noise, the network embeds the raw t and returns noise - data.
+
+so a SiT embeds 1 - t of ours and returns the opposite of our velocity.
+
+D width, p patch, C latent channels, K classes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dit.errors import DitError
+from dit.models.dit.arguments import VARIANTS
+from dit.models.layout import (
+    Kind,
+    Layout,
+    Rule,
+    Shapes,
+    TrainedFor,
+    both,
+    count_blocks,
+    expect_dimensions,
+    only,
+    square,
+)
+
+_MARKS = ("x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "final_layer.linear.weight")
+_LINEAR_VELOCITY = {"path_type": ("linear",), "prediction": ("velocity", "v")}
+_SIT = {"name": "flow", "time_scale": -1.0, "time_offset": 1.0, "output_sign": -1}
+_REPA = {"name": "flow", "time_scale": 1.0, "time_offset": 0.0, "output_sign": 1}
+GAUSSIAN = TrainedFor("gaussian", {"name": "gaussian"}, kind="a DiT", models=("DiT-",))
+
+_BLOCK = "transformer_blocks.{i}"
+_EMBEDDER = f"{_BLOCK}.norm1.emb"
+
+ORIGINAL = Layout(
+    "DiT or SiT",
+    _MARKS,
+    trained_for=(GAUSSIAN, TrainedFor("flow", _SIT, kind="a SiT", models=("SiT-",), args=_LINEAR_VELOCITY)),
+    vae="stabilityai/sd-vae-ft-ema",
+)
+REPA = Layout(
+    "REPA",
+    (*_MARKS, "projectors.*"),
+    dropped=("projectors.*",),
+    trained_for=(TrainedFor("flow", _REPA, kind="a REPA", models=("SiT-",), args=_LINEAR_VELOCITY),),
+    vae="stabilityai/sd-vae-ft-ema",
+)
+DIFFUSERS = Layout(
+    "diffusers",
+    ("pos_embed.proj.weight", "transformer_blocks.0.norm1.emb.*", "proj_out_2.weight"),
+    rules=(
+        *both("x_embedder.proj", "pos_embed.proj"),
+        *both("t_embedder.mlp.0", f"{_EMBEDDER}.timestep_embedder.linear_1", kind=Kind.COPIES),
+        *both("t_embedder.mlp.2", f"{_EMBEDDER}.timestep_embedder.linear_2", kind=Kind.COPIES),
+        Rule(
+            "y_embedder.embedding_table.weight",
+            (f"{_EMBEDDER}.class_embedder.embedding_table.weight",),
+            Kind.COPIES,
+        ),
+        *both("blocks.{i}.adaLN_modulation.1", f"{_BLOCK}.norm1.linear"),
+        *both("blocks.{i}.attn.qkv", *(f"{_BLOCK}.attn1.to_{part}" for part in "qkv"), kind=Kind.ROWS),
+        *both("blocks.{i}.attn.proj", f"{_BLOCK}.attn1.to_out.0"),
+        *both("blocks.{i}.mlp.fc1", f"{_BLOCK}.ff.net.0.proj"),
+        *both("blocks.{i}.mlp.fc2", f"{_BLOCK}.ff.net.2"),
+        *both("final_layer.adaLN_modulation.1", "proj_out_1"),
+        *both("final_layer.linear", "proj_out_2"),
+    ),
+    dropped=("pos_embed.pos_embed",),
+    trained_for=(GAUSSIAN,),
+    vae="stabilityai/sd-vae-ft-ema",
+)
+LIGHTNING = Layout(
+    "LightningDiT",
+    ("x_embedder.proj.weight", "blocks.*.mlp.w12.weight"),
+    refused="its SwiGLU, RMSNorm and rotary positions are another network than the DiTs of this package",
+)
+LAYOUTS = (ORIGINAL, LIGHTNING, REPA, DIFFUSERS)
+
+
+def read(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that shapes tell; see `Family.read`."""
+    expect_dimensions(
+        shapes,
+        {
+            "x_embedder.proj.weight": 4,
+            "y_embedder.embedding_table.weight": 2,
+            "pos_embed": 3,
+            "blocks.0.mlp.fc1.weight": 2,
+            "final_layer.linear.weight": 2,
+        },
+    )
+    width, channels, patch, _ = shapes["x_embedder.proj.weight"]
+    rows = shapes["y_embedder.embedding_table.weight"][0]
+    num_classes = given.get("num_classes", rows - 1)
+    inputs, outputs = patch * patch * channels, shapes["final_layer.linear.weight"][0]
+    if outputs not in (inputs, 2 * inputs):
+        raise DitError(f"state dict: expected final_layer.linear with {inputs} or {2 * inputs} rows, found {outputs}")
+    told = {
+        "input_size": given.get("input_size") or square(shapes["pos_embed"][1], patch),
+        "patch_size": patch,
+        "in_channels": channels,
+        "hidden_size": width,
+        "depth": count_blocks(shapes),
+        # Not told; but every standard width has one number of heads.
+        "num_heads": given.get("num_heads")
+        or only([variant["num_heads"] for variant in VARIANTS.values() if variant["hidden_size"] == width]),
+        "mlp_ratio": shapes["blocks.0.mlp.fc1.weight"][0] / width,
+        "num_classes": num_classes,
+        "class_dropout_prob": given.get("class_dropout_prob", 0.1 if rows == num_classes + 1 else 0.0),
+        "learn_sigma": outputs == 2 * inputs,
+    }
+    return {name: value for name, value in told.items() if value is not None}
