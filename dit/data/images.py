@@ -53,20 +53,17 @@ def open_images(config: DataConfig, split: str = "train", *, channels: int | Non
 
 def _check_registered(images: ImageSource, config: DataConfig, channels: int | None) -> None:
     """Hold what a factory returned to its contract, for it may be a user's own."""
-    labels, highest = np.asarray(images.labels), max(0, len(images.class_names) - 1)
-    expected = found = ""
-    if images.channels not in ((channels,) if channels else (1, 3)):
-        expected, found = f"{channels or '1 or 3'} channels", images.channels
-    elif labels.ndim != 1 or labels.dtype.kind not in "iu":
-        expected, found = "labels (N,) of whole numbers", f"{labels.dtype} {labels.shape}"
-    elif len(labels) and not 0 <= labels.min() <= labels.max() <= highest:
-        expected, found = f"labels in 0..{highest}", f"{labels.min()}..{labels.max()}"
-    elif len(labels):
-        pixels, shape = np.asarray(images.read(0)), (config.image_size, config.image_size, images.channels)
-        if pixels.dtype != np.uint8 or pixels.shape != shape:
-            expected, found = f"images uint8 {shape}", f"{pixels.dtype} {pixels.shape}"
-    if expected:
-        raise DitError(f"data.source {config.source!r}: expected {expected}, found {found}")
+    labels, last = np.asarray(images.labels), max(0, len(images.class_names) - 1)
+    shape = (config.image_size, config.image_size, channels or images.channels)
+    first = np.asarray(images.read(0)) if len(labels) else np.zeros(shape, np.uint8)
+    are_rows = labels.ndim == 1 and labels.dtype.kind in "iu" and bool(((labels >= 0) & (labels <= last)).all())
+    if not are_rows or shape[2] not in (1, 3) or (first.dtype, first.shape) != (np.uint8, shape):
+        values = labels.ravel().tolist() or [0]
+        raise DitError(
+            f"data.source {config.source!r}: expected labels (N,) of whole numbers in 0..{last} and images uint8 "
+            f"{shape} of 1 or 3 channels, found {labels.dtype} {labels.shape} in {min(values)}..{max(values)} and "
+            f"{first.dtype} {first.shape}"
+        )
 
 
 def _open_tables(config: DataConfig, split: str, channels: int) -> ImageSource:

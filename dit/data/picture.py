@@ -24,10 +24,11 @@ def image_grid(images: Tensor | np.ndarray, *, columns: int, scale: int | None =
         A picture of mode L or RGB.
 
     Raises:
-        DitError: images are not uint8 (N, 1 or 3, H, W), or a number is out of range.
+        DitError: images are not uint8 (N, 1 or 3, H, W).
     """
     tiles = np.asarray(images.cpu() if isinstance(images, Tensor) else images)
-    _check(tiles, columns=columns, scale=scale, gap=gap)
+    if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[1] not in (1, 3) or 0 in tiles.shape:
+        raise DitError(f"images: expected uint8 (N, 1 or 3, H, W), found {tiles.dtype} {tiles.shape}")
     num, channels, height, width = tiles.shape
     factor = scale or max(1, -(-SMALLEST_TILE // min(height, width)))
     tiles = tiles.repeat(factor, axis=2).repeat(factor, axis=3).transpose(0, 2, 3, 1)  # (N, sH, sW, C)
@@ -40,12 +41,3 @@ def image_grid(images: Tensor | np.ndarray, *, columns: int, scale: int | None =
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
         canvas[top : top + height, left : left + width] = tile
     return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
-
-
-def _check(tiles: np.ndarray, *, columns: int, scale: int | None, gap: int) -> None:
-    if tiles.dtype != np.uint8 or tiles.ndim != 4 or tiles.shape[1] not in (1, 3) or 0 in tiles.shape:
-        raise DitError(f"images: expected uint8 (N, 1 or 3, H, W), found {tiles.dtype} {tiles.shape}")
-    if columns < 1 or (scale is not None and scale < 1) or gap < 0:
-        raise DitError(
-            f"image grid: expected columns and scale of at least 1, gap of at least 0, found {columns}, {scale}, {gap}"
-        )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dit.data.config import DataConfig
 from dit.data.decode import IMAGE_SUFFIXES
 from dit.data.registry import data_names
-from dit.data.tars import TABLE_NAMES, open_tars
+from dit.data.tars import TABLE_NAMES, check_members, open_tars
 from dit.display import warn
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.hub_ids import HubId
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 VALIDATION_NAMES = ("validation", "val", "valid", "dev", "test")
 HASHED_BYTES = 2**28  # data sets up to this size are fingerprinted by content, larger ones by file names and sizes
 _SHARD_SUFFIXES = frozenset({".parquet", ".tar", ".zip", ".arrow"})
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zX")  # gzip, bzip2, xz
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,12 @@ def open_splits(config: DataConfig) -> Splits:
 
 def _open_file(path: Path, config: DataConfig) -> Splits:
     with open(path, "rb") as file:
-        is_parquet = file.read(4) == b"PAR1"
-    if is_parquet:
+        start = file.read(4)
+    if start == b"PAR1":
         return Splits(_load(config, "parquet", data_files=[_escape(path)]), _fingerprint_files([path]))
+    if start.startswith(_COMPRESSED) and tarfile.is_tarfile(path):
+        check_members(path)
+        return Splits(_load(config, "webdataset", data_files=[_escape(path)]), _fingerprint_files([path]))
     if path.suffix == ".tar" or tarfile.is_tarfile(path):
         return Splits({config.train_split: open_tars([path])}, _fingerprint_files([path]))
     raise ConfigError(f"data.source: expected a folder, a Parquet file or a WebDataset tar, found the file {path}")

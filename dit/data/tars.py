@@ -11,9 +11,11 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dit.data.decode import IMAGE_SUFFIXES
 from dit.errors import DitError
@@ -43,25 +45,34 @@ def open_tars(paths: Iterable[Path], tables: Iterable[Path] = ()) -> "Dataset":
     """
     from datasets import Dataset, Features, Image, Value
 
-    labels = {name: row for path in tables for name, row in read_table(str(path), path.read_bytes()).items()}
+    labels = {name: row for path in tables for name, row in _read_table(str(path), path.read_bytes()).items()}
     samples = [sample for path in paths for sample in _samples(path, dict(labels))]
     if not samples:
         raise DitError(f"{', '.join(map(str, paths))}: expected images, found none")
-    suffixes = {name for sample in samples for name in sample if name.startswith(".")}
-    single = len(suffixes) > 1 and all(len(suffixes & sample.keys()) == 1 for sample in samples)
-    columns: dict[str, list[Any]] = {}
-    features: dict[str, Any] = {}
-    if single:
-        columns["image"] = [sample[next(iter(suffixes & sample.keys()))] for sample in samples]
+    suffixes = sorted({name for sample in samples for name in sample if name.startswith(".")})
+    if len(suffixes) > 1 and all(len(sample.keys() & set(suffixes)) == 1 for sample in samples):
+        images = {"image": [next(sample[suffix] for suffix in suffixes if suffix in sample) for sample in samples]}
     else:
-        columns |= {suffix[1:]: [sample.get(suffix) for sample in samples] for suffix in sorted(suffixes)}
-    features |= dict.fromkeys(columns, Image(decode=False))
+        images = {suffix[1:]: [sample.get(suffix) for sample in samples] for suffix in suffixes}
+    columns: dict[str, list[Any]] = dict(images)
+    features: dict[str, Any] = dict.fromkeys(images, Image(decode=False))
     for name in dict.fromkeys(name for sample in samples for name in sample if not name.startswith(".")):
         values = [sample.get(name) for sample in samples]
         is_number = all(value is None or type(value) is int for value in values)
         columns[name] = values if is_number else [None if value is None else str(value) for value in values]
         features[name] = Value("int64" if is_number else "string")
     return Dataset.from_dict(columns, features=Features(features))
+
+
+def check_members(path: Path) -> None:
+    """Refuse what `open_tars` refuses in an archive that another reader, which executes pickles, is to open.
+
+    Raises:
+        DitError: naming the member.
+    """
+    with _opened(path, "r:*") as archive:
+        for _ in _members(archive, path):
+            pass
 
 
 def read_member(place: str) -> tuple[bytes, str] | None:
@@ -73,70 +84,69 @@ def read_member(place: str) -> tuple[bytes, str] | None:
         return file.read(int(match["size"])), f"{match['tar']}: {match['member']}"
 
 
-def read_table(name: str, data: bytes) -> dict[str, Row]:
-    """Read a table of labels: file name -> its other columns.
-
-    Raises:
-        DitError: it is not UTF-8, or has no file_name.
-    """
+def _read_table(name: str, data: bytes) -> dict[str, Row]:
+    """Read a table of labels: file name -> its other columns."""
     try:
         text = data.decode("utf-8-sig")
         if name.endswith(".csv"):
-            rows: Any = [{k: int(v) if v and v.isdigit() else v for k, v in row.items()} for row in _csv_rows(text)]
-        elif name.endswith(".jsonl"):
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows: Any = list(csv.DictReader(io.StringIO(text)))
+            rows = [{key: int(cell) if cell and cell.isdigit() else cell for key, cell in row.items()} for row in rows]
         else:
-            rows = json.loads(text)
+            rows = [json.loads(line) for line in text.splitlines()] if name.endswith("l") else json.loads(text)
         if isinstance(rows, dict):
             return {key: value if isinstance(value, dict) else {"label": value} for key, value in rows.items()}
-        return {str(row["file_name"]): {k: v for k, v in row.items() if k != "file_name"} for row in rows}
+        return {str(row.pop("file_name")): row for row in rows}
     except (ValueError, csv.Error) as error:
         raise DitError(f"{name}: expected a table of labels in UTF-8, found {error}") from None
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise DitError(f"{name}: expected rows with file_name and a label, found others") from None
-
-
-def _csv_rows(text: str) -> Iterable[dict[str, str]]:
-    return csv.DictReader(io.StringIO(text))
 
 
 def _samples(path: Path, labels: dict[str, Row]) -> list[Row]:
     """Return the samples of one archive that have an image: suffix -> place of the image, kind of label -> value."""
     samples: dict[str, Row] = {}
-    try:
-        # Compressed archives can't be read from the middle.
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                folder, name = member.name.rpartition("/")[::2]
-                parts, suffix = Path(member.name).parts, Path(member.name).suffix.lower()
-                if member.name.startswith("/") or ".." in parts or suffix in _UNSAFE:
-                    raise DitError(
-                        f"{path}: refused its member {member.name!r}: expected images, .cls, .txt and .json files"
-                    )
-                if not member.isfile() or name.startswith("."):
-                    continue
-                stem, _, kind = name.partition(".")
-                sample = samples.setdefault(f"{folder}/{stem}", {})
-                if name in TABLE_NAMES:
-                    labels |= read_table(f"{path}: {member.name}", _bytes_of(archive, member))
-                elif suffix in IMAGE_SUFFIXES:
-                    place = f"{path.absolute()}::{member.offset_data}+{member.size}::{member.name}"
-                    sample["." + kind.lower()] = {"bytes": None, "path": place}
-                    sample["."] = member.name
-                elif kind in ("cls", "txt", "json"):
-                    sample |= _label(kind, _bytes_of(archive, member), f"{path}: {member.name}")
-            if archive.offset > path.stat().st_size:
-                raise DitError(f"{path}: expected a whole tar archive, found one that is cut short")
-    except (tarfile.TarError, OSError) as error:
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DitError(f"{path}: expected a whole, uncompressed tar archive, found another file ({problem})") from None
-    found = [sample for sample in samples.values() if "." in sample]
-    for sample in found:
-        name = sample.pop(".")
+    names: dict[str, str] = {}  # of the image of each sample
+    with _opened(path, "r:") as archive:  # compressed archives can't be read from the middle
+        for member in _members(archive, path):
+            folder, name = member.name.rpartition("/")[::2]
+            stem, _, kind = name.partition(".")
+            key, where = f"{folder}/{stem}", f"{path}: {member.name}"
+            if name in TABLE_NAMES:
+                labels |= _read_table(where, _bytes_of(archive, member))
+            elif Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                place = f"{path.absolute()}::{member.offset_data}+{member.size}::{member.name}"
+                samples.setdefault(key, {})["." + kind.lower()] = {"bytes": None, "path": place}
+                names[key] = member.name
+            elif kind in ("cls", "txt", "json"):
+                samples.setdefault(key, {}).update(_label(kind, _bytes_of(archive, member), where))
+        if archive.offset > path.stat().st_size:
+            raise DitError(f"{path}: expected a whole tar archive, found one that is cut short")
+    for key, name in names.items():
         known = labels.get(name) or labels.get(name.removeprefix("./")) or labels.get(name.rpartition("/")[2])
         folders = Path(name).parts[:-1]
-        sample |= known or ({"label": folders[0]} if folders and not labels and len(sample) == 1 else {})
-    return found
+        is_bare = folders and not labels and len(samples[key]) == 1
+        samples[key] |= known or ({"label": folders[0]} if is_bare else {})
+    return [samples[key] for key in names]
+
+
+@contextmanager
+def _opened(path: Path, mode: Literal["r:", "r:*"]) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(path, mode) as archive:
+            yield archive
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DitError(f"{path}: expected a whole tar archive, found another file ({problem})") from None
+
+
+def _members(archive: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
+    """Yield the files of an archive; refuse what would be written elsewhere or that Python could execute."""
+    for member in archive:
+        name = Path(member.name)
+        if name.is_absolute() or ".." in name.parts or name.suffix.lower() in _UNSAFE:
+            raise DitError(f"{path}: refused its member {member.name!r}: expected images, .cls, .txt and .json files")
+        if member.isfile() and not name.name.startswith("."):
+            yield member
 
 
 def _bytes_of(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -149,12 +159,9 @@ def _label(kind: str, data: bytes, name: str) -> Row:
     """Return what a file beside an image says: {kind: value}, of a JSON mapping {json.KEY: value}."""
     try:
         text = data.decode().strip()
-        if kind == "txt":
-            return {kind: text}
-        value = int(text) if kind == "cls" else json.loads(text)
+        value = text if kind == "txt" else int(text) if kind == "cls" else json.loads(text)
     except ValueError as error:
-        expected = {"cls": "a whole number", "txt": "a name in UTF-8", "json": "JSON in UTF-8"}[kind]
-        raise DitError(f"{name}: expected {expected}, found {error}") from None
+        raise DitError(f"{name}: expected a label in UTF-8, found {error}") from None
     if not isinstance(value, dict):
         return {kind: value}
     return {f"json.{key}": entry for key, entry in value.items() if isinstance(entry, (int, str))}

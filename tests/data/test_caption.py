@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from PIL import Image
 
 from dit.data.caption import WIDEST, below, caption
@@ -22,12 +21,6 @@ def test_words_stand_over_their_column_and_beside_their_row_and_the_tiles_stay()
     columns, rows = inked(picture.crop((0, top, left, picture.height)))
     assert columns.max() < left
     assert 40 < rows.min() <= rows.max() < 60
-
-
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_without_words_a_picture_is_itself(mode):
-    picture = caption(TILES.convert(mode))
-    assert (picture.mode, picture.size) == (mode, TILES.size)
 
 
 def test_long_words_are_cut():

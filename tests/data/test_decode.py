@@ -116,11 +116,6 @@ def test_a_cut_file_is_named_and_never_filled_up(file_format):
                 decode(data[:length])
 
 
-def test_an_empty_file_is_named():
-    with pytest.raises(DitError, match=r"folder/x\.jpg: expected an image, found an empty file"):
-        decode(b"")
-
-
 def png_header(width: int, height: int) -> bytes:
     """Return a PNG that declares a size and holds no pixels."""
 

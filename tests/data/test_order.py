@@ -25,13 +25,6 @@ def test_order_is_a_pure_function_of_seed_and_position():
     assert (positions_to_indices(np.arange(100), 7, seed=2) != expected).any()
 
 
-def test_cached_orders_are_not_mixed_up_between_seeds_and_sizes():
-    first = positions_to_indices([0, 1, 2], 50, seed=0)
-    positions_to_indices([0, 1, 2], 50, seed=1)
-    positions_to_indices([0, 1, 2], 51, seed=0)
-    np.testing.assert_array_equal(positions_to_indices([0, 1, 2], 50, seed=0), first)
-
-
 def test_flips_follow_the_position():
     flips = positions_to_flips(range(2000), seed=0)
     assert 900 < flips.sum() < 1100

@@ -46,9 +46,3 @@ def test_fewer_images_than_columns_leave_no_empty_columns():
 def test_refuses_what_is_no_batch_of_images(images):
     with pytest.raises(DitError, match=r"expected uint8 \(N, 1 or 3, H, W\), found"):
         image_grid(images, columns=2)
-
-
-@pytest.mark.parametrize("wrong", [{"columns": 0}, {"columns": 1, "scale": 0}, {"columns": 1, "gap": -1}])
-def test_refuses_numbers_out_of_range(wrong):
-    with pytest.raises(DitError, match="image grid"):
-        image_grid(numbered(2), **wrong)

@@ -33,23 +33,23 @@ def test_sub_folders_are_classes(tmp_path):
     assert [value["path"].rpartition("/")[2] for value in train["image"]][:3] == ["000.jpg", "001.jpg", "x.JPEG"]
 
 
-@pytest.mark.parametrize("name", ["val", "validation", "test"])
-def test_split_sub_folders_are_used_as_such(tmp_path, name):
-    write_folder(tmp_path / "train", {"a": 2, "b": 3})
-    write_folder(tmp_path / name, {"a": 1})
-    assert lengths(tmp_path) == {"train": 5, name: 1}
-    assert open_splits(DataConfig(source=str(tmp_path))).validation_name(DataConfig()) == name
+@pytest.mark.parametrize(
+    ("train", "held_out", "fields"),
+    [
+        ("train", "val", {}),
+        ("train", "test", {}),
+        ("fit", "check", {"train_split": "fit", "val_split": "check"}),
+    ],
+)
+def test_split_sub_folders_are_used_as_such(tmp_path, train, held_out, fields):
+    write_folder(tmp_path / train, {"a": 2, "b": 3})
+    write_folder(tmp_path / held_out, {"a": 1})
+    assert lengths(tmp_path, **fields) == {train: 5, held_out: 1}
 
 
 def test_a_class_may_be_called_train(tmp_path):
     write_folder(tmp_path, {"train": 2, "test": 3, "car": 1})
     assert lengths(tmp_path) == {"train": 6}
-
-
-def test_a_split_can_be_named(tmp_path):
-    write_folder(tmp_path / "fit", {"a": 2})
-    write_folder(tmp_path / "check", {"a": 1})
-    assert lengths(tmp_path, train_split="fit", val_split="check") == {"fit": 2, "check": 1}
 
 
 def test_images_without_classes(tmp_path):
