@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import json
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from dit.hub_files import download
 from dit.hub_ids import HubId
 from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
 from dit.latents.kl import KLAutoencoder
+from dit.tensors import check_tensors, listed
 
 EMBEDDED = ASSETS / "vae"
 CONFIG_NAME = "config.json"
@@ -147,10 +147,7 @@ def _load_kl(folder: AutoencoderFolder, config: dict[str, Any]) -> KLAutoencoder
     expected = autoencoder.state_dict()
     if not found:
         raise DitError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: no {WEIGHTS_NAME}")
-    different = [name for name in expected if name in found and found[name].shape != expected[name].shape]
-    _refuse_keys(folder, "missing", expected.keys() - found.keys())
-    _refuse_keys(folder, "unexpected", found.keys() - expected.keys())
-    _refuse_keys(folder, "mismatched", different)
+    check_tensors(folder.path, expected, found)
     autoencoder.load_state_dict({name: tensor.float() for name, tensor in found.items()}, assign=True)
     return autoencoder
 
@@ -164,7 +161,8 @@ def _load_other(folder: AutoencoderFolder) -> DiffusersAutoencoder:
     except Exception as error:  # diffusers and safetensors raise OSError, ValueError, RuntimeError, SafetensorError
         raise _unloadable(folder, error) from None
     for kind in ("missing", "unexpected", "mismatched"):
-        _refuse_keys(folder, kind, map(str, report[f"{kind}_keys"]))
+        if names := sorted(map(str, report[f"{kind}_keys"])):
+            raise DitError(f"{folder.path}: {len(names)} tensors are {kind}: {listed(names)}")
     try:
         return DiffusersAutoencoder(network)
     except ValueError as error:
@@ -174,14 +172,6 @@ def _load_other(folder: AutoencoderFolder) -> DiffusersAutoencoder:
 def _unloadable(folder: AutoencoderFolder, error: Exception) -> DitError:
     problem = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return DitError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: {problem}")
-
-
-def _refuse_keys(folder: AutoencoderFolder, kind: str, keys: Iterable[str]) -> None:
-    if names := sorted(keys):
-        raise DitError(
-            f"{folder.path}: expected the weights of {folder.class_name}, found {len(names)} {kind} keys, "
-            f"the first {names[0]}"
-        )
 
 
 def _autoencoder_class(folder: AutoencoderFolder) -> Any:

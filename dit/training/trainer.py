@@ -18,6 +18,7 @@ from dit.checkpoint import Checkpoint
 from dit.config import Recipe
 from dit.display import warn
 from dit.errors import DitError
+from dit.tensors import check_tensors
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.monitor.log import Stopwatch, Window
 from dit.training.run.folder import RunFolder
@@ -138,12 +139,5 @@ def _copy_tensors(network: nn.Module, saved: Checkpoint, name: str) -> None:
 def _fitting_tensors(expected: dict[str, Tensor], saved: Checkpoint, name: str) -> dict[str, Tensor]:
     """Return tensors of a checkpoint, whose names and shapes must be the expected ones."""
     found = saved.tensors(name)
-    origin = saved.path / f"{name}.safetensors"
-    if missing := sorted(expected.keys() - found.keys()):
-        raise DitError(f"{origin}: expected the tensor {missing[0]}, found none ({len(missing)} missing)")
-    if extra := sorted(found.keys() - expected.keys()):
-        raise DitError(f"{origin}: found the tensor {extra[0]}, which this run lacks ({len(extra)} extra)")
-    for key, value in found.items():
-        if value.shape != expected[key].shape:
-            raise DitError(f"{origin}: {key} has shape {tuple(value.shape)}, expected {tuple(expected[key].shape)}")
+    check_tensors(saved.path / f"{name}.safetensors", expected, found)
     return found

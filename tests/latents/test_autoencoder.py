@@ -62,8 +62,8 @@ def test_fingerprint_follows_weights_and_architecture_alone(saved, tmp_path):
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
-        (lambda tensors: tensors.pop("encoder.conv_in.weight"), "1 missing keys, the first encoder.conv_in.weight"),
-        (lambda tensors: tensors.update(extra=torch.ones(1)), "1 unexpected keys, the first extra"),
+        (lambda tensors: tensors.pop("encoder.conv_in.weight"), "1 tensors are missing: encoder.conv_in.weight"),
+        (lambda tensors: tensors.update(extra=torch.ones(1)), "1 tensors are unexpected: extra"),
         (lambda tensors: tensors.update({"encoder.conv_in.bias": torch.ones(7)}), "conv_in.bias"),
         (lambda tensors: tensors["encoder.conv_in.bias"].fill_(torch.nan), "NaN or infinity in encoder.conv_in.bias"),
     ],

@@ -54,7 +54,8 @@ def test_a_family_from_outside_trains_samples_exports_reloads_and_is_converted(t
     assert (config["model"]["name"], config["model"]["arguments"]["width"]) == ("mixer_ti_1", 48)
 
     runs(capsys, "convert", export, tmp_path / "native", *PLUGIN, "--to", "native")
-    runs(capsys, "convert", tmp_path / "native", tmp_path / "back", *PLUGIN, "--to", "native")
+    runs(capsys, "convert", tmp_path / "native", tmp_path / "one.safetensors", *PLUGIN, "--to", "original")
+    runs(capsys, "convert", tmp_path / "one.safetensors", tmp_path / "back", *PLUGIN)
     for folder in ("native", "back"):
         assert json.loads((tmp_path / folder / "config.json").read_text())["plugins"] == config["plugins"]
         runs(capsys, "sample", tmp_path / folder, *PLUGIN, "--steps", "2", "--out", tmp_path / "b.png")

@@ -5,7 +5,6 @@ A file is an 8-byte little-endian header length, a JSON header `{name: {dtype, s
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from dit.errors import DitError
 from dit.files import PICKLE_SUFFIXES, read_json
+from dit.tensors import listed
 
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
@@ -112,10 +112,3 @@ def _shards(folder: Path, index: Path) -> list[Path]:
         different = sorted(name for name in held.keys() | weight_map.keys() if held.get(name) != weight_map.get(name))
         raise DitError(f"{index}: weight_map and the shards differ in {listed(different)}")
     return files
-
-
-def listed(names: Iterable[str], limit: int = 5) -> str:
-    """Join names for a message, leaving out all but the first `limit`."""
-    names = list(names)
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

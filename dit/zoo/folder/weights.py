@@ -18,8 +18,9 @@ from dit.errors import ConfigError, DitError
 from dit.files import write_json
 from dit.models.network import N, Network, block_names
 from dit.models.registry import build
+from dit.tensors import check_tensors, listed
 from dit.zoo.folder.config import ModelDescription
-from dit.zoo.folder.safetensors_file import TensorInfo, listed, read_header
+from dit.zoo.folder.safetensors_file import TensorInfo, read_header
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -50,8 +51,8 @@ def fill(
     Raises:
         DitError: a name is missing or unexpected, a shape or type is wrong, or a number is not finite.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    check_names_and_shapes(files, expected)
+    expected = model.state_dict()
+    check_header(files, expected)
     blocks = block_names(model) if block_dtype else set()
     dtypes = {name: block_dtype if name in blocks else dtype for name in expected}
     tensors: dict[str, Tensor] = {}
@@ -84,8 +85,8 @@ def _read_as(path: Path, dtypes: Mapping[str, torch.dtype | None]) -> dict[str, 
     return tensors
 
 
-def check_names_and_shapes(files: Sequence[Path], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Compare the headers of a file, or of all its shards, with what a network expects.
+def check_header(files: Sequence[Path], expected: Mapping[str, Tensor]) -> None:
+    """Compare the headers of a file, or of all its shards, with the tensors of a network.
 
     Raises:
         DitError: naming the tensors, with both shapes.
@@ -94,16 +95,7 @@ def check_names_and_shapes(files: Sequence[Path], expected: Mapping[str, tuple[i
     for path in files:
         found |= read_header(path).tensors
     where = files[0] if len(files) == 1 else files[0].parent
-    if missing := [name for name in expected if name not in found]:
-        raise DitError(f"{where}: {len(missing)} tensors are missing: {listed(missing)}")
-    if extra := [name for name in found if name not in expected]:
-        raise DitError(f"{where}: {len(extra)} tensors are unexpected: {listed(extra)}")
-    if wrong := [
-        f"{name} (expected {list(shape)}, found {list(found[name].shape)})"
-        for name, shape in expected.items()
-        if found[name].shape != shape
-    ]:
-        raise DitError(f"{where}: {len(wrong)} tensors have another shape: {listed(wrong)}")
+    check_tensors(where, expected, found)
     _check_dtypes(where, found)
 
 

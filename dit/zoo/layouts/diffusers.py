@@ -33,6 +33,7 @@ from dit.models import dit
 from dit.models.dit.arguments import DiTArguments
 from dit.models.dit.layouts import DIFFUSERS
 from dit.models.families import family_of
+from dit.tensors import check_tensors
 from dit.zoo.folder.config import (
     FOREIGN_CONFIG_NAME,
     FolderConfig,
@@ -41,13 +42,12 @@ from dit.zoo.folder.config import (
     write_config,
 )
 from dit.zoo.folder.safetensors_file import weight_files
-from dit.zoo.folder.weights import check_finite, save_weights
+from dit.zoo.folder.weights import check_finite, empty_model, save_weights
 from dit.zoo.layouts.architecture import describe_network
 from dit.zoo.layouts.diffusers_autoencoder import write_autoencoder
 from dit.zoo.layouts.original import (
     ForeignModel,
     ReadOptions,
-    check_fit,
     default_sampling,
     describe_autoencoder,
     imagenet_labels,
@@ -121,7 +121,7 @@ def read_diffusers(folder: str | Path, options: ReadOptions) -> ForeignModel:
         id2label=labels or imagenet_labels(arguments.num_classes),
         provenance=known.provenance if known else Provenance(converted_from=folder.name),
     )
-    check_fit(transformer, result, native)
+    check_tensors(transformer, empty_model(model).state_dict(), native)
     return ForeignModel(result, native, autoencoder_folder=autoencoder_folder)
 
 

@@ -10,7 +10,7 @@ from dit.latents.config import COPY_NAME
 from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.folder.config import FolderConfig, write_config
 from dit.zoo.folder.figures import FIGURES_NAME
-from dit.zoo.folder.weights import check_finite, check_names_and_shapes, empty_model, save_weights
+from dit.zoo.folder.weights import check_finite, check_header, empty_model, save_weights
 from dit.zoo.layouts.original import ForeignModel
 
 CARRIED_OVER = (RECIPE_NAME, METRICS_NAME, FIGURES_NAME, "samples.png", "loss.png", "failures.png")
@@ -23,7 +23,7 @@ def read_native(folder: Path, config: FolderConfig, weights: Sequence[Path]) -> 
         DitError: a tensor is missing, unexpected, of another shape or not finite.
     """
     model = empty_model(config.model)
-    check_names_and_shapes(weights, {name: tuple(t.shape) for name, t in model.state_dict().items()})
+    check_header(weights, model.state_dict())
     tensors = {name: tensor for path in weights for name, tensor in load_file(path).items()}
     check_finite(folder, tensors)
     own = folder / COPY_NAME

@@ -25,6 +25,7 @@ from dit.models.layout import Layout
 from dit.plugins import loaded_plugins
 from dit.sampling.config import SamplingConfig
 from dit.sampling.solvers import SolverOptions
+from dit.tensors import check_tensors
 from dit.validation import validate
 from dit.zoo.folder.config import FolderConfig, Provenance
 from dit.zoo.folder.safetensors_file import read_header
@@ -90,26 +91,8 @@ def read_state_file(path: str | Path, options: ReadOptions) -> ForeignModel:
     autoencoder_folder = None
     if config is None:
         config, autoencoder_folder = _describe(path, native, family, layout, facts, options, notices)
-    check_fit(path, config, native)
+    check_tensors(path, empty_model(config.model).state_dict(), native)
     return ForeignModel(config, native, notices, autoencoder_folder)
-
-
-def check_fit(where: str | Path, config: FolderConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes with the described network.
-
-    Raises:
-        DitError: naming the tensors.
-    """
-    empty = empty_model(config.model)
-    expected = {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wrong := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
-        name = wrong[0]
-        raise DitError(
-            f"{where}: {len(wrong)} tensors do not fit {config.model.name}, the first {name}: "
-            f"expected {list(expected[name]) if name in expected else 'none'}, "
-            f"found {list(found[name]) if name in found else 'none'}"
-        )
 
 
 def own_layout(config: FolderConfig) -> tuple[Family, Layout]:

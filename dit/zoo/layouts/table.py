@@ -10,7 +10,7 @@ from dit.errors import DitError
 from dit.models.families import FAMILIES
 from dit.models.family import Family
 from dit.models.layout import Kind, Layout, Rule, count_blocks
-from dit.zoo.folder.safetensors_file import listed
+from dit.tensors import listed
 
 
 def strip_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
