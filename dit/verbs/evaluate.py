@@ -1,6 +1,8 @@
 """`dit evaluate`: the quality of a model's samples, measured against held-out images."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -166,15 +168,15 @@ def _measure_samples(
 
     channels = pipeline.codec.image_channels
     config = recipe.evaluation
-    reference = open_images(recipe.data, "val", channels=channels)
-    _check_classes(reference.class_names, pipeline, recipe.data.source)
+    reference, training = (open_images(recipe.data, split, channels=channels) for split in ("val", "train"))
+    names = _names_of(reference.class_names, tuple(pipeline.class_names), recipe.data.source)
     evaluation = evaluate(
         pipeline.sampler(seed=config.seed, **sampling),
         config,
         extractor=load_features(config.features_for(recipe.data.source), device=pipeline.device),
         class_names=pipeline.class_names,
-        reference=reference,
-        training=open_images(recipe.data, "train", channels=channels),
+        reference=replace(reference, class_names=names),
+        training=replace(training, class_names=names),
         sampling=pipeline.settings(**sampling).model_dump(mode="json"),
         subject=subject,
         callback=callback,
@@ -183,25 +185,26 @@ def _measure_samples(
     return evaluation.to_dict()
 
 
-def _check_classes(found: Sequence[str], pipeline: "Pipeline", source: str) -> None:
-    """Refuse to measure a model against images of other things than it makes.
+def _names_of(found: tuple[str, ...], names: tuple[str, ...], source: str) -> tuple[str, ...]:
+    """Return the names of the images' classes, by those of the model where the images have ImageNet's synset ids.
 
     Raises:
-        ConfigError: no class of the images is one of the model's.
+        ConfigError: no class of the images is one of the model's: it makes other things.
     """
     from dit.display import warn
     from dit.errors import ConfigError
 
-    names = pipeline.class_names
+    if len(found) == len(names) == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in found):
+        return names  # ImageNet numbers its classes by sorted synset id
     others = [name for name in found if name not in names]
-    if not names or not others:
-        return
-    if len(others) == len(found):
+    if names and others and len(others) == len(found):
         raise ConfigError(
             f"--data {source}: expected images of the model's classes ({', '.join(names[:5])}, ...), found none of "
             f"them, but {', '.join(others[:5])}; its samples can't be measured against these"
         )
-    warn(f"{source}: {len(others)} of its {len(found)} classes are not the model's, such as {others[0]}")
+    if names and others:
+        warn(f"{source}: {len(others)} of its {len(found)} classes are not the model's, such as {others[0]}")
+    return found
 
 
 def _measure_likelihood(pipeline: "Pipeline", recipe: "Recipe") -> dict[str, Any]:
@@ -211,7 +214,8 @@ def _measure_likelihood(pipeline: "Pipeline", recipe: "Recipe") -> dict[str, Any
     from dit.latents.encode import encode_dataset
 
     held_out = encode_dataset(recipe.data, recipe.latents, pipeline.codec, "val")
-    _check_classes(held_out.class_names, pipeline, recipe.data.source)
+    names = _names_of(held_out.class_names, tuple(pipeline.class_names), recipe.data.source)
+    held_out.index = held_out.index.model_copy(update={"class_names": names})
     found = evaluate_likelihood(
         pipeline.model,
         pipeline.process,

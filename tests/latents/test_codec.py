@@ -69,14 +69,7 @@ def test_pixels_are_truncated_and_clamped(saved, monkeypatch):
 @pytest.mark.parametrize(
     ("own", "given", "scale", "shift"),
     [
-        ({"scaling_factor": 0.5}, {}, [0.5] * 3, [0.0] * 3),
         ({"scaling_factor": 0.5, "shift_factor": 0.1}, {}, [0.5] * 3, [0.1] * 3),
-        (
-            {"scaling_factor": 1.0, "latents_mean": (1.0, 2.0, 3.0), "latents_std": (2.0, 4.0, 5.0)},
-            {},
-            [0.5, 0.25, 0.2],
-            [1, 2, 3],
-        ),
         (
             {"scaling_factor": 0.5, "latents_mean": (1.0, 2.0, 3.0), "latents_std": (2.0, 4.0, 5.0)},
             {},

@@ -175,11 +175,6 @@ def test_held_out_images_may_be_none(tmp_path, photos, codec, fraction):
     assert dataset.get([])[0].shape == (0, 6, 8, 8)
 
 
-def test_sizes_are_checked_before_anything_is_read(tmp_path, codec):
-    with pytest.raises(ConfigError, match=r"data\.image_size: expected a multiple of 2"):
-        encode_dataset(data(tmp_path / "missing", image_size=17), latents(tmp_path), codec)
-
-
 INTERRUPTED = """
 import sys
 import dit.latents.encode
@@ -246,11 +241,3 @@ def test_a_second_process_waits_and_uses_what_the_first_made(tmp_path, photos, c
     monkeypatch.setattr(codec, "encode", lambda _: pytest.fail("encoded again"))
     assert len(encode_dataset(data(photos), latents(tmp_path), codec)) == 17
     thread.join()
-
-
-def test_progress_is_lines_where_there_is_no_terminal(tmp_path, photos, codec, capfd, monkeypatch):
-    monkeypatch.setattr("dit.display.LINE_SECONDS", 0.0)
-    encode_dataset(data(photos), latents(tmp_path), codec)
-    error = capfd.readouterr().err
-    assert "encode train: 17/17 images" in error
-    assert "\r" not in error

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from dit.cli import main
-from tests.command import RECIPE, TINY, fails, runs
+from tests.command import RECIPE, TINY, runs
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +37,5 @@ def test_an_average_that_ends_earlier_says_what_it_saw(tracked, tmp_path, capsys
 
 
 def test_a_width_out_of_reach_is_said(tracked, tmp_path, capsys):
-    lines = runs(capsys, "ema", tracked, "--sigma-rel", "0.001", "--out", tmp_path / "out")
-    assert "the snapshots do not reach this width well" in lines[1]
-
-
-def test_a_run_without_snapshots_is_refused(trained, tmp_path, capsys):
-    line = fails(capsys, "ema", trained, "--sigma-rel", "0.1", "--out", tmp_path / "out")
-    assert "train with ema.sigma_rels" in line
-
-
-def test_an_impossible_width_is_refused(tracked, tmp_path, capsys):
-    assert "sigma_rel: expected a number in (0, 0.2887]" in fails(
-        capsys, "ema", tracked, "--sigma-rel", "0.5", "--out", tmp_path / "out"
-    )
+    assert main(["ema", str(tracked), "--sigma-rel", "0.001", "--out", str(tmp_path / "out")]) == 0
+    assert "the snapshots do not reach this width well" in capsys.readouterr().err

@@ -1,10 +1,13 @@
 import json
 import shutil
 
-import numpy as np
+import pytest
 from PIL import Image
 
+from dit.errors import ConfigError
+from dit.verbs.evaluate import _names_of
 from tests.command import fails, runs
+from tests.data.pictures import write_folder
 
 
 def test_figures_are_written_beside_the_model_and_printed(trained, tmp_path, capsys):
@@ -12,7 +15,7 @@ def test_figures_are_written_beside_the_model_and_printed(trained, tmp_path, cap
     lines = runs(capsys, "evaluate", folder, "--num", "30", "--steps", "3", "--solver", "euler", "--seed", "5")
     report = json.loads((folder / "eval.json").read_text())
     assert (report["num"], report["seed"]) == (30, 5)
-    assert (report["sampling"]["solver"], report["sampling"]["steps"]) == ("euler", 3)
+    assert (report["sampling"]["solver"]["name"], report["sampling"]["steps"]) == ("euler", 3)
     assert report["subject"]["source"] == "model"  # nothing of the folders of this machine
     assert len(report["subject"]["weights_sha256"]["model.safetensors"]) == 64
     text = "\n".join(lines)
@@ -36,13 +39,6 @@ def test_the_package_and_the_caches_are_left_alone(tmp_path, monkeypatch, capsys
     assert {path.name: path.read_bytes() for path in shipped.iterdir()} == before
 
 
-def test_the_report_may_go_elsewhere(trained, tmp_path, capsys):
-    before = (trained / "export" / "eval.json").read_bytes()
-    runs(capsys, "evaluate", trained / "export", "--num", "20", "--out", tmp_path / "other.json")
-    assert json.loads((tmp_path / "other.json").read_text())["num"] == 20
-    assert (trained / "export" / "eval.json").read_bytes() == before
-
-
 def test_an_export_gives_the_same_figures_again(trained, tmp_path, capsys):
     for name in ("a.json", "b.json"):
         runs(capsys, "evaluate", trained / "export", "--num", "20", "--batch_size", "7", "--out", tmp_path / name)
@@ -63,12 +59,18 @@ def test_a_wrong_extractor_or_option_is_named(trained, capsys):
 
 
 def test_images_of_other_things_are_no_held_out_images(trained, jpegs, tmp_path, capsys):
-    for likelihood in ([], ["--likelihood", "--evaluation.features", "null"]):
-        argv = ["evaluate", trained / "export", "--data", jpegs, "--features", "mnist", "--out", tmp_path / "x.json"]
-        argv = argv[:4] + likelihood + argv[-2:] if likelihood else argv
+    for options in (["--features", "mnist"], ["--likelihood", "--evaluation.features", "null"]):
+        argv = ["evaluate", trained / "export", "--data", jpegs, *options, "--out", tmp_path / "x.json"]
         message = fails(capsys, *argv)
         assert "expected images of the model's classes (0, 1, 2, 3, 4, ...), found none of them, but cats" in message
     assert not (tmp_path / "x.json").exists()
+
+
+def test_synset_ids_are_imagenets_classes_in_their_order():
+    synsets, english = tuple(f"n{i:08}" for i in range(1000)), tuple(f"animal {i}" for i in range(1000))
+    assert _names_of(synsets, english, "imagenet") == english
+    with pytest.raises(ConfigError, match="found none of them, but n00000000"):
+        _names_of(synsets[:999], english, "imagenet")
 
 
 def test_likelihoods_of_held_out_latents_join_the_report(trained, tmp_path, capsys):
@@ -84,21 +86,10 @@ def test_likelihoods_of_held_out_latents_join_the_report(trained, tmp_path, caps
         assert words in text
 
 
-def test_a_likelihood_setting_that_makes_no_sense_is_named(trained, capsys):
-    message = fails(capsys, "evaluate", trained / "export", "--likelihood", "--evaluation.likelihood.num", "1")
-    assert message.startswith("--evaluation.likelihood.num: expected")
-    assert "--train.lr: dit evaluate takes" in fails(capsys, "evaluate", trained / "export", "--train.lr", "1")
-
-
 def test_where_no_extractor_is_known_the_likelihood_is_all_there_is(trained, tmp_path, capsys):
     """Images in a folder, one sub-folder per digit: nothing here knows features of them."""
     names = json.loads((trained / "export" / "config.json").read_text())["id2label"].values()
-    generator = np.random.default_rng(0)
-    for name in names:
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for i in range(20):
-            pixels = generator.integers(0, 255, (32, 32), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
+    write_folder(tmp_path / "images", dict.fromkeys(names, 20), size=32)
     out = tmp_path / "eval.json"
     options = ["--data", tmp_path / "images", "--evaluation.likelihood.steps", "2", "--out", out]
     options += ["--evaluation.features", "null"]

@@ -11,12 +11,5 @@ def test_models_lists_the_names_one_a_line(capsys):
     assert table["dit_s_2"] == ("32,963,360", "6.06")
 
 
-def test_models_takes_a_pattern(capsys):
-    assert main(["models", "dit_*_8"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        "dit_s_8", "dit_b_8", "dit_l_8", "dit_xl_8",
-    ]  # fmt: skip
-
-
 def test_models_names_near_ones(capsys):
     assert fails(capsys, "models", "dit_xs_2").startswith("models: no model fits 'dit_xs_2'")

@@ -7,19 +7,6 @@ def test_a_page_is_written(trained, tmp_path, capsys):
     assert out.read_text().startswith("<!doctype html>")
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
-    assert "metrics.jsonl: expected at least one row" in fails(capsys, "report", tmp_path, "--out", tmp_path / "x")
-
-
-def test_several_runs_share_a_page(trained, tmp_path, capsys):
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "metrics.jsonl").write_bytes((trained / "metrics.jsonl").read_bytes())
-    out = tmp_path / "page.html"
-    runs(capsys, "report", trained, other, "--out", out)
-    assert f"<h1>{trained.name} and other</h1>" in out.read_text()
-
-
 def test_no_run_is_refused(capsys):
     assert "expected at least one run folder" in fails(capsys, "report")
 

@@ -13,7 +13,6 @@ from tests.command import fails, runs
     ("option", "value", "words"),
     [
         ("steps", "0", "--steps: expected a value greater than or equal to 1, found 0"),
-        ("guidance", "nan", "--guidance: expected a finite number, found nan"),
         ("guidance", "-1", "--guidance: expected a value greater than or equal to 0, found -1.0"),
         ("solver", "hein", "--solver: expected 'ddpm'"),
         ("out", "x.txt", "--out: expected a file ending in .png"),
@@ -45,7 +44,6 @@ def test_the_seed_decides_the_picture_and_the_batch_size_does_not(trained, tmp_p
     [
         ("classes", "10", "classes: expected an id from 0 to 9, found 10"),
         ("classes", "zero", "classes: no class is named 'zero'"),
-        ("num", "0", "num: expected a whole number of at least 1, found 0"),
         ("seed", "-1", "seed: expected a whole number of at least 0, found -1"),
         ("device", "nothing", "device: expected a device of this machine, found 'nothing'"),
     ],

@@ -83,15 +83,6 @@ def test_resume_continues_and_exports_anew(trained, tmp_path, capsys):
     assert lines[-1].split() == ["samples", str(output / "export" / "samples.png")]
 
 
-def test_resume_starts_where_there_is_nothing(tmp_path, capsys):
-    output = tmp_path / "new"
-    options = ["--train.max_steps", "1", "--evaluation.features", "null"]
-    lines = runs(capsys, "train", RECIPE, "--output", output, "--resume", *TINY, *options)
-    assert len(rows(output)) == 1
-    assert not (output / "export" / "eval.json").exists()
-    assert lines[-2].split() == ["export", str(output / "export")]
-
-
 def test_an_unconditional_model_trains_and_is_sampled(tmp_path, capsys):
     output = tmp_path / "run"
     options = ["--train.max_steps", "1", "--model.num_classes", "0", "--evaluation.features", "null"]
