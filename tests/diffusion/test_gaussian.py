@@ -65,10 +65,3 @@ def test_the_bound_does_not_reach_the_epsilon_half(process, network, golden):
     assert output.grad is not None
     assert not output.grad[:, :4].any()
     assert output.grad[:, 4:].any()
-
-
-def test_without_learned_sigma_the_loss_is_the_square_error():
-    process = GaussianProcess(GaussianConfig(learn_sigma=False))
-    noise = torch.randn(2, 4, 8, 8)
-    losses = process.losses(lambda x, t, y: torch.zeros_like(x), noise, torch.zeros(2), noise=noise, u=torch.rand(2))
-    torch.testing.assert_close(losses.loss, noise.square().mean(dim=(1, 2, 3)))

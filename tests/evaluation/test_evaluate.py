@@ -1,7 +1,6 @@
 import hashlib
 import io
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,12 +102,6 @@ def test_figures_do_not_depend_on_the_batch_size():
     assert one.quality.frechet_distance == pytest.approx(other.quality.frechet_distance, rel=1e-6)
 
 
-def test_every_position_is_asked_once_with_its_class():
-    sampler = Sampler()
-    run(sampler, num=20)
-    assert sampler.asked == [(position, position % 3) for position in range(20)]
-
-
 def test_accuracy_falls_by_the_confused_class_and_names_it():
     evaluation = run(Sampler(confuse={1: 2}))
     assert evaluation.quality.accuracy == pytest.approx(2 / 3)
@@ -142,12 +135,6 @@ def test_matched_indices_of_other_classes_are_a_random_share():
     assert indices.max() > 55
 
 
-def test_floor_of_fewer_images_than_samples_is_marked():
-    assert run().warnings == ()
-    (warning,) = run(training=Images([4, 4, 4], seed=2)).warnings
-    assert "floor is of 12 training images and the distance of 30 samples" in warning
-
-
 def test_without_training_images_there_is_no_floor():
     evaluation = run(training=None)
     assert evaluation.quality.frechet_floor is None
@@ -160,12 +147,6 @@ def test_classes_that_the_classifier_does_not_know_have_no_accuracy():
     assert evaluation.quality.accuracy is None
     assert evaluation.quality.accuracy_by_class is None
     assert evaluation.quality.frechet_distance > 0
-
-
-def test_a_subset_of_the_classifiers_classes_is_judged():
-    evaluation = run(class_names=["bee"], sampler=Sampler(confuse={0: 1}))
-    assert evaluation.quality.accuracy == 1.0
-    assert evaluation.quality.accuracy_by_class == {"bee": 1.0}
 
 
 def test_unconditional_samples_have_the_null_class_and_no_accuracy():
@@ -216,12 +197,6 @@ def test_e3_an_image_that_cannot_be_read_stops_the_evaluation():
     with pytest.raises(DitError, match=r"bee/3\.jpg"):
         run(sampler, reference=Broken([10, 10, 10]))
     assert sampler.asked == []
-
-
-def test_e4_features_that_are_not_finite_stop_the_evaluation():
-    extractor = replace(mean_and_deviation(), network=lambda images: (torch.full((len(images), 2), torch.nan), None))
-    with pytest.raises(DitError, match="expected finite numbers"):
-        run(extractor=extractor)
 
 
 def test_a_sampler_that_returns_too_few_images_is_refused():

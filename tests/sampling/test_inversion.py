@@ -10,36 +10,22 @@ from dit.sampling.interpolation import ClassMixture, slerp
 from dit.sampling.inversion import invert
 from dit.sampling.sample import sample
 from tests.goldens import load_network
+from tests.proofs.gaussian_data import GaussianData, process_of
+from tests.proofs.reference import PATHS
 
 SHAPE = (4, 8, 8)
 Y = torch.tensor([0, 3])
 
 
-def gaussian_data_network(deviation, process):
-    """The optimal network for data N(0, deviation^2): see the proofs."""
-
-    def model(x, t, y):
-        time = (t.double() - process.time_offset) / process.time_scale
-        alpha, sigma = (f(time)[:, None, None, None] for f in (process.schedule.alpha, process.schedule.sigma))
-        variance = alpha**2 * deviation**2 + sigma**2
-        x_0, eps = alpha * deviation**2 / variance * x, sigma / variance * x
-        return process.prediction.from_data_and_noise(process.schedule, time, x_0, eps).to(x.dtype)
-
-    return model
-
-
 @pytest.mark.parametrize(
-    ("process", "solver", "tolerance"),
-    [
-        (create_process(FlowConfig()), "heun", 2e-3),
-        (create_process(FlowConfig()), "euler", 5e-2),
-        (create_process(GaussianConfig(learn_sigma=False)), "ddim", 5e-2),
-    ],
-    ids=["flow-heun", "flow-euler", "gaussian-ddim"],
+    ("name", "solver", "tolerance"),
+    [("linear", "heun", 2e-3), ("linear", "euler", 5e-2), ("discrete_linear", "ddim", 5e-2)],
 )
-def test_inversion_of_gaussian_data_standardises_it_and_comes_back(process, solver, tolerance):
+def test_inversion_of_gaussian_data_standardises_it_and_comes_back(name, solver, tolerance):
     """The ODE's map between N(0, s^2) and N(0, 1) is a division by s."""
-    model, latents = gaussian_data_network(0.5, process), 0.5 * torch.randn(2, *SHAPE)
+    process, latents = process_of(name), 0.5 * torch.randn(2, *SHAPE)
+    prediction = "velocity" if name == "linear" else "eps"
+    model = GaussianData(PATHS[name], std=0.5).network(process, prediction)
     sampling = SamplingConfig(solver=solver, steps=100)
     inverted = invert(model, process, Y, latents, sampling=sampling)
     torch.testing.assert_close(inverted.latents, latents / 0.5, rtol=tolerance, atol=tolerance)

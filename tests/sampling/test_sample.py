@@ -84,21 +84,6 @@ def test_a_ddim_count_without_an_integer_stride_is_refused():
         respaced_steps(1000, 1001)
 
 
-@pytest.mark.parametrize("solver", ["ddpm", "ddim", "euler", "heun"])
-@pytest.mark.parametrize("process", [GAUSSIAN, FLOW], ids=["gaussian", "flow"])
-def test_a_sample_depends_on_seed_and_position_alone(network, solver, process):
-    sampling = SamplingConfig(
-        solver={"name": "ddim", "eta": 0.5} if solver == "ddim" else solver, steps=5, guidance=2.0
-    )
-    y = torch.tensor([0, 3, 6, 1])
-    whole = sample(network, process, y, SHAPE, sampling=sampling, seed=7).latents
-    order = [2, 0]
-    part = sample(network, process, y[order], SHAPE, sampling=sampling, seed=7, positions=order).latents
-    torch.testing.assert_close(part, whole[order], rtol=1e-4, atol=1e-5)
-    other = sample(network, process, y, SHAPE, sampling=sampling, seed=8).latents
-    assert not torch.isclose(other, whole).all()
-
-
 def test_null_labels_equal_dropped_labels(network):
     """Guidance at w=0 is the unconditional branch: the network on the null class."""
     y = torch.tensor([0, 3])

@@ -1,6 +1,5 @@
 """Proof 15: diffusers' schedulers as a second oracle: the same network, noise and grid give the same samples."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -202,17 +201,3 @@ def _heun_with_euler_at_the_end(noise, times):
         solver = Heun if k + 1 < grid.num_steps else Euler
         x = solver(SolverOptions(name="heun"))(x, k, grid, denoise, torch.zeros_like, None).x
     return x
-
-
-def test_proof_15_times_of_the_flow_grid_are_the_usual_ones():
-    grid_times = np.linspace(1, 0, 5)
-    seen = []
-    sample(
-        network,
-        FLOW,
-        Y,
-        SHAPE,
-        sampling=SamplingConfig(solver="euler", steps=4),
-        callback=lambda k, t, x, x_0: seen.append(t),
-    )
-    assert np.allclose(seen, grid_times[:-1])
