@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_" + "s3cretTokenOfTheTests"
@@ -65,6 +65,12 @@ class File:
     def etag(self):
         return self.sha256 if self.is_lfs else self.blob_id
 
+    @property
+    def facts(self):
+        size, sha256 = len(self.content), self.sha256
+        lfs = {"lfs": {"oid": sha256, "sha256": sha256, "size": size, "pointerSize": 134}} if self.is_lfs else {}
+        return {"size": size, **lfs}
+
 
 @dataclass
 class Repository:
@@ -87,8 +93,7 @@ class Repository:
         return revision if revision in self.commits else self.refs.get(revision)
 
 
-@dataclass
-class Request:
+class Request(NamedTuple):
     """What a client sent."""
 
     method: str
@@ -105,8 +110,6 @@ class Hub:
         self.objects: dict[str, bytes] = {}  # large files by their SHA-256
         self.requests: list[Request] = []
         self.faults: list[Callable] = []  # called with each handler; one that returns True has answered
-        self.xet_folder: str | None = None
-        self.xet_hashes: dict[str, str] = {}
         double = self
 
         class Handler(_Handler):
@@ -223,9 +226,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.repositories[name] = repository
         return self.reply(200, url)
 
-    def validate_yaml(self):
-        self.reply(200, {"errors": [], "warnings": []})
-
     def preupload(self, name, revision):
         if not self.find(name, revision):
             return
@@ -253,9 +253,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.objects[oid] = self.body
         self.reply(200)
 
-    def lfs_verify(self, _name):
-        self.reply(200, {})
-
     def lfs_get(self, oid):
         content = self.hub.objects[oid]
         start = int(match[1]) if (match := re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))) else 0
@@ -277,9 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif entry["key"] == "file":
                 files[value["path"]] = File(base64.b64decode(value["content"]))
             elif entry["key"] == "lfsFile":
-                files[value["path"]] = File(self.hub.objects.get(value["oid"], b""), is_lfs=True)
-                if value["oid"] not in self.hub.objects:
-                    files[value["path"]] = XetFile(value["oid"], value["size"])
+                files[value["path"]] = File(self.hub.objects[value["oid"]], is_lfs=True)
             elif entry["key"] == "deletedFile":
                 files.pop(value["path"], None)
         if header.get("parentCommit") not in (None, parent):
@@ -295,26 +290,16 @@ class _Handler(BaseHTTPRequestHandler):
         if not (found := self.find(name, revision or "main")):
             return
         repository, sha = found
-        siblings = [{"rfilename": path, **self.describe(file)} for path, file in repository.commits[sha].items()]
+        siblings = [
+            {"rfilename": path, "blobId": file.blob_id} | file.facts for path, file in repository.commits[sha].items()
+        ]
         self.reply(200, {"_id": "1", "id": name, "modelId": name, "sha": sha, "private": repository.is_private,
                          "gated": repository.is_gated, "siblings": siblings, "tags": [], "downloads": 0})  # fmt: skip
 
-    def describe(self, file):
-        description = {"size": len(file.content), "blobId": file.blob_id}
-        if file.is_lfs:
-            description["lfs"] = {"sha256": file.sha256, "size": len(file.content), "pointerSize": 134}
-        return description
-
     def tree(self, name, revision):
-        if not (found := self.find(name, revision)):
-            return
-        entries = []
-        for path, file in found[0].commits[found[1]].items():
-            entry = {"type": "file", "path": path, "oid": file.blob_id, "size": len(file.content)}
-            if file.is_lfs:
-                entry["lfs"] = {"oid": file.sha256, "size": len(file.content), "pointerSize": 134}
-            entries.append(entry)
-        self.reply(200, entries)
+        if found := self.find(name, revision):
+            files = found[0].commits[found[1]].items()
+            self.reply(200, [{"type": "file", "path": path, "oid": file.blob_id} | file.facts for path, file in files])
 
     def tag(self, name, revision):
         if not (found := self.find(name, revision)):
@@ -345,41 +330,18 @@ class _Handler(BaseHTTPRequestHandler):
         if not file.is_lfs:
             return self.reply(200, file.content, headers, is_head=is_head)
         headers |= {"X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(len(file.content))}
-        if file.sha256 in self.hub.xet_hashes:
-            headers["X-Xet-Hash"] = self.hub.xet_hashes[file.sha256]
-            headers["X-Xet-Refresh-Route"] = f"{self.hub.endpoint}/api/models/{name}/xet-read-token/{sha}"
         headers["Location"] = f"{self.hub.other_origin}/lfs/{file.sha256}"
         return self.reply(302, b"", headers, is_head=is_head)
-
-    def xet_token(self, _name, _revision):
-        if self.hub.xet_folder is None:
-            return self.refuse(404, "EntryNotFound")
-        headers = {"X-Xet-Cas-Url": f"local://{self.hub.xet_folder}", "X-Xet-Access-Token": "xet"}
-        headers["X-Xet-Token-Expiration"] = "4000000000"
-        body = {"casUrl": headers["X-Xet-Cas-Url"], "accessToken": "xet", "exp": 4_000_000_000}
-        return self.reply(200, body, headers)
-
-
-class XetFile(File):
-    """A large file whose bytes went to the Xet store and never came by."""
-
-    def __init__(self, oid, size):
-        super().__init__(b"\0" * size, is_lfs=True)
-        self.oid = oid
-
-    @property
-    def sha256(self):
-        return self.oid
 
 
 _REPOSITORY, _REVISION = r"([\w.-]+/[\w.-]+)", r"(.+?)"
 ROUTES = [
     ("GET", "/api/whoami-v2", _Handler.whoami),
     ("POST", "/api/repos/create", _Handler.create),
-    ("POST", "/api/validate-yaml", _Handler.validate_yaml),
+    ("POST", "/api/validate-yaml", lambda handler: handler.reply(200, {"errors": [], "warnings": []})),
     ("POST", f"/api/models/{_REPOSITORY}/preupload/{_REVISION}", _Handler.preupload),
     ("POST", f"/{_REPOSITORY}.git/info/lfs/objects/batch", _Handler.lfs_batch),
-    ("POST", f"/{_REPOSITORY}.git/info/lfs/verify", _Handler.lfs_verify),
+    ("POST", f"/{_REPOSITORY}.git/info/lfs/verify", lambda handler, name: handler.reply(200, {})),
     ("PUT", "/lfs/([0-9a-f]{64})", _Handler.lfs_put),
     ("GET", "/lfs/([0-9a-f]{64})", _Handler.lfs_get),
     ("POST", f"/api/models/{_REPOSITORY}/commit/{_REVISION}", _Handler.commit),
@@ -388,6 +350,5 @@ ROUTES = [
     ("GET", f"/api/models/{_REPOSITORY}/tree/{_REVISION}", _Handler.tree),
     ("POST", f"/api/models/{_REPOSITORY}/tag/{_REVISION}", _Handler.tag),
     ("POST", f"/api/models/{_REPOSITORY}/branch/{_REVISION}", _Handler.branch),
-    ("GET", f"/api/models/{_REPOSITORY}/xet-(?:read|write)-token/{_REVISION}", _Handler.xet_token),
     ("GET HEAD", f"/{_REPOSITORY}/resolve/([0-9a-f]{{40}}|[\\w.-]+|refs/pr/\\d+)/(.+)", _Handler.file),
 ]
