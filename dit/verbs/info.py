@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 if TYPE_CHECKING:
-    from dit.zoo.folder.config import FolderConfig, ModelDescription
+    from dit.zoo.folder.config import FolderConfig
 
 
 def run(source: Annotated[str, Positional, arg(metavar="SOURCE")]) -> None:
@@ -26,7 +26,7 @@ def _variant_facts(name: str) -> list[tuple[str, str]]:
     from dit.zoo.folder.config import ModelDescription
 
     return [
-        *_network_facts(ModelDescription.of(name)),
+        *ModelDescription.of(name).facts(),
         ("process, autoencoder", "none: an architecture without weights"),
     ]
 
@@ -48,30 +48,13 @@ def _source_facts(source: str) -> list[tuple[str, str]]:
 
 
 def _described(config: "FolderConfig") -> list[tuple[str, str]]:
-    rows = _network_facts(config.model)
+    rows = config.model.facts()
     rows.append(("process", _values(config.process.model_dump(exclude={"retrain"}))))
     rows.append(("autoencoder", _values(config.latents.model_dump(mode="json")) if config.latents else "unknown"))
     rows.append(("sampling defaults", _values(config.sampling.model_dump())))
     rows.append(("classes", _classes(config)))
     rows += [(f"provenance: {key}", str(value)) for key, value in config.provenance.model_dump().items()]
     return rows
-
-
-def _network_facts(model: "ModelDescription") -> list[tuple[str, str]]:
-    from dit.models.counts import count
-
-    arguments = model.arguments
-    parameters, macs = count(model.name, arguments)
-    height, width = arguments.input_size
-    shown = arguments.model_dump(exclude={"input_size", "in_channels", "num_classes"})
-    return [
-        ("model", model.name),
-        ("architecture", _values(shown)),
-        ("parameters", f"{parameters:,}"),
-        ("cost per call", f"{macs / 1e9:.4g} GMAC"),
-        ("latent", f"{height}x{width}, {arguments.in_channels} channels"),
-        ("num_classes", str(arguments.num_classes)),
-    ]
 
 
 def _classes(config: "FolderConfig") -> str:

@@ -9,8 +9,8 @@ def test_info_of_an_architecture(capsys):
     assert main(["info", "dit_xl_2"]) == 0
     facts = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert facts["parameters"].strip() == "675,129,632"
-    assert facts["cost per call"].strip() == "118.6 GMAC"
-    assert "depth 28" in facts["architecture"]
+    assert facts["cost of a network call"].strip() == "118.62 GMAC"
+    assert facts["architecture"].strip() == "dit_xl_2: patch_size 2, hidden_size 1152, depth 28, num_heads 16"
 
 
 def test_info_of_a_zoo_name_that_is_not_here_asks_nobody(capsys, monkeypatch):

@@ -25,7 +25,8 @@ from dit.diffusion.config import ProcessConfig
 from dit.errors import DitError
 from dit.files import read_json, write_json
 from dit.latents.config import LatentsDescription
-from dit.models.families import arguments_of, family_of
+from dit.models.counts import count
+from dit.models.families import arguments_of, differences, family_of
 from dit.models.family import Arguments
 from dit.plugins import MadeWith, made_with
 from dit.sampling.config import SamplingConfig, from_first_format
@@ -54,6 +55,19 @@ class ModelDescription(Section):
             ConfigError: unknown name or argument, or arguments that do not fit each other.
         """
         return cls(name=name, arguments=arguments_of(name, **overrides))
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return rows for a reader: the variant with its arguments, parameters, cost and shape of the latents."""
+        arguments, set_by_variants = self.arguments, family_of(self.name).variants.get(self.name, {})
+        elsewhere = {"input_size", "in_channels", "num_classes"}
+        shown = [name for name in {**set_by_variants, **differences(self.name, arguments)} if name not in elsewhere]
+        parameters, macs = count(self.name, arguments)
+        return [
+            ("architecture", f"{self.name}: {', '.join(f'{name} {getattr(arguments, name)}' for name in shown)}"),
+            ("parameters", f"{parameters:,}"),
+            ("cost of a network call", f"{macs / 1e9:.2f} GMAC"),
+            ("latents", " x ".join(map(str, (arguments.in_channels, *arguments.input_size)))),
+        ]
 
     @field_validator("name")
     @classmethod
