@@ -47,7 +47,7 @@ def decode_image(data: bytes, *, size: int, channels: int, max_pixels: int, name
     Raises:
         DitError: the file is empty, cut short, no image, or too large; the message names it.
     """
-    image = open_image(data, max_pixels=max_pixels, name=name)
+    image = _open(data, max_pixels, name)
     if size * size * max(image.size) > max_pixels * min(image.size):
         raise DitError(
             f"{name}: expected at most {max_pixels} pixels (data.max_pixels) with the shorter side scaled to {size}, "
@@ -55,30 +55,6 @@ def decode_image(data: bytes, *, size: int, channels: int, max_pixels: int, name
         )
     image = centre_crop(to_mode(image, channels, name=name), size)
     return np.asarray(image).reshape(size, size, channels)
-
-
-def open_image(data: bytes, *, max_pixels: int, name: str) -> Image.Image:
-    """Decode an image file, upright.
-
-    Raises:
-        DitError: as in `decode_image`.
-    """
-    if not data:
-        raise DitError(f"{name}: expected an image, found an empty file; restore or remove it")
-    try:
-        with _limit(max_pixels):
-            image = Image.open(BytesIO(data), formats=FORMATS)
-        _refuse_bomb(image, max_pixels, name)
-        return ImageOps.exif_transpose(image)
-    except UnidentifiedImageError:
-        raise DitError(f"{name}: expected an image ({_EXPECTED_FORMATS}), found another format") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DitError(f"{name}: expected at most {max_pixels} pixels (data.max_pixels); {error}") from None
-    except (DitError, MemoryError):
-        raise
-    except Exception as error:  # a broken file makes PIL raise OSError, SyntaxError, struct.error, EOFError and more
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DitError(f"{name}: expected a whole image, found a broken one ({problem})") from None
 
 
 def to_mode(image: Image.Image, channels: int, *, name: str) -> Image.Image:
@@ -114,6 +90,30 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
+def _open(data: bytes, max_pixels: int, name: str) -> Image.Image:
+    """Decode an image file, upright."""
+    if not data:
+        raise DitError(f"{name}: expected an image, found an empty file; restore or remove it")
+    try:
+        with _limit(max_pixels):
+            image = Image.open(BytesIO(data), formats=FORMATS)
+        if image.width * image.height > max_pixels:
+            raise DitError(
+                f"{name}: expected at most {max_pixels} pixels (data.max_pixels), "
+                f"found {image.width} x {image.height}; it was not decoded"
+            )
+        return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError:
+        raise DitError(f"{name}: expected an image ({_EXPECTED_FORMATS}), found another format") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DitError(f"{name}: expected at most {max_pixels} pixels (data.max_pixels); {error}") from None
+    except (DitError, MemoryError):
+        raise
+    except Exception as error:  # a broken file makes PIL raise OSError, SyntaxError, struct.error, EOFError and more
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DitError(f"{name}: expected a whole image, found a broken one ({problem})") from None
+
+
 @contextmanager
 def _limit(max_pixels: int) -> Iterator[None]:
     """Raise Pillow's own limit, which is one for the whole process, while a header is read."""
@@ -127,14 +127,6 @@ def _limit(max_pixels: int) -> Iterator[None]:
             yield
         finally:
             Image.MAX_IMAGE_PIXELS = usual
-
-
-def _refuse_bomb(image: Image.Image, max_pixels: int, name: str) -> None:
-    if image.width * image.height > max_pixels:
-        raise DitError(
-            f"{name}: expected at most {max_pixels} pixels (data.max_pixels), "
-            f"found {image.width} x {image.height}; it was not decoded"
-        )
 
 
 def _to_eight_bits(image: Image.Image, name: str) -> Image.Image:

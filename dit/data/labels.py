@@ -47,9 +47,8 @@ def read_labels(
         zeros = np.zeros(len(table), dtype=np.int64)
         return Labels(zeros, np.arange(len(table)), (), ())
     column = _label_column(table, config.label_column)
-    raw, names = _read_column(column, config)
-    if class_names is None:
-        class_names = _class_names(column, names)
+    raw, names, classes = _read_column(column, config)
+    class_names = classes if class_names is None else class_names
     number_of: dict[str | None, int] = {name: number for number, name in enumerate(class_names)}
     numbers = np.array([number_of.get(name, -1) for name in names], dtype=np.int64)
     rejected = tuple(
@@ -83,35 +82,27 @@ def _label_column(table: "Dataset", wanted: str) -> "Dataset":
     return column.flatten().select_columns(found) if parents[found[0]] != found[0] else column
 
 
-def _read_column(table: "Dataset", config: DataConfig) -> tuple[list[Any], list[str | None]]:
-    """Return the values of the label column, and for each the name of its class (None where it has none)."""
+def _read_column(table: "Dataset", config: DataConfig) -> tuple[list[Any], list[str | None], tuple[str, ...]]:
+    """Return the values of the label column, the name of each one's class (None where it has none), and the classes.
+
+    Of a training split these are the declared ones, or those that occur, or 0 to the largest.
+    """
     from datasets import ClassLabel
 
     raw, feature = table.with_format(None)[:][table.column_names[0]], next(iter(table.features.values()))
     if isinstance(feature, ClassLabel):
-        names = dict(enumerate(feature.names))
-        return raw, [names.get(value) for value in raw]
-    dtype = getattr(feature, "dtype", type(feature).__name__)
+        declared = dict(enumerate(feature.names))
+        return raw, [declared.get(value) for value in raw], tuple(feature.names)
+    dtype = str(getattr(feature, "dtype", type(feature).__name__))
     if dtype in ("string", "large_string"):
-        return raw, raw
-    if str(dtype).startswith(("int", "uint")):
-        return raw, [None if value is None or not 0 <= value < MAX_CLASSES else str(value) for value in raw]
+        return raw, raw, tuple(sorted(set(raw) - {None}))
+    if dtype.startswith(("int", "uint")):
+        numbers = [value if value is not None and 0 <= value < MAX_CLASSES else None for value in raw]
+        last = max((number for number in numbers if number is not None), default=-1)
+        return raw, [None if n is None else str(n) for n in numbers], tuple(map(str, range(last + 1)))
     raise ConfigError(
         f"data.label_column {config.label_column!r}: expected class names or whole numbers, found {dtype}"
     )
-
-
-def _class_names(table: "Dataset", names: list[str | None]) -> tuple[str, ...]:
-    """Return the classes that a training split defines: as declared, or those that occur, or 0 to the largest."""
-    from datasets import ClassLabel
-
-    feature = next(iter(table.features.values()))
-    if isinstance(feature, ClassLabel):
-        return tuple(feature.names)
-    present = {name for name in names if name is not None}
-    if feature.dtype in ("string", "large_string"):
-        return tuple(sorted(present))
-    return tuple(str(number) for number in range(1 + max(map(int, present), default=-1)))
 
 
 def _describe(class_names: tuple[str, ...]) -> str:

@@ -90,7 +90,7 @@ def _open_file(path: Path, config: DataConfig) -> Splits:
 def _open_folder(folder: Path, config: DataConfig) -> Splits:
     files = sorted(_files_below(folder))
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        return Splits(_load_saved(folder, config), _fingerprint_files(files, folder))
+        return Splits(_load(config, str(folder), is_saved=True), _fingerprint_files(files, folder))
     fingerprint = _fingerprint_files(files, folder)
     shards = [file for file in files if file.suffix.lower() in _SHARD_SUFFIXES]
     images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
@@ -130,25 +130,16 @@ def _open_hub(config: DataConfig) -> Splits:
     return Splits(tables, hashlib.sha256(json.dumps(facts).encode()).hexdigest())
 
 
-def _load(config: DataConfig, source: str, **arguments: Any) -> Mapping[str, "Dataset"]:
+def _load(config: DataConfig, source: str, *, is_saved: bool = False, **arguments: Any) -> Mapping[str, "Dataset"]:
     import datasets
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
-        return dict(datasets.load_dataset(source, **arguments))
+        loaded = datasets.load_from_disk(source) if is_saved else datasets.load_dataset(source, **arguments)
     except Exception as error:  # every builder and file system has errors of its own; all of them are about the source
         where = "" if Path(config.source).expanduser().exists() else "no such file or folder here; on the Hub: "
         raise DitError(f"data.source {config.source!r}: {where}{_explain(error)}") from None
-
-
-def _load_saved(folder: Path, config: DataConfig) -> Mapping[str, "Dataset"]:
-    import datasets
-
-    try:
-        loaded = datasets.load_from_disk(str(folder))
-    except Exception as error:
-        raise DitError(f"data.source {config.source!r}: {_explain(error)}") from None
     if isinstance(loaded, datasets.Dataset):
         return {config.train_split: loaded}
     return {str(name): table for name, table in loaded.items()}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dit.errors import ConfigError, DitError
 from dit.files import sha256
-from dit.latents.shards import Index, Part, check_size, read_index, read_part
+from dit.latents.shards import Index, Part, PartEntry, read_index, read_part
 
 
 class LatentDataset:
@@ -28,7 +28,7 @@ class LatentDataset:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.index: Index = read_index(self.folder)
-        self._parts = [self._open(position) for position in range(len(self.index.parts))]
+        self._parts = [self._open(entry) for entry in self.index.parts]
         self._ends = np.cumsum([entry.num_samples for entry in self.index.parts], dtype=np.int64)
         labels = [part.labels for part in self._parts]
         self.labels: np.ndarray = torch.cat(labels).numpy() if labels else np.zeros(0, dtype=np.int64)
@@ -101,10 +101,11 @@ class LatentDataset:
             if found != entry.sha256:
                 raise DitError(f"{self.folder / entry.file}: expected sha256 {entry.sha256}, found {found}")
 
-    def _open(self, position: int) -> Part:
-        entry = self.index.parts[position]
+    def _open(self, entry: PartEntry) -> Part:
         path = self.folder / Path(entry.file).name
-        check_size(path, entry)
+        found = path.stat().st_size if path.is_file() else 0
+        if found != entry.num_bytes:
+            raise DitError(f"{path}: expected {entry.num_bytes} bytes, found {found}; remove the folder to encode anew")
         return read_part(path, fingerprint=self.fingerprint)
 
     def _refuse(self, moments: Tensor, indices: np.ndarray, numbers: np.ndarray) -> None:

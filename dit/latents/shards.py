@@ -129,17 +129,6 @@ def part_entry(path: Path, num_samples: int) -> PartEntry:
     return PartEntry(file=path.name, num_samples=num_samples, num_bytes=path.stat().st_size, sha256=sha256(path))
 
 
-def check_size(path: Path, entry: PartEntry) -> None:
-    """Refuse a part that is not as long as it was written.
-
-    Raises:
-        DitError: with both sizes.
-    """
-    found = path.stat().st_size if path.is_file() else 0
-    if found != entry.num_bytes:
-        raise DitError(f"{path}: expected {entry.num_bytes} bytes, found {found}; remove the folder to encode anew")
-
-
 def read_index(folder: Path) -> Index:
     """Read index.json.
 

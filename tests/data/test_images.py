@@ -54,13 +54,6 @@ def test_a_held_out_split_of_the_source_is_used_whole_and_shuffled(tmp_path):
     assert train.labels.tolist() == [0] * 5 + [1] * 5
 
 
-def test_grey_on_request(folder):
-    colored = open_images(config(folder)).read(0)
-    grey = open_images(config(folder), channels=1).read(0)
-    expected = np.asarray(Image.fromarray(colored).convert("L"))
-    assert np.abs(grey[:, :, 0].astype(int) - expected).max() <= 2
-
-
 def test_a_broken_image_is_named_when_it_is_read(folder):
     """D1, D2."""
     (folder / "cat" / "000.png").write_bytes(encoded(noise(50, 50), "PNG")[:500])

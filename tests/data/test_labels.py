@@ -69,12 +69,6 @@ def test_bad_labels_are_skipped_and_listed_on_request():
     assert "record 1" in labels.rejected[0]
 
 
-def test_no_labels_when_none_are_wanted():
-    labels = read_labels(table(["b", None], Value("string")), DataConfig(label_column=None), "train")
-    assert labels.values.tolist() == [0, 0]
-    assert labels.class_names == ()
-
-
 def test_a_field_of_a_column_is_found_by_path_and_alone():
     rows = Dataset.from_dict({"json": [{"label": "cat", "age": 3}, {"label": "dog", "age": 4}], "cls": [1, 0]})
     for column, values in (("json.label", [0, 1]), ("label", [0, 1]), ("json.age", [3, 4]), ("cls", [1, 0])):

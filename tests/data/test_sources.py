@@ -55,6 +55,7 @@ def test_a_class_may_be_called_train(tmp_path):
 def test_images_without_classes(tmp_path):
     write_folder(tmp_path, {".": 3})
     assert lengths(tmp_path, label_column=None) == {"train": 3}
+    assert open_images(DataConfig(source=str(tmp_path), label_column=None)).class_names == ()
     with pytest.raises(ConfigError, match=r"one sub-folder per class.*found the image 000\.jpg directly in it"):
         lengths(tmp_path)
     write_folder(tmp_path / "x" / "train", {".": 2})
@@ -62,18 +63,14 @@ def test_images_without_classes(tmp_path):
     assert lengths(tmp_path / "x", label_column=None) == {"train": 2, "val": 1}
 
 
-def test_other_files_are_ignored_with_a_word(tmp_path, capsys):
-    write_folder(tmp_path, {"a": 2})
+def test_other_files_and_empty_classes_are_named(tmp_path, capsys):
+    write_folder(tmp_path, {"a": 2, "b": 0, "c": 1})
     (tmp_path / "a" / "notes.txt").write_text("x")
     (tmp_path / "a" / ".hidden").write_text("x")
-    assert lengths(tmp_path) == {"train": 2}
-    assert "ignored 1 files (.txt)" in capsys.readouterr().err
-
-
-def test_an_empty_class_is_named(tmp_path, capsys):
-    write_folder(tmp_path, {"a": 2, "b": 0, "c": 1})
     assert open_images(DataConfig(source=str(tmp_path), val_fraction=0)).class_names == ("a", "c")
-    assert "1 folders without images are no classes (b)" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "ignored 1 files (.txt)" in message
+    assert "1 folders without images are no classes (b)" in message
 
 
 def test_links_to_nowhere_and_folders_in_a_circle(tmp_path):

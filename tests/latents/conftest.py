@@ -1,61 +1,37 @@
 """A small autoencoder of every kind, saved as diffusers saves it."""
 
+import diffusers
 import pytest
 import torch
 
 
+def _small(name, **config):
+    torch.manual_seed(0)
+    return getattr(diffusers, name)(**config).eval()
+
+
 def small_kl(**config):
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
-    torch.manual_seed(0)
-    return AutoencoderKL(
-        **{
-            "down_block_types": ("DownEncoderBlock2D",) * 2,
-            "up_block_types": ("UpDecoderBlock2D",) * 2,
-            "block_out_channels": (8, 8),
-            "norm_num_groups": 4,
-            "latent_channels": 3,
-            "sample_size": 16,
-            **config,
-        }
-    ).eval()
+    defaults = {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 8),
+        "norm_num_groups": 4,
+        "latent_channels": 3,
+        "sample_size": 16,
+    }
+    return _small("AutoencoderKL", **defaults | config)
 
 
-def small_tiny(**config):
-    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
-
-    torch.manual_seed(0)
-    return AutoencoderTiny(
-        **{
-            "encoder_block_out_channels": (8, 8, 8),
-            "decoder_block_out_channels": (8, 8, 8),
-            "num_encoder_blocks": (1, 1, 1),
-            "num_decoder_blocks": (1, 1, 1),
-            **config,
-        }
-    ).eval()
+def small_tiny():
+    sizes = dict.fromkeys(("encoder_block_out_channels", "decoder_block_out_channels"), (8, 8, 8))
+    return _small("AutoencoderTiny", **sizes, num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1))
 
 
-def small_dc(**config):
-    from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
-
-    torch.manual_seed(0)
-    return AutoencoderDC(
-        **{
-            "latent_channels": 8,
-            "attention_head_dim": 4,
-            "encoder_block_out_channels": (8, 8, 8),
-            "decoder_block_out_channels": (8, 8, 8),
-            "encoder_layers_per_block": (1, 1, 1),
-            "decoder_layers_per_block": (1, 1, 1),
-            "encoder_block_types": "ResBlock",
-            "decoder_block_types": "ResBlock",
-            "encoder_qkv_multiscales": ((), (), ()),
-            "decoder_qkv_multiscales": ((), (), ()),
-            "scaling_factor": 0.41407,
-            **config,
-        }
-    ).eval()
+def small_dc():
+    half = {"block_out_channels": (8, 8, 8), "layers_per_block": (1, 1, 1), "block_types": "ResBlock"}
+    half["qkv_multiscales"] = ((), (), ())
+    both = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in half.items()}
+    return _small("AutoencoderDC", latent_channels=8, attention_head_dim=4, scaling_factor=0.41407, **both)
 
 
 @pytest.fixture
