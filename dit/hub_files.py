@@ -19,8 +19,16 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
-def download(hub_id: HubId, patterns: Iterable[str], *, api: "HfApi | None" = None) -> tuple[Path, str]:
+def download(
+    hub_id: HubId, patterns: Iterable[str], *, api: "HfApi | None" = None, may_be_pickle: bool = False
+) -> tuple[Path, str]:
     """Download files of one commit into the Hub client's cache, and check the hash of every weight file.
+
+    Args:
+        hub_id: repository and revision.
+        patterns: names of the files, or shell patterns.
+        api: client of the Hub; that of the environment by default.
+        may_be_pickle: whether a file that can run code may be fetched, for the converter.
 
     Returns:
         The folder of the snapshot, and the commit.
@@ -35,7 +43,7 @@ def download(hub_id: HubId, patterns: Iterable[str], *, api: "HfApi | None" = No
     with explained(repository, hub_id.revision):
         commit = api.resolve_revision(repository, revision=hub_id.revision).resolved
         hashes = _announced_hashes(api, repository, commit)
-        if hashes is not None:
+        if hashes is not None and not may_be_pickle:
             _refuse_pickles(repository, hashes)
         snapshot = Path(
             api.snapshot_download(
@@ -47,29 +55,9 @@ def download(hub_id: HubId, patterns: Iterable[str], *, api: "HfApi | None" = No
                 max_workers=1,
             )
         )
-        for path in sorted(snapshot.rglob("*.safetensors")):
+        for path in sorted(path for path in snapshot.rglob("*") if path.suffix in (".safetensors", *PICKLE_SUFFIXES)):
             _check(api, repository, commit, path.relative_to(snapshot).as_posix(), path, hashes or {})
     return snapshot, commit
-
-
-def download_file(hub_id: HubId, file: str, *, api: "HfApi | None" = None) -> tuple[Path, str]:
-    """Download one file, whatever its format, and check its hash.
-
-    Returns:
-        The file, and the commit.
-
-    Raises:
-        DitError: naming the repository and the reason.
-    """
-    from huggingface_hub import HfApi
-
-    api = api or HfApi(library_name="dit")
-    with explained(hub_id.repository, hub_id.revision):
-        commit = api.resolve_revision(hub_id.repository, revision=hub_id.revision).resolved
-        hashes = _announced_hashes(api, hub_id.repository, commit) or {}
-        path = Path(api.hf_hub_download(hub_id.repository, file, revision=commit))
-        _check(api, hub_id.repository, commit, file, path, hashes)
-    return path, commit
 
 
 def _check(api: "HfApi", repository: str, commit: str, file: str, path: Path, hashes: Mapping[str, str]) -> None:

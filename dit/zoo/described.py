@@ -3,7 +3,7 @@
 from dit.files import ASSETS
 from dit.models.families import family_of
 from dit.zoo.cards.card import CARD_NAME, render
-from dit.zoo.entries import architecture_of, entries, entry_arguments
+from dit.zoo.entries import architecture_of, entries, entry_arguments, entry_facts
 from dit.zoo.folder.config import FolderConfig, ModelDescription, Provenance
 from dit.zoo.layouts.original import describe_autoencoder, imagenet_labels, published_process
 
@@ -20,14 +20,7 @@ def describe_entry(name: str) -> FolderConfig:
         latents=latents,
         sampling=entry.sampling,
         id2label=imagenet_labels(arguments.num_classes),
-        provenance=Provenance(
-            name=name,
-            data=entry.data,
-            license=entry.license,
-            base_license=entry.license,
-            paper=entry.paper,
-            converted_from=entry.sources[0].describe(),
-        ),
+        provenance=Provenance(**entry_facts(name, entry.sources[0])),
     )
 
 

@@ -126,6 +126,16 @@ def entry_arguments(name: str) -> Arguments:
     return arguments_of(architecture_of(name), **entries()[name].arguments)
 
 
+def entry_facts(name: str, source: SourceEntry) -> dict[str, Any]:
+    """Return the provenance of an entry's weights from one of its sources."""
+    entry = entries()[name]
+    facts: dict[str, Any] = {
+        "name": name, "data": entry.data, "license": entry.license, "base_license": entry.license,
+        "converted_from": source.describe(), "paper": entry.paper, "repository": source.repository,
+    }  # fmt: skip
+    return {key: value for key, value in facts.items() if value is not None}
+
+
 def entry_counts(name: str) -> Counts:
     """Return parameters and cost of an entry's network."""
     return count(architecture_of(name), entry_arguments(name))

@@ -21,6 +21,21 @@ def random_model(name="dit_ti_2", seed=0, **arguments):
     return model.eval()
 
 
+def equal(a, b):
+    """Whether two state dicts are the same bit for bit, types included."""
+    return a.keys() == b.keys() and all(a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a)
+
+
+class CreatesFile:
+    """What a pickle could do."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
 def write_run(folder, *, model, ema, sampling=None, process=None, step=7, codec=None, class_names=None, **train):
     """Write a run folder with one checkpoint."""
     recipe: Recipe = check_recipe(

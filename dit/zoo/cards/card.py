@@ -185,7 +185,7 @@ def evaluation_settings(evaluation: Figures | None, config: FolderConfig) -> dic
         "vae": config.latents.vae if config.latents else None,
         "label_balance": "class i % K at position i",
         "seed": evaluation.seed,
-        "reference_sha256": evaluation.reference.sha256,
+        "reference_sha256": evaluation.reference.get("sha256"),
         "features_sha256": evaluation.features_sha256,
         "evaluator": "dit " + evaluation.versions.get("dit", ""),
     }

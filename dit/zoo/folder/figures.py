@@ -11,13 +11,6 @@ from dit.validation import validate
 FIGURES_NAME = "eval.json"
 
 
-class Reference(BaseModel):
-    """The images that the samples were compared with."""
-
-    sha256: str | None = None
-    """Hash of their pixels."""
-
-
 class Figures(BaseModel):
     """The figures of one evaluation, and what they depend on; one of the likelihood alone has no others."""
 
@@ -35,7 +28,7 @@ class Figures(BaseModel):
     """Training images against it."""
     accuracy: float | None = None
     """Share of samples that the classifier takes for what was asked."""
-    reference: Reference = Reference()
+    reference: dict[str, Any] = {}
     """The images that the samples were compared with."""
     sampling: dict[str, Any] = {}
     """Sampling configuration, in the format of its time."""

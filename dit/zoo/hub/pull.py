@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from dit.errors import ConfigError, DitError
 from dit.files import ASSETS, cache_folder, new_folder, sha256
-from dit.hub_files import download, download_file
+from dit.hub_files import download
 from dit.hub_ids import HubId
 from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.cards.card import write_card
-from dit.zoo.entries import Entry, SourceEntry, architecture_of, entries
+from dit.zoo.entries import Entry, architecture_of, entries, entry_facts
 from dit.zoo.folder.config import Provenance, is_exported, read_config
 from dit.zoo.folder.safetensors_file import read_header, weight_files
 from dit.zoo.hub.download import download_address
@@ -111,7 +111,7 @@ def _fetch_entry(name: str, entry: Entry, layout: str | None, api: "HfApi | None
         raise ConfigError(f"{name}: expected a layout it has a source in ({known}), found {layout!r}")
     if source.embedded:
         return ASSETS / name
-    facts = _facts(name, entry, source)
+    facts = entry_facts(name, source)
     if source.address:
         if is_exported(cache_folder("zoo") / name):
             return cache_folder("zoo") / name
@@ -121,19 +121,10 @@ def _fetch_entry(name: str, entry: Entry, layout: str | None, api: "HfApi | None
         return folder
     assert source.repository is not None
     hub_id = HubId(source.repository, source.revision)
-    if source.file is None:
-        snapshot, commit = download(hub_id, NEEDED, api=api)
-        return _converted(f"{name}@{commit[:12]}", snapshot, facts | {"commit": commit}, entry)
-    file, commit = download_file(hub_id, source.file, api=api)
-    return _converted(f"{name}@{commit[:12]}", file, facts | {"commit": commit}, entry)
-
-
-def _facts(name: str, entry: Entry, source: SourceEntry) -> dict[str, Any]:
-    facts = {
-        "name": name, "data": entry.data, "license": entry.license, "base_license": entry.license,
-        "converted_from": source.describe(), "paper": entry.paper, "repository": source.repository,
-    }  # fmt: skip
-    return {key: value for key, value in facts.items() if value is not None}
+    wanted = NEEDED if source.file is None else [source.file]
+    snapshot, commit = download(hub_id, wanted, api=api, may_be_pickle=source.file is not None)
+    found = snapshot if source.file is None else snapshot / source.file
+    return _converted(f"{name}@{commit[:12]}", found, facts | {"commit": commit}, entry)
 
 
 def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | None = None) -> Path:

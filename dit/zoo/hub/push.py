@@ -43,19 +43,7 @@ ALLOWED = re.compile(
     rf"|(transformer|vae)/diffusion_pytorch_model({_SHARDS}|\.safetensors\.index\.json)"
 )
 TEXTS = (".json", ".jsonl", ".yaml", ".md")
-LICENSES = frozenset((
-    "apache-2.0", "mit", "openrail", "bigscience-openrail-m", "creativeml-openrail-m", "bigscience-bloom-rail-1.0",
-    "bigcode-openrail-m", "afl-3.0", "artistic-2.0", "bsl-1.0", "bsd", "bsd-2-clause", "bsd-3-clause",
-    "bsd-3-clause-clear", "c-uda", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0",
-    "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0",
-    "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0",
-    "cdla-sharing-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0", "wtfpl", "ecl-2.0", "epl-1.0", "epl-2.0",
-    "etalab-2.0", "eupl-1.1", "eupl-1.2", "agpl-3.0", "gfdl", "gpl", "gpl-2.0", "gpl-3.0", "lgpl", "lgpl-2.1",
-    "lgpl-3.0", "isc", "h-research", "intel-research", "lppl-1.3c", "ms-pl", "apple-ascl", "apple-amlr", "mpl-2.0",
-    "odc-by", "odbl", "openmdw-1.0", "openrail++", "osl-3.0", "postgresql", "ofl-1.1", "ncsa", "unlicense", "zlib",
-    "pddl", "lgpl-lr", "deepfloyd-if-license", "fair-noncommercial-research-license", "llama2", "llama3",
-    "llama3.1", "llama3.2", "llama3.3", "llama4", "gemma", "grok2-community", "unknown", "other",
-))  # fmt: skip
+LICENSES = (Path(__file__).parent / "licenses.txt").read_text(encoding="utf-8").split()
 """What the Hub takes as a license. Source: Hub documentation, "Licenses"."""
 PERMISSIVE = {"apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "unlicense"}
 """Licenses under which a derived model may choose its own; any other one passes on to what is derived from it."""
@@ -150,7 +138,11 @@ def check_folder(folder: Path) -> None:
 
 def published_files(folder: Path) -> list[str]:
     """Return the files of a folder that are on the allow-list, in order; names in `/` notation."""
-    return [path for path in _relative_files(folder) if ALLOWED.fullmatch(path) and _is_what_it_says(folder / path)]
+    return [
+        path
+        for path in _relative_files(folder)
+        if ALLOWED.fullmatch(path) and (path[-4:] != ".png" or (folder / path).read_bytes().startswith(PNG_MAGIC))
+    ]
 
 
 def check_license(config: FolderConfig, license_id: str | None) -> str:
@@ -262,6 +254,7 @@ def _commit(
 ) -> str:
     from huggingface_hub import CommitOperationAdd
 
+    weights = sum(size for path, size in files.items() if path.endswith(".safetensors"))
     operations = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(staged / path)) for path in files]
     with explained(repository, revision):
         api.create_repo(repository, private=private, exist_ok=True)
@@ -272,39 +265,22 @@ def _commit(
         made = api.create_commit(
             repository,
             operations,
-            commit_message=f"Publish {_summary(files)}",
+            commit_message=f"Publish {len(files)} files, {weights / 1e6:.1f} MB of weights",
             revision=revision,
             parent_commit=parent,
             create_pr=create_pr,
         )
     if tag is not None and not create_pr:
-        _tag(api, repository, tag, made.oid)
+        try:
+            with explained(repository):
+                api.create_tag(repository, tag=tag, revision=made.oid)
+        except DitError as error:
+            raise DitError(f"{error}: commit {made.oid[:12]} was made, but the tag {tag!r} was not") from None
     return str(made.pr_url or made.commit_url)
-
-
-def _summary(files: dict[str, int]) -> str:
-    """Return what a commit message calls the files."""
-    weights = sum(size for path, size in files.items() if path.endswith(".safetensors"))
-    return f"{len(files)} files, {weights / 1e6:.1f} MB of weights"
-
-
-def _tag(api: "HfApi", repository: str, tag: str, commit: str) -> None:
-    try:
-        with explained(repository):
-            api.create_tag(repository, tag=tag, revision=commit)
-    except DitError as error:
-        raise DitError(f"{error}: commit {commit[:12]} was made, but the tag {tag!r} was not") from None
 
 
 def _relative_files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def _is_what_it_says(path: Path) -> bool:
-    if path.suffix != ".png":
-        return True
-    with open(path, "rb") as file:
-        return file.read(len(PNG_MAGIC)) == PNG_MAGIC
 
 
 def _refuse_secrets(folder: Path, files: dict[str, int]) -> None:
@@ -316,10 +292,7 @@ def _refuse_secrets(folder: Path, files: dict[str, int]) -> None:
     from huggingface_hub import get_token
 
     token = get_token()
-    for path in files:
-        if (
-            token
-            and Path(path).suffix in TEXTS
-            and token in (folder / path).read_text(encoding="utf-8", errors="ignore")
-        ):
+    texts = [path for path in files if Path(path).suffix in TEXTS]
+    for path in texts:
+        if token and token in (folder / path).read_text(encoding="utf-8", errors="ignore"):
             raise DitError(f"{path}: it holds your token for the Hub; remove it and make a new one")

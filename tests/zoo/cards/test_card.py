@@ -152,15 +152,3 @@ def test_text_is_escaped(text, expected):
 @pytest.mark.parametrize(("text", "expected"), [("x", "`x`"), ("a`b", "``a`b``"), ("`", "`` ` ``"), ("a\nb", "`a b`")])
 def test_code_is_fenced(text, expected):
     assert as_code(text) == expected
-
-
-def test_the_snippet_runs(exported):
-    [code] = re.findall(r"```python\n(.*?)```", render_card(exported, source=str(exported)), re.S)
-    code = code.replace('"sample.png"', repr(str(exported / "one.png")))
-    exec(compile(code, "snippet", "exec"), {})
-    assert (exported / "one.png").is_file()
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path):
-    with pytest.raises(DitError, match=r"config\.json: expected a JSON file, found nothing"):
-        render_card(tmp_path)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from dit.errors import DitError
 from dit.zoo.folder.safetensors_file import TensorInfo, read_header, weight_files
+from tests.zoo.conftest import CreatesFile
 
 
 def write(path, header, data=b"", *, length=None):
@@ -90,14 +91,6 @@ def test_c9_a_huge_header_is_refused_without_reading_it(tmp_path):
         read_header(path)
 
 
-class CreatesFile:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
 @pytest.mark.parametrize("writer", ["torch", "pickle 2", "pickle 4", "pickle 5"])
 def test_c8_a_pickle_named_safetensors_is_refused_and_does_not_run(tmp_path, writer):
     path, sentinel = tmp_path / "x.safetensors", tmp_path / "sentinel"
@@ -128,11 +121,6 @@ def sharded(tmp_path):
 
 def write_index(folder, weight_map):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-
-
-def test_weight_files_lists_shards(sharded):
-    folder, weight_map = sharded
-    assert [path.name for path in weight_files(folder)] == sorted(weight_map.values())
 
 
 @pytest.mark.parametrize("name", ["../../x", "../x.safetensors", "/etc/x.safetensors", "a/b.safetensors", "x.bin", 3])

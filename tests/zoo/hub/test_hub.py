@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from dit.cli import main
 from dit.errors import ConfigError, DitError
 from dit.files import cache_folder
+from dit.hub_files import download
+from dit.hub_ids import HubId
 from dit.zoo.convert import convert
 from dit.zoo.folder.config import Provenance, read_config, write_config
 from dit.zoo.hub.pull import pull
@@ -299,6 +301,8 @@ def test_h3_a_repository_with_only_pickles_is_refused(hub):
         hub.add("them/old", {"config.json": b"{}", name: b"x", "README.md": b"x"})
         assert f"found only {name}: pickles can run code and are not opened" in message_of(pull, "them/old")
     assert not [request for request in hub.requests if "/resolve/" in request.path]
+    snapshot, _ = download(HubId("them/old", None), [name], may_be_pickle=True)  # as an entry's own file is fetched
+    assert (snapshot / name).read_bytes() == b"x"
 
 
 @pytest.mark.parametrize(

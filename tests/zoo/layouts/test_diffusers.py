@@ -247,14 +247,6 @@ def test_what_is_no_dit_is_refused(native, tmp_path, file, change, message):
         convert(tmp_path / "d", tmp_path / "back")
 
 
-def test_h3_a_folder_with_only_bin_files_is_refused(native, tmp_path):
-    convert(native, tmp_path / "d", to="diffusers")
-    weights = tmp_path / "d" / "transformer" / "diffusion_pytorch_model.safetensors"
-    weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(DitError, match=r"found only diffusion_pytorch_model\.bin, which is a pickle"):
-        convert(tmp_path / "d", tmp_path / "back")
-
-
 def test_cosine_betas_come_back(tmp_path, native):
     model = read_any(native, ReadOptions())
     from dit.zoo.layouts.diffusers import read_diffusers, write_diffusers

@@ -9,14 +9,7 @@ import torch
 
 from dit.errors import DitError
 from dit.zoo.layouts.pickle_file import load_pickle
-
-
-class CreatesFile:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
+from tests.zoo.conftest import CreatesFile
 
 
 @pytest.mark.parametrize("is_zip", [True, False])

@@ -7,16 +7,12 @@ from dit.errors import DitError
 from dit.models.dit.layouts import DIFFUSERS, ORIGINAL, REPA
 from dit.models.registry import create_model
 from dit.zoo.layouts.table import from_native, recognise, strip_wrappers, to_native
-from tests.zoo.conftest import TINY, random_model
+from tests.zoo.conftest import TINY, equal, random_model
 
 
 @pytest.fixture
 def tensors():
     return dict(random_model(**TINY).state_dict())
-
-
-def equal(a, b):
-    return a.keys() == b.keys() and all(a[name].dtype == b[name].dtype and torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.mark.parametrize(
