@@ -26,19 +26,14 @@ class ImageSource:
     """Hash of everything that `read` and `labels` depend on."""
     rejected: tuple[str, ...]
     """Messages about records that `data.on_error: skip` left out because of their label."""
-    reader: Callable[[int], np.ndarray]
-    """What `read` calls."""
+    read: Callable[[int], np.ndarray]
+    """Decodes one image: (image_size, image_size, channels) uint8; safe to call from several threads.
+
+    Raises DitError: the image is empty, broken, too large or gone; the message names it.
+    """
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def read(self, index: int) -> np.ndarray:
-        """Decode one image: (image_size, image_size, channels) uint8. Safe to call from several threads.
-
-        Raises:
-            DitError: the image is empty, broken, too large or gone; the message names it.
-        """
-        return self.reader(index)
 
 
 def images_in_memory(

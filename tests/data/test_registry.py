@@ -42,7 +42,7 @@ def test_a_users_own_source_is_opened_by_name_and_argument():
         ({"labels": np.array([0, 2])}, r"in 0\.\.1 .*, found int64 \(2,\) in 0\.\.2 and"),
         ({"labels": np.array([0.0, 1.0])}, "of whole numbers .*, found float64"),
         ({"channels": 4}, r"\(16, 16, 4\) of 1 or 3 channels"),
-        ({"reader": lambda _: np.zeros((16, 16), np.uint8)}, r"uint8 \(16, 16, 1\) .*and uint8 \(16, 16\)$"),
+        ({"read": lambda _: np.zeros((16, 16), np.uint8)}, r"uint8 \(16, 16, 1\) .*and uint8 \(16, 16\)$"),
     ],
 )
 def test_what_a_factory_returns_is_held_to_the_contract(changed, problem):

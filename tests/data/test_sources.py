@@ -124,20 +124,14 @@ def test_hub_that_can_not_be_reached():
 
 @pytest.mark.parametrize("kind", ["file", "folder", "saved", "saved splits"])
 def test_parquet_and_saved_sets_recognised_by_content(tmp_path, kind):
+    source, splits = tmp_path / "no_suffix", {"train": table(), "test": table(2)}
     if kind == "file":
-        source = tmp_path / "no_suffix"
         table().to_parquet(source)
     elif kind == "folder":
-        source = tmp_path / "sets"
-        (source / "data").mkdir(parents=True)
-        table().to_parquet(source / "data" / "train-00000-of-00001.parquet")
-        table(2).to_parquet(source / "data" / "test-00000-of-00001.parquet")
-    elif kind == "saved":
-        source = tmp_path / "saved"
-        table().save_to_disk(str(source))
+        for name, split in splits.items():
+            split.to_parquet(source / "data" / f"{name}-00000-of-00001.parquet")
     else:
-        source = tmp_path / "saved"
-        DatasetDict({"train": table(), "test": table(2)}).save_to_disk(str(source))
+        (table() if kind == "saved" else DatasetDict(splits)).save_to_disk(str(source))
     assert lengths(source) == ({"train": 6} if kind in ("file", "saved") else {"train": 6, "test": 2})
     images = open_images(DataConfig(source=str(source), image_size=9, val_fraction=0))
     assert images.class_names == ("no", "yes")

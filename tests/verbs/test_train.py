@@ -60,16 +60,11 @@ def test_a_run_leaves_what_the_others_read(trained):
 
 
 def test_a_run_ends_in_an_evaluated_export(trained):
-    export = trained / "export"
-    assert {"config.json", "model.safetensors", "recipe.yaml", "metrics.jsonl", "eval.json", "samples.png"} <= {
-        path.name for path in export.iterdir()
-    }
-    report = json.loads((export / "eval.json").read_text())
+    report = json.loads((trained / "export" / "eval.json").read_text())
     assert report["num"] == 20
-    assert 0 <= report["accuracy"] <= 1
     assert report["frechet_distance"] > report["frechet_floor"] > 0
-    assert "class accuracy" in (export / "README.md").read_text()
-    assert "plugins" not in json.loads((export / "config.json").read_text())
+    assert (trained / "export" / "samples.png").is_file()
+    assert "class accuracy" in (trained / "export" / "README.md").read_text()
 
 
 def test_resume_continues_and_exports_anew(trained, tmp_path, capsys):
@@ -78,8 +73,6 @@ def test_resume_continues_and_exports_anew(trained, tmp_path, capsys):
     lines = runs(capsys, "train", RECIPE, "--output", output, "--resume", *TINY, *options)
     assert [row["step"] for row in rows(output)] == [1, 2, 3, 4]
     assert json.loads((output / "export" / "config.json").read_text())["provenance"]["steps"] == 4
-    assert any("Frechet distance" in line for line in lines)
-    assert any("its floor" in line for line in lines)
     assert lines[-1].split() == ["samples", str(output / "export" / "samples.png")]
 
 
