@@ -98,6 +98,24 @@ def like(values, x):
     return torch.as_tensor(np.asarray(values)).to(x) if isinstance(x, torch.Tensor) else values
 
 
+def at_nodes(num: int):
+    """Return x_0 and noise (9 num, 1, 1, 1) of `num` times at the 3 x 3 Gauss-Hermite nodes, and the weights (9,).
+
+    The 3-point rule for N(0, 1) is exact for polynomials of degree 5.
+    """
+    nodes = torch.tensor([-(3**0.5), 0.0, 3**0.5], dtype=torch.float64)
+    weights = torch.tensor([1 / 6, 2 / 3, 1 / 6], dtype=torch.float64)
+    x_0, noise = (values.repeat(num).reshape(-1, 1, 1, 1) for values in torch.cartesian_prod(nodes, nodes).T)
+    return x_0, noise, (weights[:, None] * weights).flatten()
+
+
+def assert_close(actual, expected, tolerance=1e-12):
+    """Compare with numbers or a tensor, which may be broadcast, both relatively and absolutely."""
+    actual = torch.as_tensor(actual)
+    expected = torch.as_tensor(np.asarray(expected)).to(actual).expand_as(actual)
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
 def exact_times(num: int):
     """Return the times k / num, for num a power of two up to 256: 1000 t is then a float32 number."""
     return np.arange(1, num) / num

@@ -10,7 +10,7 @@ import torch
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import create_grid
 from dit.sampling.sample import sample
-from tests.proofs.gaussian_data import GaussianData, process_of
+from tests.proofs.gaussian_data import GaussianData, assert_close, process_of
 from tests.proofs.reference import PATHS, derivative
 
 N, W = 16, 2.5
@@ -181,7 +181,3 @@ def test_proof_12_calls_are_counted(solver, calls):
     sampled = sample(model, model.process, Y, SHAPE, sampling=interval, noise=X)
     assert sampled.num_calls == calls + sum(model.null_rows) / 3
     assert 0 < sum(model.null_rows) < 3 * calls
-
-
-def assert_close(actual, expected):
-    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)

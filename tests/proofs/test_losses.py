@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from dit.diffusion.config import EdmWeighting, MinSnrWeighting, SigmoidWeighting, UniformWeighting
-from tests.proofs.gaussian_data import GaussianData, coefficients, exact_times, process_of
+from tests.proofs.gaussian_data import GaussianData, at_nodes, coefficients, exact_times, process_of
 from tests.proofs.reference import PATHS
-from tests.proofs.test_variational_bound import NODES, WEIGHTS
 
 MEAN, STD = 0.6, 0.7
 WEIGHTINGS = [UniformWeighting(), MinSnrWeighting(gamma=3.0), SigmoidWeighting(bias=1.0), EdmWeighting(sigma_data=0.8)]
@@ -60,9 +59,7 @@ def floor(path, prediction, weighting, t):
 def test_proof_11_the_expected_loss_is_least_at_the_optimal_network(name, prediction, weighting):
     """Over the Gauss-Hermite nodes the loss is its floor to rounding, and no change of the network lowers it."""
     process, data, u, t = setting(name, prediction, weighting)
-    nodes = torch.cartesian_prod(NODES, NODES)  # (9, 2)
-    weights = (WEIGHTS[:, None] * WEIGHTS).flatten()
-    x_0, noise = (values.repeat(len(u)).reshape(-1, 1, 1, 1) for values in nodes.T)
+    x_0, noise, weights = at_nodes(len(u))
     change = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     optimal = data.network(process, prediction)
 
@@ -83,8 +80,7 @@ def test_proof_11_the_expected_loss_is_least_at_the_optimal_network(name, predic
 def test_proof_11_the_floor_of_the_square_error_is_the_same_beside_a_learned_variance():
     process = process_of("discrete_linear", learn_sigma=True)
     data = GaussianData(PATHS["discrete_linear"], MEAN, STD)
-    nodes = torch.cartesian_prod(NODES, NODES)
-    x_0, noise = (values.repeat(20).reshape(-1, 1, 1, 1) for values in nodes.T)
+    x_0, noise, weights = at_nodes(20)
     u = ((torch.arange(20, dtype=torch.float64) * 50 + 3.5) / 1000).repeat_interleave(9)
     optimal = data.network(process)
 
@@ -93,7 +89,7 @@ def test_proof_11_the_floor_of_the_square_error_is_the_same_beside_a_learned_var
         return torch.cat([eps, torch.ones_like(eps)], dim=1)
 
     losses = process.losses(network, MEAN + STD * x_0, u, noise=noise, u=u)
-    mean = losses.terms["mse"].reshape(20, 9) @ (WEIGHTS[:, None] * WEIGHTS).flatten()
+    mean = losses.terms["mse"].reshape(20, 9) @ weights
     times = losses.t.reshape(20, 9)[:, 0].numpy()
     expected = floor(PATHS["discrete_linear"], "eps", UniformWeighting(), times)
     torch.testing.assert_close(mean, torch.tensor(expected), rtol=1e-11, atol=0)
@@ -113,9 +109,8 @@ def test_proof_11_edms_weight_makes_the_floor_one_for_data_of_its_deviation():
     weighting = EdmWeighting(sigma_data=STD)
     for name, prediction in CASES:
         process, data, u, t = setting(name, prediction, weighting)
-        nodes = torch.cartesian_prod(NODES, NODES)
-        x_0, noise = (values.repeat(len(u)).reshape(-1, 1, 1, 1) for values in nodes.T)
+        x_0, noise, weights = at_nodes(len(u))
         u = torch.tensor(u).repeat_interleave(9)
         losses = process.losses(data.network(process, prediction), MEAN + STD * x_0, u, noise=noise, u=u)
-        mean = losses.loss.reshape(len(t), 9) @ (WEIGHTS[:, None] * WEIGHTS).flatten()
+        mean = losses.loss.reshape(len(t), 9) @ weights
         torch.testing.assert_close(mean, torch.ones(len(t), dtype=torch.float64), rtol=1e-11, atol=0)

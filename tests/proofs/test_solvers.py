@@ -10,7 +10,7 @@ from dit.sampling.config import SamplingConfig, from_first_format
 from dit.sampling.grid import create_grid, grid_of_times, log_snr_times
 from dit.sampling.solvers.step import create_solver
 from dit.zoo.entries import entries
-from tests.proofs.gaussian_data import GaussianData, process_of, solve, state, transfer
+from tests.proofs.gaussian_data import GaussianData, assert_close, process_of, solve, state, transfer
 from tests.proofs.reference import PATHS
 
 N = 16
@@ -377,8 +377,3 @@ def order(error) -> float:
     """Return minus the slope of log error over log N, for N = 32 to 256."""
     nums = np.array([32, 64, 128, 256])
     return -np.polyfit(np.log(nums), np.log([error(num) for num in nums.tolist()]), 1)[0]
-
-
-def assert_close(actual, expected, tolerance=1e-12):
-    expected = torch.as_tensor(np.asarray(expected)).to(actual).expand_as(actual)
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)

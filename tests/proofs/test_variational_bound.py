@@ -12,12 +12,8 @@ from dit.sampling.bound import bound_term, discretised_term
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import create_grid
 from dit.sampling.solvers.ancestral import posterior_of_step
-from tests.proofs.gaussian_data import GaussianData, process_of
+from tests.proofs.gaussian_data import GaussianData, assert_close, at_nodes, process_of
 from tests.proofs.reference import PATHS, cosine_abar, discrete
-
-# Nodes and weights of the 3-point Gauss-Hermite rule for N(0, 1): exact for polynomials of degree 5.
-NODES = torch.tensor([-(3**0.5), 0.0, 3**0.5], dtype=torch.float64)
-WEIGHTS = torch.tensor([1 / 6, 2 / 3, 1 / 6], dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -92,11 +88,9 @@ def test_proof_08_the_bound_is_above_the_entropy_for_other_data():
 
 def expected_bound(process, data):
     """Return the expected prior () and terms (N,) of the optimal network with reverse variance beta_t."""
-    nodes = torch.cartesian_prod(NODES, NODES)  # (9, 2)
-    weights = (WEIGHTS[:, None] * WEIGHTS).flatten()
     num_steps = process.schedule.num_steps
     step = torch.arange(num_steps).repeat_interleave(9)
-    x_0, noise = (values.repeat(num_steps).reshape(-1, 1, 1, 1) for values in nodes.T)
+    x_0, noise, weights = at_nodes(num_steps)
     x_0 = data.mean + data.std * x_0
     t = process.schedule.time_of_step(step)
     x_t = process.corrupt(x_0, noise, t)
@@ -163,8 +157,3 @@ def path_of(betas: str, num_steps: int):
         return discrete(np.linspace(0.1, 20, num_steps) / num_steps)
     abar = cosine_abar(np.arange(num_steps + 1) / num_steps)
     return discrete(np.minimum(1 - abar[1:] / abar[:-1], 0.999))
-
-
-def assert_close(actual, expected, tolerance=1e-12):
-    actual = torch.as_tensor(actual)
-    torch.testing.assert_close(actual, torch.as_tensor(expected).to(actual), rtol=tolerance, atol=tolerance)

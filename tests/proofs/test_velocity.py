@@ -7,7 +7,7 @@ import torch
 from dit.diffusion.prediction import PREDICTIONS
 from dit.diffusion.process import Denoised
 from dit.sampling.solvers.ode import velocity
-from tests.proofs.gaussian_data import GaussianData, coefficients, exact_times, like, process_of, state
+from tests.proofs.gaussian_data import GaussianData, assert_close, coefficients, exact_times, like, process_of, state
 from tests.proofs.reference import PATHS, derivative
 
 T = np.linspace(0.02, 0.98, 49)
@@ -108,7 +108,3 @@ def test_proof_14_a_network_is_read_at_the_time_that_it_is_told(name):
         alpha, sigma = PATHS[name].alpha(t), PATHS[name].sigma(t)
         assert_close(alpha * denoised.x_0[k], alpha * x_0)  # dividing by alpha amplifies rounding near t=1
         assert_close(sigma * denoised.eps[k], sigma * eps)
-
-
-def assert_close(actual, expected):
-    torch.testing.assert_close(actual, like(expected, actual), rtol=1e-12, atol=1e-12)

@@ -35,76 +35,48 @@ def noise():
     return torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0))
 
 
-def run(scheduler, timesteps, x, **options):
-    scheduler.set_timesteps(**timesteps)
+def run(scheduler, num_steps, x, model=network, **options):
+    scheduler.set_timesteps(num_steps)
     for t in scheduler.timesteps:
-        output = network(x, torch.as_tensor(t).float().expand(len(x)), Y)
-        x = scheduler.step(output, t, x, **options).prev_sample
-    return x, scheduler.timesteps
+        x = scheduler.step(model(x, torch.as_tensor(t).float().expand(len(x)), Y), t, x, **options).prev_sample
+    return x
 
 
-def times_of(timesteps):
-    return [(float(t) + 1) / 1000 for t in timesteps]
+def assert_same(expected, x, solver, steps, grid="auto", process=GAUSSIAN, model=network, atol=1e-4):
+    """Compare with ours from the noise x; noises of steps are those that diffusers draws from generator 1, in turn."""
+    generator = torch.Generator().manual_seed(1)
+    step_noise = torch.stack([torch.randn(x.shape, generator=generator) for _ in range(steps)])
+    sampling = SamplingConfig(solver=solver, steps=steps, grid=grid)
+    actual = sample(model, process, Y, SHAPE, sampling=sampling, noise=x, step_noise=step_noise).latents
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=atol)
 
 
-def test_proof_15_ddim():
-    from diffusers import DDIMScheduler
-
-    x = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0))
-    scheduler = DDIMScheduler(**LINEAR, clip_sample=False, set_alpha_to_one=True, timestep_spacing="leading")
-    expected, _ = run(scheduler, {"num_inference_steps": 20}, x)
-    sampling = SamplingConfig(solver="ddim", steps=20)
-    actual = sample(network, GAUSSIAN, Y, SHAPE, sampling=sampling, noise=x).latents
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+def times_of(scheduler):
+    return {"name": "list", "times": [(float(t) + 1) / 1000 for t in scheduler.timesteps]}
 
 
-def test_proof_15_ddim_with_noise(noise):
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_proof_15_ddim(noise, eta):
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler(**LINEAR, clip_sample=False, set_alpha_to_one=True, timestep_spacing="leading")
-    scheduler.set_timesteps(20)
-    step_noise = torch.randn(20, *noise.shape, generator=torch.Generator().manual_seed(1))
-    x = noise
-    for t, z in zip(scheduler.timesteps, step_noise, strict=True):
-        x = scheduler.step(network(x, t.float().expand(len(x)), Y), t, x, eta=0.7, variance_noise=z).prev_sample
-    sampling = SamplingConfig(solver={"name": "ddim", "eta": 0.7}, steps=20)
-    actual = sample(network, GAUSSIAN, Y, SHAPE, sampling=sampling, noise=noise, step_noise=step_noise).latents
-    torch.testing.assert_close(actual, x, rtol=1e-4, atol=1e-4)
+    expected = run(scheduler, 20, noise, eta=eta, generator=torch.Generator().manual_seed(1))
+    assert_same(expected, noise, {"name": "ddim", "eta": eta}, 20, atol=1e-4 if eta else 1e-5)
 
 
-def test_proof_15_ddpm_with_learned_variance(noise):
+@pytest.mark.parametrize(
+    ("variance", "theirs"), [("lower", "fixed_small"), ("upper", "fixed_large"), ("learned", "learned_range")]
+)
+def test_proof_15_ddpm(noise, variance, theirs):
     from diffusers import DDPMScheduler
 
     def learned(x, t, y):
         return torch.cat([network(x, t, y), torch.tanh(x.flip(1))], dim=1)
 
-    scheduler = DDPMScheduler(**LINEAR, clip_sample=False, variance_type="learned_range", timestep_spacing="leading")
-    scheduler.set_timesteps(20)
-    x, generator = noise, torch.Generator().manual_seed(1)
-    for t in scheduler.timesteps:
-        output = learned(x, t.float().expand(len(x)), Y)
-        x = scheduler.step(output, t, x, generator=generator).prev_sample
-    generator = torch.Generator().manual_seed(1)
-    step_noise = torch.stack([torch.randn(noise.shape, generator=generator) for _ in scheduler.timesteps])
-    process = create_process(GaussianConfig())
-    sampling = SamplingConfig(solver="ddpm", steps=20, grid="respaced_ddim")
-    actual = sample(learned, process, Y, SHAPE, sampling=sampling, noise=noise, step_noise=step_noise).latents
-    torch.testing.assert_close(actual, x, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("variance", ["lower", "upper"])
-def test_proof_15_ddpm(noise, variance):
-    from diffusers import DDPMScheduler
-
-    variance_type = {"lower": "fixed_small", "upper": "fixed_large"}[variance]
-    scheduler = DDPMScheduler(**LINEAR, clip_sample=False, variance_type=variance_type, timestep_spacing="leading")
-    expected, timesteps = run(scheduler, {"num_inference_steps": 20}, noise, generator=torch.Generator().manual_seed(1))
-    # diffusers draws at every step but the last.
-    generator = torch.Generator().manual_seed(1)
-    step_noise = torch.stack([torch.randn(noise.shape, generator=generator) for _ in timesteps])
-    sampling = SamplingConfig(solver={"name": "ddpm", "variance": variance}, steps=20, grid="respaced_ddim")
-    actual = sample(network, GAUSSIAN, Y, SHAPE, sampling=sampling, noise=noise, step_noise=step_noise).latents
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+    model, process = (learned, create_process(GaussianConfig())) if variance == "learned" else (network, GAUSSIAN)
+    scheduler = DDPMScheduler(**LINEAR, clip_sample=False, variance_type=theirs, timestep_spacing="leading")
+    expected = run(scheduler, 20, noise, model, generator=torch.Generator().manual_seed(1))
+    assert_same(expected, noise, {"name": "ddpm", "variance": variance}, 20, "respaced_ddim", process, model)
 
 
 @pytest.mark.parametrize(("solver", "algorithm"), [("dpmpp_2m", "dpmsolver++"), ("dpmpp_2m_sde", "sde-dpmsolver++")])
@@ -114,13 +86,8 @@ def test_proof_15_dpmpp_2m(noise, solver, algorithm):
     scheduler = DPMSolverMultistepScheduler(
         **LINEAR, algorithm_type=algorithm, solver_order=2, final_sigmas_type="zero", timestep_spacing="linspace"
     )
-    generator = torch.Generator().manual_seed(1)
-    expected, timesteps = run(scheduler, {"num_inference_steps": STEPS}, noise, generator=generator)
-    generator = torch.Generator().manual_seed(1)
-    step_noise = torch.stack([torch.randn(noise.shape, generator=generator) for _ in timesteps])
-    sampling = SamplingConfig(solver=solver, steps=STEPS, grid={"name": "list", "times": times_of(timesteps)})
-    actual = sample(network, GAUSSIAN, Y, SHAPE, sampling=sampling, noise=noise, step_noise=step_noise).latents
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+    expected = run(scheduler, STEPS, noise, generator=torch.Generator().manual_seed(1))
+    assert_same(expected, noise, solver, STEPS, times_of(scheduler))
 
 
 def test_proof_15_unipc(noise):
@@ -129,10 +96,7 @@ def test_proof_15_unipc(noise):
     scheduler = UniPCMultistepScheduler(
         **LINEAR, solver_order=2, solver_type="bh2", final_sigmas_type="zero", timestep_spacing="linspace"
     )
-    expected, timesteps = run(scheduler, {"num_inference_steps": STEPS}, noise)
-    sampling = SamplingConfig(solver="unipc", steps=STEPS, grid={"name": "list", "times": times_of(timesteps)})
-    actual = sample(network, GAUSSIAN, Y, SHAPE, sampling=sampling, noise=noise).latents
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+    assert_same(run(scheduler, STEPS, noise), noise, "unipc", STEPS, times_of(scheduler))
 
 
 @pytest.mark.parametrize("solver", ["dpmpp_2m", "unipc"])
@@ -158,9 +122,7 @@ def test_proof_15_flow_models_by_exponential_integrators(noise, solver):
     x = noise
     for t, sigma in zip(scheduler.timesteps, times, strict=True):
         x = scheduler.step(network(x, torch.full((3,), 1000 * sigma), Y), t, x).prev_sample
-    sampling = SamplingConfig(solver=solver, steps=STEPS, grid={"name": "list", "times": times})
-    actual = sample(network, FLOW, Y, SHAPE, sampling=sampling, noise=noise).latents
-    torch.testing.assert_close(actual, x, rtol=1e-4, atol=1e-4)
+    assert_same(x, noise, solver, STEPS, {"name": "list", "times": times}, FLOW)
 
 
 @pytest.mark.parametrize(
@@ -170,19 +132,13 @@ def test_proof_15_flow_euler_and_heun(noise, solver, name):
     import diffusers
 
     scheduler = getattr(diffusers, name)(num_train_timesteps=1000, shift=1.0)
-    scheduler.set_timesteps(STEPS)
-    x = noise
-    for t in scheduler.timesteps:
-        x = scheduler.step(network(x, t.expand(len(x)), Y), t, x).prev_sample
+    x = run(scheduler, STEPS, noise)
     times = list(dict.fromkeys(float(s) for s in scheduler.sigmas if s > 0))
-    sampling = SamplingConfig(solver=solver, steps=len(times), grid={"name": "list", "times": times})
-    actual = sample(network, FLOW, Y, SHAPE, sampling=sampling, noise=noise)
-    if solver == "heun":
-        # The scheduler's last step is Euler's, for it never evaluates at t=0; ours has a velocity there.
-        assert actual.num_calls == 2 * len(times)
-        torch.testing.assert_close(_heun_with_euler_at_the_end(noise, times), x, rtol=1e-4, atol=1e-4)
+    if solver == "euler":
+        assert_same(x, noise, solver, len(times), {"name": "list", "times": times}, FLOW)
     else:
-        torch.testing.assert_close(actual.latents, x, rtol=1e-4, atol=1e-4)
+        # The scheduler's last step is Euler's, for it never evaluates at t=0; ours has a velocity there.
+        torch.testing.assert_close(_heun_with_euler_at_the_end(noise, times), x, rtol=1e-4, atol=1e-4)
 
 
 def _heun_with_euler_at_the_end(noise, times):
