@@ -1,12 +1,12 @@
 """What an evaluation found, with everything needed to repeat it: the dataclass, `eval.json` and the printed table."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 FORMAT_VERSION = 1
 
@@ -109,33 +109,19 @@ class Evaluation:
         values: dict[str, Any] = {"format_version": FORMAT_VERSION}
         for name, value in asdict(self).items():
             values |= value if name in ("samples", "space", "quality", "cost") else {name: value}
-        return _as_json(values)
+        return json.loads(json.dumps(values))
 
 
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _as_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_as_json(item) for item in value]
-    return value
-
-
-def evaluation_table(evaluation: Evaluation) -> "Table":
-    """Lay the figures out as a small table of name, value and what the value means."""
+def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -> None:
+    """Print the figures as a small table of name, value and what the value means, and below it the warnings."""
+    from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False, title=f"{evaluation.samples.num} samples", title_justify="left")
     for row in _rows(evaluation):
         table.add_row(*row)
-    return table
-
-
-def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -> None:
-    """Print the table and, below it, the warnings."""
-    from rich.console import Console
-
     console = console or Console()
-    console.print(evaluation_table(evaluation))
+    console.print(table)
     for warning in evaluation.warnings:
         console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
 
