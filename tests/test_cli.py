@@ -45,11 +45,6 @@ def test_an_unknown_verb_names_near_ones(capsys):
     assert fails(capsys, "modls").endswith("found 'modls'. Did you mean 'models'?")
 
 
-def test_an_unknown_option_names_near_ones(capsys):
-    line = fails(capsys, "train", RECIPE, "--dryrun")
-    assert line == "dit train: unknown option --dryrun. Did you mean '--dry_run'?"
-
-
 @pytest.mark.parametrize(
     ("argv", "line"),
     [

@@ -8,7 +8,7 @@ import pytest
 
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.failpoints import failpoint
-from dit.files import new_folder, read_json, sha256, write_bytes, write_json
+from dit.files import new_folder, read_json, write_bytes, write_json
 
 
 def test_write_replaces_whole_files_and_leaves_nothing_else(tmp_path):
@@ -83,11 +83,6 @@ def test_read_json_names_the_file(tmp_path):
         read_json(tmp_path / "bad.json")
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "nan.json", float("nan"))
-
-
-def test_sha256_of_a_known_text(tmp_path):
-    (tmp_path / "abc").write_bytes(b"abc")
-    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_did_you_mean_finds_near_names_of_any_case():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dit import plugins
-from dit.cli import main, split_plugins
+from dit.cli import main
 from dit.data import registry
 from dit.sampling import solvers
 from tests.command import RECIPE, ROOT, TINY, fails, runs
@@ -24,12 +24,6 @@ def plugin(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("print('plugin loaded')\n")
     return path
-
-
-def test_plugins_are_taken_out_of_a_command_line():
-    rest, files = split_plugins(["run", "--plugin", "a.py", "--steps", "3", "--plugin=b.py"])
-    assert rest == ["run", "--steps", "3"]
-    assert [str(file) for file in files] == ["a.py", "b.py"]
 
 
 def test_a_plugin_is_run_once_and_before_the_verb_is_parsed(plugin, capsys):

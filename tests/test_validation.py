@@ -83,19 +83,10 @@ def test_a_misplaced_key_finds_its_section():
     assert message({"part": {}, "side": 3}).endswith("Did you mean 'part.form.side' or 'optim.side'?")
 
 
-def test_an_overridden_field_is_named_as_the_option():
-    assert message({"part": {}, "optim": {"side": "x"}}, overridden=["optim.side"]).startswith("--optim.side: expected")
-
-
 def test_several_errors_stay_on_one_line():
     line = message({"part": {"name": 1, "hollow": 1}, "optim": {"side": "x", "sid": 2}, "x": 1})
     assert line.count("; ") == 2
     assert line.endswith("(and 2 more)")
-
-
-def test_a_list_stands_for_a_tuple():
-    box = validate(Box, {"part": {"form": {"shape": "square", "sides": [1, 2.5]}}}, origin="b")
-    assert box.part.form == Square(sides=(1.0, 2.5))
 
 
 def test_all_fields_have_dotted_names_and_sentences():

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from dit.data.order import positions_to_indices
-from dit.diffusion.process import drop_labels
 from dit.training.batch import BatchSource, positions_of
 from tests.training.fakes import FakeCodec, FakeLatents
 
@@ -57,18 +56,6 @@ def test_labels_are_dropped_at_their_rate(probability):
     labels = torch.from_numpy(FakeLatents().labels[batch.indices])
     assert torch.equal(batch.y[~dropped], labels[~dropped])
     assert torch.equal(batch.y, make_source(drop_probability=probability).draw(range(4800)).y)
-
-
-def test_labels_are_dropped_where_the_uniform_number_is_below_the_probability():
-    y, u = torch.tensor([0, 1, 2, 1]), torch.tensor([0.0, 0.09, 0.1, 0.9])
-    assert drop_labels(y, 3, probability=0.1, u=u).tolist() == [3, 3, 2, 1]
-    assert y.tolist() == [0, 1, 2, 1]
-
-
-def test_seed_decides_everything():
-    one, other = make_source().draw(range(8)), make_source(seed=6).draw(range(8))
-    for name in ("x_0", "noise", "u"):
-        assert not torch.equal(getattr(one, name), getattr(other, name)), name
 
 
 def test_half_of_the_samples_are_flipped_where_the_recipe_says_so():

@@ -11,19 +11,10 @@ import pytest
 from dit import checkpoint
 from dit.data.order import positions_to_indices
 from dit.errors import DitError, Preempted
-from dit.training.loop import run
 from dit.training.monitor.health import SpikeMonitor
-from tests.training.fakes import make_parts, make_recipe
 from tests.training.test_loop import assert_same_end, compared, rows, torchrun, train
 
 SCRIPT = os.path.join(os.path.dirname(__file__), "train_fake.py")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    output = tmp_path_factory.mktemp("whole") / "run"
-    train(output)
-    return output
 
 
 @pytest.fixture
@@ -152,19 +143,6 @@ def test_tracker_that_fails_does_not_end_the_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("dit.training.monitor.log._start_tracker", fail)
     train(tmp_path / "run", **{"train.trackers": ["wandb"]})
     assert "wandb could not be started (unreachable)" in capsys.readouterr().err
-
-
-def test_bad_latents_name_file_and_index(tmp_path):  # D9, as the data set reports it
-    recipe = make_recipe()
-    model, process, codec, train_set, val_set = make_parts(recipe)
-
-    def refuse(indices, flips):
-        raise DitError("part-0.safetensors: expected finite latents, found NaN or infinity at index 5")
-
-    train_set.get = refuse
-    with pytest.raises(DitError, match=r"part-0.*index 5"):
-        run(recipe, model, process, codec, train_set, val_set, tmp_path / "run")
-    assert "index 5" in status(tmp_path / "run")["message"]
 
 
 def test_ranks_with_different_recipes_are_refused(tmp_path):  # T13

@@ -49,14 +49,6 @@ def assert_same_end(one, other):
         assert sha256(paths[0] / name) == sha256(paths[1] / name), name
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """An uninterrupted run."""
-    output = tmp_path_factory.mktemp("whole") / "run"
-    train(output)
-    return output
-
-
 def test_rows_hold_what_was_promised(whole):
     found = rows(whole)
     assert [row["step"] for row in found] == [1, 2, 3, 4, 5, 6]
@@ -113,12 +105,6 @@ def test_accumulated_micro_batches_equal_one_batch(tmp_path, whole):
     assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=1e-5)
     found, expected = rows(tmp_path / "run"), rows(whole)
     assert [row["grad_norm"] for row in found] == pytest.approx([row["grad_norm"] for row in expected], rel=1e-4)
-
-
-def test_unconditional_training(tmp_path):
-    train(tmp_path / "run", **{"model.num_classes": 0, "train.max_steps": 2, "train.preview_every": 2})
-    assert len(losses(tmp_path / "run")) == 2
-    assert list((tmp_path / "run" / "samples").iterdir())
 
 
 def test_gaussian_process_reports_its_parts(tmp_path):

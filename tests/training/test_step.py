@@ -80,16 +80,6 @@ def arrived(stepper, **options):
     return [metrics for metrics, _ in stepper.arrived(**options)]
 
 
-def test_a_good_step_updates():
-    model, stepper = make_stepper()
-    before = copy_of(model)
-    assert stepper.attempt(0)
-    (metrics,) = arrived(stepper)
-    assert not metrics.is_bad
-    assert metrics.grad_norm > 0
-    assert not same(copy_of(model), before)
-
-
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_a_bad_step_updates_nothing(kind):  # T7, T8
     model, stepper = make_stepper(positions=[13], kind=kind)
@@ -137,14 +127,6 @@ def test_gradients_are_clipped_to_the_norm():
     stepper.attempt(0)
     assert norms == [pytest.approx(1e-3, rel=1e-3)]
     assert arrived(stepper)[0].grad_norm > 1e-2
-
-
-def test_signals_travel_with_the_measures():
-    _, stepper = make_stepper()
-    stepper.attempt(0)
-    stepper.signals.received = 15
-    stepper.attempt(1)
-    assert [metrics.is_stop for metrics in arrived(stepper)] == [False, True]
 
 
 def test_scaler_skips_an_overflow_and_the_counters_stay_consistent():  # T9

@@ -233,12 +233,6 @@ def test_a_run_that_died_before_its_first_checkpoint_says_that_it_begins_again(t
     assert not differs(tmp_path / "run", whole)
 
 
-def test_finished_run_has_nothing_to_resume(whole):
-    before = compared(whole)
-    assert train(whole, resume=True, **ADAPTIVE).step == 6
-    assert compared(whole) == before
-
-
 def test_several_averages_and_snapshots_are_saved(tmp_path):
     several = {
         "ema.further_decays": [0.5],
@@ -257,12 +251,6 @@ def test_several_averages_and_snapshots_are_saved(tmp_path):
     for name, value in snapshot.items():
         assert value.dtype == torch.float16
         torch.testing.assert_close(value.float(), kept[name], rtol=1e-3, atol=1e-5)
-
-
-def test_optimizer_of_another_kind_is_named(stopped):
-    replace_file(stopped, "optimizer", lambda tensors, state: tensors["optimizer"].update({"m.nothing": torch.ones(1)}))
-    with pytest.raises(DitError, match=r"optimizer\.safetensors: holds m\.nothing"):
-        train(stopped, resume=True, **ADAPTIVE)
 
 
 def test_run_takes_no_more_than_it_is_given(tmp_path):

@@ -39,11 +39,6 @@ def sigma_rel_to_gamma(sigma_rel: float) -> float:
     return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
 
 
-def gamma_to_sigma_rel(gamma: float) -> float:
-    """Return the relative width of the average of exponent gamma. Source: EDM2, eq. 4."""
-    return float((gamma + 1) ** 0.5 / ((gamma + 2) * (gamma + 3) ** 0.5))
-
-
 def power_decay(gamma: float, step: int) -> float:
     """Return beta_n, the weight of the old average at step n >= 1. Source: EDM2, eq. 3."""
     return (1 - 1 / step) ** (gamma + 1)

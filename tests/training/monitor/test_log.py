@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from dit.training.monitor.log import Stopwatch, Trackers, Window
+from dit.training.monitor.log import Trackers, Window
 from dit.training.monitor.step_totals import StepMetrics, StepTotals
 
 
@@ -38,15 +38,6 @@ def test_window_survives_json():
     assert again == window
 
 
-def test_stopwatch_keeps_pauses_apart():
-    watch = Stopwatch()
-    with watch.pause("checkpoint"):
-        pass
-    watch.lap("train")
-    assert set(watch.seconds) == {"train", "checkpoint"}
-    assert all(value >= 0 for value in watch.seconds.values())
-
-
 class FailingTracker:
     def log(self, values, step=None):
         raise ConnectionError("unreachable")
@@ -62,15 +53,6 @@ def test_unreachable_tracker_is_reported_once(tmp_path, capsys, monkeypatch):  #
     trackers.log({"step": 2, "loss": 1.0})
     trackers.close()
     assert capsys.readouterr().err.count("the tracker wandb failed (unreachable)") == 1
-
-
-def test_tracker_that_does_not_start_is_reported(tmp_path, capsys, monkeypatch):
-    def fail(*arguments):
-        raise ImportError("no wandb here")
-
-    monkeypatch.setattr("dit.training.monitor.log._start_tracker", fail)
-    Trackers(["wandb"], tmp_path, first_step=0).log({"step": 1})
-    assert "could not be started (no wandb here)" in capsys.readouterr().err
 
 
 def test_trackers_get_one_name_per_number(tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """The run folder: lock, emptiness, leftovers, status."""
 
-import json
 import subprocess
 import sys
 
@@ -67,10 +66,3 @@ def test_folder_that_can_not_be_written_is_refused_at_once(tmp_path):  # C11
         RunFolder(tmp_path / "file" / "run").locked(resume=False).__enter__()
     with pytest.raises(ConfigError, match="expected a folder that can be written"):
         RunFolder("/proc/dit-run").locked(resume=False).__enter__()
-
-
-def test_status_says_what_it_is_told(tmp_path):
-    RunFolder(tmp_path).write_status("preempted", step=5)
-    found = json.loads((tmp_path / "status.json").read_text())
-    assert (found["state"], found["step"]) == ("preempted", 5)
-    assert {"time", "pid"} <= found.keys()

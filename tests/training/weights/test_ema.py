@@ -15,16 +15,6 @@ def constant(value, shape=(2, 3)):
     return model
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
-def test_average_of_a_constant_from_zero(decay):
-    model = constant(0.0)
-    ema = Ema(model, EmaConfig(decay=decay))
-    nn.init.constant_(model.weight, 3.0)
-    for step in range(1, 21):
-        ema.update(step)
-    torch.testing.assert_close(ema.tensors("ema")["weight"], torch.full((2, 3), 3.0 * (1 - decay**20)))
-
-
 def test_warm_up_bounds_the_decay():
     model = constant(0.0)
     ema = Ema(model, EmaConfig(decay=0.9, warmup=True))
