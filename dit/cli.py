@@ -4,10 +4,9 @@ Each verb is a file in `dit/verbs` with a function `run`, whose signature and do
 Nothing is imported here before it is needed: `dit --help` and a configuration error must not pay for torch.
 """
 
-import contextlib
+import argparse
 import functools
 import inspect
-import io
 import os
 import re
 import signal
@@ -16,12 +15,18 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+from types import ModuleType, NoneType
+from typing import Any, NoReturn, get_args, get_origin
 
 from dit.errors import ConfigError, DitError, Preempted, did_you_mean
 
-_METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
+_KINDS = {
+    str: ("TEXT", "text"),
+    int: ("INTEGER", "a whole number"),
+    float: ("NUMBER", "a number"),
+    Path: ("PATH", "a path"),
+}
+"""Kind of an option -> what stands for its value, and what is expected there."""
 VERBS = (
     "models",
     "info",
@@ -158,88 +163,69 @@ def _run(argv: list[str]) -> None:
 
 def _parse(run: Callable[..., None], verb: str, argv: list[str]) -> functools.partial:
     """Bind a verb's options to its function. `overrides` and plugins are no options any more, the help apart."""
-    import tyro
-
-    def bind(**options: Any) -> functools.partial:
-        options.pop("plugin", None)
-        return functools.partial(run, **options)
-
-    options = [option for name, option in inspect.signature(run).parameters.items() if name != "overrides"]
+    parameters = [parameter for name, parameter in inspect.signature(run).parameters.items() if name != "overrides"]
+    parser = _Parser(f"dit {verb}", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.description, _, listed = (inspect.getdoc(run) or "").partition("\n\nArgs:\n")
+    helps = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5}.*)*)", listed, re.MULTILINE))
+    options = [_add(parser, parameter, helps[parameter.name]) for parameter in parameters]
     if verb not in WITHOUT_PLUGINS:
         help_text = "your own Python file with a family, solver, data source or features; may be given several times."
-        annotation = Annotated[str | None, tyro.conf.arg(metavar="FILE", help=help_text, help_behavior_hint="")]
-        options.append(inspect.Parameter("plugin", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    shown = [option.replace(annotation=_with_metavar(option.annotation)) for option in options]
-    bind.__doc__ = run.__doc__
-    bind.__annotations__ = {option.name: option.annotation for option in shown}
-    setattr(bind, "__signature__", inspect.Signature(shown))  # noqa: B010 - unknown to type checkers
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # where it draws a box around what is wrong
-            return tyro.cli(
-                bind, prog=f"dit {verb}", args=argv, use_underscores=True, config=(tyro.conf.FlagCreatePairsOff,)
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ConfigError(f"dit {verb}: {_complaint(argv, options)}") from None
+        options.append(parser.add_argument("--plugin", metavar="FILE", help=help_text))
+    places = [option.dest for option in options if not option.option_strings]
+    parser.usage = " ".join([parser.prog, "[OPTIONS]", *map(str.upper, places)])
+    known = [name for option in options for name in option.option_strings]
+    argv = [re.sub(r"^--[\w-]+", lambda name: "--" + name[0][2:].replace("-", "_"), argument) for argument in argv]
+    for name in (argument.partition("=")[0] for argument in argv):
+        if re.match(r"-[^\d.]", name) and name not in (*known, "-h", "--help"):
+            raise ConfigError(f"{parser.prog}: unknown option {name}.{did_you_mean(name, known)}")
+    given, further = parser.parse_known_intermixed_args(argv)
+    if further:
+        raise ConfigError(f"{parser.prog}: expected no further argument, found {further[0]!r}")
+    values = {name: value for name, value in vars(given).items() if name != "plugin"}
+    return functools.partial(run, *(values.pop(place) for place in places), **values)
 
 
-def _with_metavar(annotation: Any) -> Any:
-    """Give an option that may be left out, `X | None`, the name of X alone as its value's, without a default."""
-    from tyro.conf import arg
-
-    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-    if get_origin(annotation) not in (Union, UnionType) or len(kinds) != 1:
-        return annotation
-    metavar = "{" + ",".join(get_args(kinds[0])) + "}" if get_origin(kinds[0]) is Literal else _METAVARS.get(kinds[0])
-    if metavar is None:
-        return annotation
-    return Annotated[annotation, arg(metavar=metavar, help_behavior_hint="")]
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        if missing := re.fullmatch("the following arguments are required: (.*)", message):
+            message = f"expected {missing[1].replace(', ', ' and ')}, found none"
+        message = message.replace("expected one argument", "expected a value, found none")
+        raise ConfigError(f"{self.prog}: {message.removeprefix('argument ')}")
 
 
-def _complaint(argv: Sequence[str], options: Sequence[inspect.Parameter]) -> str:
-    """Say in one line what is wrong with arguments that tyro refused: the first fault from the left."""
-    from tyro.conf import Positional
-
-    places = [option for option in options if Positional in get_args(option.annotation)]
-    kinds = {f"--{option.name}": option.annotation for option in options if option not in places}
-    names = [option.name.upper() if option in places else f"--{option.name}" for option in options]
-    needed = {name for name, option in zip(names, options, strict=True) if option.default is option.empty}
-    arguments = iter(argv)
-    for argument in arguments:
-        option, equals, text = argument.partition("=")
-        option = option[:2] + option[2:].replace("-", "_")
-        if not argument.startswith("-"):
-            if places:
-                needed.discard(places[0].name.upper())
-                places = places if "list" in str(places[0].annotation) else places[1:]
-            else:
-                return f"expected no further argument, found {argument!r}"
-        elif option not in kinds:
-            return f"unknown option {option}.{did_you_mean(option, kinds)}"
-        elif kinds[option] is not bool:
-            needed.discard(option)
-            value = text if equals else next(arguments, None)
-            if value is None or (not equals and value.startswith("--")):
-                return f"{option}: expected a value, found {value or 'the end'}"
-            if expected := _expected(kinds[option], value):
-                return f"{option}: expected {expected}, found {value!r}"
-    missing = [name for name in names if name in needed]
-    return f"expected {' and '.join(missing)}, found none" if missing else "wrong usage; see its --help"
+def _add(parser: _Parser, parameter: inspect.Parameter, words: str) -> argparse.Action:
+    """Give a parser the option of a function's parameter; one that is positional only has its place instead."""
+    is_place, is_needed = parameter.kind is parameter.POSITIONAL_ONLY, parameter.default is parameter.empty
+    settings: dict[str, Any] = {"help": " ".join(words.replace("%", "%%").split())}
+    # X, X | None, list[X] or a choice of texts
+    kinds = [kind for kind in get_args(parameter.annotation) if kind is not NoneType] or [parameter.annotation]
+    if kinds[0] is bool:
+        settings["action"] = "store_true"
+    else:
+        choices = kinds if isinstance(kinds[0], str) else get_args(kinds[0])
+        settings["type"] = _reader(kinds[0], choices)
+        settings["metavar"] = "{" + ",".join(choices) + "}" if choices else _KINDS[kinds[0]][0]
+        if not is_needed:
+            settings["default"] = parameter.default
+            settings["help"] += "" if parameter.default is None else f" (default: {parameter.default})"
+    if is_place:
+        settings["metavar"] = parameter.name.upper()
+        settings["nargs"] = "+" if get_origin(parameter.annotation) is list else None if is_needed else "?"
+        return parser.add_argument(parameter.name, **settings)
+    return parser.add_argument(f"--{parameter.name}", required=is_needed, **settings)
 
 
-def _expected(annotation: Any, text: str) -> str:
-    """Return what an option expects in place of a text that it can't take, or ""."""
-    kinds = [annotation, *get_args(annotation)]
-    if choices := [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]:
-        return "" if text in choices else " or ".join(choices)
-    for number, words in ((int, "a whole number"), (float, "a number")):
-        if number in kinds:
-            try:
-                number(text)
-            except ValueError:
-                return words
-    return ""
+def _reader(kind: Any, choices: Sequence[str]) -> Callable[[str], Any]:
+    """Return what makes a value of an option's text."""
+    expected = " or ".join(choices) or _KINDS[kind][1]
+
+    def read(text: str) -> Any:
+        try:
+            return choices[choices.index(text)] if choices else kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {text!r}") from None
+
+    return read
 
 
 def _verb(name: str) -> ModuleType:

@@ -47,7 +47,7 @@ def test_a_plugin_that_fails_is_one_line_with_its_place(plugin, text, end, capsy
 
 def test_a_plugin_has_to_be_named_and_there(tmp_path, capsys):
     assert "none.py: expected a Python file" in fails(capsys, "models", "--plugin", tmp_path / "none.py")
-    assert fails(capsys, "models", "--plugin") == "dit models: --plugin: expected a value, found the end"
+    assert fails(capsys, "models", "--plugin") == "dit models: --plugin: expected a value, found none"
     assert fails(capsys, "recipes", "--plugin", "x").startswith("dit recipes: unknown option --plugin")
 
 

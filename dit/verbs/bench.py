@@ -1,13 +1,11 @@
 """`dit bench`: how fast this is here, against what else there is."""
 
 from pathlib import Path
-from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 
 def run(
-    name: Annotated[str, Positional, arg(metavar="NAME")],
+    name: str,
+    /,
     model: str | None = None,
     batch: int | None = None,
     device: str | None = None,

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from tyro.conf import Positional, arg
+from typing import Any, Literal
 
 SECTIONS = ("model",)
 
 
 def run(
-    source: Annotated[str, Positional, arg(metavar="SOURCE")],
-    target: Annotated[Path, Positional, arg(metavar="TARGET")],
+    source: str,
+    target: Path,
+    /,
     to: Literal["native", "original", "diffusers"] = "native",
     weights: Literal["ema", "raw"] = "ema",
     process: str | None = None,

@@ -1,16 +1,11 @@
 """`dit ema`: an average of another width, after the run."""
 
 from pathlib import Path
-from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 LARGE_ERROR = 0.05
 
 
-def run(
-    run: Annotated[Path, Positional, arg(metavar="RUN")], sigma_rel: float, out: Path, step: int | None = None
-) -> None:
+def run(run: Path, /, sigma_rel: float, out: Path, step: int | None = None) -> None:
     """Combine a run's snapshots into a weight average of any width, and export it.
 
     The run must have been trained with ema.sigma_rels, such as [0.05, 0.1].

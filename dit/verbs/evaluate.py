@@ -4,9 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from tyro.conf import Positional, arg
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +18,8 @@ REPORT = "eval.json"
 
 
 def run(
-    source: Annotated[str, Positional, arg(metavar="SOURCE")],
+    source: str,
+    /,
     num: int | None = None,
     features: str | None = None,
     data: str | None = None,

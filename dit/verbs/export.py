@@ -1,14 +1,9 @@
 """`dit export`: a run becomes a folder that can be sampled, evaluated and published."""
 
 from pathlib import Path
-from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 
-def run(
-    run: Annotated[Path, Positional, arg(metavar="RUN")], out: Annotated[Path, Positional, arg(metavar="OUT")]
-) -> None:
+def run(run: Path, out: Path, /) -> None:
     """Write a run's averaged weights, configuration, recipe and samples as a folder that stands alone.
 
     Args:

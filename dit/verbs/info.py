@@ -1,14 +1,12 @@
 """`dit info`: what a model is, without loading its weights."""
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-from tyro.conf import Positional, arg
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dit.zoo.folder.config import FolderConfig
 
 
-def run(source: Annotated[str, Positional, arg(metavar="SOURCE")]) -> None:
+def run(source: str, /) -> None:
     """Print a model's architecture, parameters, cost, process, autoencoder and provenance.
 
     Args:

@@ -1,12 +1,9 @@
 """`dit models`: the networks that can be created by name."""
 
 import sys
-from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 
-def run(pattern: Annotated[str, Positional, arg(metavar="PATTERN")] = "*", pretrained: bool = False) -> None:
+def run(pattern: str = "*", /, pretrained: bool = False) -> None:
     """List the models that can be created by name, with their parameters and cost.
 
     The figures are those of the published setting: latents of 32x32x4, 1000 classes, learned variance. One GMAC is a

@@ -1,14 +1,12 @@
 """`dit pull`: a published model comes to this machine."""
 
 from pathlib import Path
-from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 
 def run(
-    source: Annotated[str, Positional, arg(metavar="SOURCE")],
-    folder: Annotated[Path | None, Positional, arg(metavar="FOLDER")] = None,
+    source: str,
+    folder: Path | None = None,
+    /,
     revision: str | None = None,
     layout: str | None = None,
 ) -> None:

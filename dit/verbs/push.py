@@ -1,14 +1,12 @@
 """`dit push`: a model is published on the Hub."""
 
 from pathlib import Path
-from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 
 def run(
-    folder: Annotated[Path, Positional, arg(metavar="FOLDER")],
-    repository: Annotated[str, Positional, arg(metavar="REPOSITORY")],
+    folder: Path,
+    repository: str,
+    /,
     private: bool = False,
     revision: str | None = None,
     tag: str | None = None,

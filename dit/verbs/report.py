@@ -1,12 +1,9 @@
 """`dit report`: how runs went, on one page."""
 
 from pathlib import Path
-from typing import Annotated
-
-from tyro.conf import Positional, arg
 
 
-def run(run: Annotated[list[Path], Positional, arg(metavar="RUN [RUN ...]")], out: Path = Path("report.html")) -> None:
+def run(run: list[Path], /, out: Path = Path("report.html")) -> None:
     """Write a page with losses, gradient norm, speed and samples of one run, or of several beside each other.
 
     It reads nothing of a run but metrics.jsonl and the pictures that this names.

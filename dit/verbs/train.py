@@ -5,16 +5,15 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from tyro.conf import Positional, arg
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dit.config import Recipe
 
 
 def run(
-    recipe: Annotated[str, Positional, arg(metavar="RECIPE")],
+    recipe: str,
+    /,
     output: Path | None = None,
     resume: bool = False,
     dry_run: bool = False,
