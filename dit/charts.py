@@ -6,7 +6,7 @@ A chart is a title, a frame with round ticks, and lines; a point that is None br
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,7 +78,7 @@ def line_chart(
         log: whether the vertical axis is logarithmic; values that are not positive are left out then.
         key: what the first and the last colour mean, where the lines are steps of a scale that need no names.
     """
-    lines = [_thinned(_without(line, log)) for line in lines]
+    lines = [_drawn(line, log) for line in lines]
     xs = [x for line in lines for x, y in zip(line.x, line.y, strict=True) if y is not None]
     ys = [y for line in lines for y in line.y if y is not None]
     if not ys:
@@ -160,14 +160,11 @@ def _polylines(commands: str) -> list[list[tuple[float, float]]]:
     return lines
 
 
-def _without(line: Line, log: bool) -> Line:
+def _drawn(line: Line, log: bool) -> Line:
+    """Return a line without what can't be drawn, and without points that no screen shows."""
     kept = [y if y is not None and math.isfinite(y) and (y > 0 or not log) else None for y in line.y]
-    return Line(line.name, line.x, kept, line.colour, line.dashed)
-
-
-def _thinned(line: Line) -> Line:
     stride = -(-len(line.x) // MAX_POINTS) or 1
-    return Line(line.name, line.x[::stride], line.y[::stride], line.colour, line.dashed)
+    return replace(line, x=line.x[::stride], y=kept[::stride])
 
 
 def _axis(values: Sequence[float], start: float, end: float, *, log: bool, margin: float = 0.0) -> _Axis:
@@ -233,21 +230,18 @@ def _labels(x_label: str, y_label: str, y_axis: _Axis) -> list[str]:
 
 
 def _path(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
-    commands, pen = [], "M"
+    commands, markers, pen = [], [], "M"
     for x, y in zip(line.x, line.y, strict=True):
         if y is None:
             pen = "M"
             continue
-        commands.append(f"{pen}{x_axis(x):.1f},{y_axis(y):.1f}")
+        left, top = f"{x_axis(x):.1f}", f"{y_axis(y):.1f}"
+        commands.append(f"{pen}{left},{top}")
+        markers.append(f'<circle cx="{left}" cy="{top}" r="2.2" fill="{line.colour}"/>')
         pen = "L"
     dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
-    marker = "" if len(commands) > MAX_MARKED else _markers(commands, line.colour)
-    return f'<path d="{"".join(commands)}" fill="none" stroke="{line.colour}" stroke-width="1.6"{dashes}/>{marker}'
-
-
-def _markers(commands: Sequence[str], colour: str) -> str:
-    points = [command[1:].split(",") for command in commands]
-    return "".join(f'<circle cx="{x}" cy="{y}" r="2.2" fill="{colour}"/>' for x, y in points)
+    dots = "".join(markers) if len(markers) <= MAX_MARKED else ""
+    return f'<path d="{"".join(commands)}" fill="none" stroke="{line.colour}" stroke-width="1.6"{dashes}/>{dots}'
 
 
 def _legend(lines: Sequence[Line]) -> tuple[list[str], int]:

@@ -1,6 +1,6 @@
 """Faults that tests inject at named sites of the program.
 
-`DIT_FAILPOINT=site:action[,site:action]` with the actions `kill`, `raise`, `enospc`, `oom`, `sleep=SECONDS`,
+`DIT_FAILPOINT=site:action[,site:action]` with the actions `kill`, `raise`, `enospc`, `oom`,
 `signal=NAME`, or a number such as `nan`, which the site puts among its own.
 """
 
@@ -8,7 +8,6 @@ import errno
 import os
 import signal
 import sys
-import time
 
 from dit.errors import ConfigError
 
@@ -55,12 +54,9 @@ def _inject(action: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     elif action == "oom":
         raise MemoryError("injected by DIT_FAILPOINT")
-    elif action.startswith("sleep="):
-        time.sleep(float(action.removeprefix("sleep=")))
     elif action.startswith("signal="):
         os.kill(os.getpid(), signal.Signals[f"SIG{action.removeprefix('signal=')}"])
     else:
         raise ConfigError(
-            "DIT_FAILPOINT: expected kill, raise, enospc, oom, sleep=SECONDS, signal=NAME or a number, "
-            f"found {action!r}"
+            f"DIT_FAILPOINT: expected kill, raise, enospc, oom, signal=NAME or a number, found {action!r}"
         )

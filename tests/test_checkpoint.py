@@ -46,62 +46,40 @@ def test_nothing_there_is_none(tmp_path):
     assert checkpoint.load_newest(tmp_path) is None
 
 
-def damage_truncate(path):
-    data = (path / "model.safetensors").read_bytes()
-    (path / "model.safetensors").write_bytes(data[:-1])
+def damage(path, name="model.safetensors", change=lambda data: data[:-1] + bytes([data[-1] ^ 1])):
+    """Change the bytes of a checkpoint's file, or delete it; one bit by default."""
+    if change:
+        (path / name).write_bytes(change((path / name).read_bytes()))
+    else:
+        (path / name).unlink()
 
 
-def damage_bit_flip(path):
-    data = bytearray((path / "model.safetensors").read_bytes())
-    data[-1] ^= 1
-    (path / "model.safetensors").write_bytes(data)
+DAMAGES = [
+    (["model.safetensors", lambda data: data[:-1]], "bytes"),  # C3
+    ([], "SHA-256"),  # C4
+    (["state.json", None], r"state\.json"),  # C6
+    (["manifest.json", None], r"manifest\.json"),
+    (["manifest.json", lambda data: data.replace(b'"step": 2', b'"step": 3')], "step"),
+    (["manifest.json", lambda data: data.replace(b"model.safetensors", b"../escape")], "escape"),
+]
 
 
-def damage_remove_state(path):
-    (path / "state.json").unlink()
-
-
-def damage_remove_manifest(path):
-    (path / "manifest.json").unlink()
-
-
-def damage_manifest_step(path):
-    text = (path / "manifest.json").read_text().replace('"step": 2', '"step": 3')
-    (path / "manifest.json").write_text(text)
-
-
-def damage_manifest_names_a_file_outside(path):
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"]["../escape"] = manifest["files"].pop("model.safetensors")
-    (path / "manifest.json").write_text(json.dumps(manifest))
-
-
-DAMAGES = {
-    damage_truncate: "bytes",  # C3
-    damage_bit_flip: "SHA-256",  # C4
-    damage_remove_state: r"state\.json",  # C6
-    damage_remove_manifest: r"manifest\.json",
-    damage_manifest_step: "step",
-    damage_manifest_names_a_file_outside: "escape",
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damaged_newest_falls_back_and_says_why(tmp_path, damage):
+@pytest.mark.parametrize(("how", "words"), DAMAGES)
+def test_damaged_newest_falls_back_and_says_why(tmp_path, how, words):
     older = checkpoint.save(tmp_path, 1, tensors(), STATE)
     before = contents(older)
-    damage(checkpoint.save(tmp_path, 2, tensors(), STATE))
+    damage(checkpoint.save(tmp_path, 2, tensors(), STATE), *how)
     loaded = checkpoint.load_newest(tmp_path)
     assert loaded.step == 1
     (reason,) = loaded.passed_over
-    assert re.search(DAMAGES[damage], reason)
+    assert re.search(words, reason)
     assert "step-00000002" in reason
     assert contents(older) == before
 
 
 def test_all_damaged_is_refused(tmp_path):  # C5
     for step in (1, 2):
-        damage_bit_flip(checkpoint.save(tmp_path, step, tensors(), STATE))
+        damage(checkpoint.save(tmp_path, step, tensors(), STATE))
     with pytest.raises(DitError, match=r"step-00000002.*step-00000001"):
         checkpoint.load_newest(tmp_path)
 
@@ -136,7 +114,7 @@ def test_a_whole_checkpoint_of_the_same_step_is_kept(tmp_path):
 
 
 def test_a_damaged_checkpoint_of_the_same_step_is_replaced(tmp_path):
-    damage_bit_flip(checkpoint.save(tmp_path, 1, tensors(1.0), STATE))
+    damage(checkpoint.save(tmp_path, 1, tensors(1.0), STATE))
     checkpoint.save(tmp_path, 1, tensors(2.0), STATE)
     assert checkpoint.load_newest(tmp_path).tensors("model")["weight"][0, 0] == 2.0
 

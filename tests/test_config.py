@@ -75,12 +75,6 @@ def test_every_field_has_a_sentence():
     assert [name for name, field in dotted_fields(Recipe) if not field.description] == []
 
 
-def test_overrides_win_over_the_file(recipe_file):
-    recipe = load_recipe(recipe_file, {"optim.lr": 3e-4, "train.max_steps": 7, "optim.betas": [0.9, 0.95]})
-    assert (recipe.optim.lr, recipe.train.max_steps, recipe.optim.betas) == (3e-4, 7, (0.9, 0.95))
-    assert recipe.model.name == "dit_ti_2"
-
-
 def test_a_section_without_fields_is_the_default(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text("train:\n  # max_steps: 3\n")

@@ -286,16 +286,12 @@ def _validation(trainer: Trainer, processes: Processes, val_set: "LatentDataset 
 
 
 def _preview(trainer: Trainer, processes: Processes) -> Preview:
-    config, source = trainer.recipe.train, trainer.stepper.source
     return Preview(
         process=trainer.stepper.process,
-        codec=source.codec,
+        source=trainer.stepper.source,
         sampling=trainer.recipe.sampling,
-        num_classes=source.num_classes,
-        shape=source.dataset.latents_shape,
-        num_samples=config.preview_samples,
+        num_samples=trainer.recipe.train.preview_samples,
         batch_size=_batch_size(trainer, processes),
-        seed=config.seed,
         processes=processes,
     )
 

@@ -42,12 +42,6 @@ def test_a_sample_does_not_depend_on_its_batch():
         assert (part.indices == whole.indices[4:8]).all()
 
 
-def test_an_epoch_uses_every_sample_once():
-    indices = make_source().draw(range(48, 96)).indices
-    assert sorted(indices) == list(range(48))
-    assert list(indices) != list(range(48))
-
-
 @pytest.mark.parametrize("probability", [0.0, 0.1, 0.5])
 def test_labels_are_dropped_at_their_rate(probability):
     batch = make_source(drop_probability=probability).draw(range(4800))

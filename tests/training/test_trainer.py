@@ -1,7 +1,7 @@
 """A checkpoint holds all that the rest of a run depends on: leaving out any item is noticed; bad ones are refused."""
 
-import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -48,54 +48,34 @@ def test_nothing_left_out(whole, stopped):
     assert not differs(stopped, whole)
 
 
-def forget_average(tensors, state):
-    tensors["ema"] = {name: torch.zeros_like(value) for name, value in tensors["ema"].items()}
+FORGOTTEN = {  # file and the beginning of the names of its tensors that are lost
+    "average": ("ema", ""),
+    "first moment": ("optimizer", "exp_avg."),
+    "second moment": ("optimizer", "exp_avg_sq."),
+    "optimizer's step": ("optimizer", "step."),
+    "histogram": ("time_law", ""),
+    "weights": ("model", ""),
+}
+ENTRIES = {
+    "step": 2,
+    "window": {"num_steps": 0, "num_samples": 0, "sums": [], "max_grad_norm": 0.0, "terms": [], "began": 0.0},
+}
 
 
-def forget_first_moment(tensors, state):
-    tensors["optimizer"] = {k: v * (not k.startswith("exp_avg.")) for k, v in tensors["optimizer"].items()}
-
-
-def forget_second_moment(tensors, state):
-    tensors["optimizer"] = {k: v * (not k.startswith("exp_avg_sq.")) for k, v in tensors["optimizer"].items()}
-
-
-def forget_optimizer_step(tensors, state):
-    tensors["optimizer"] = {k: v * (not k.startswith("step.")) for k, v in tensors["optimizer"].items()}
-
-
-def forget_histogram(tensors, state):
-    tensors["time_law"] = {name: torch.zeros_like(value) for name, value in tensors["time_law"].items()}
-
-
-def forget_weights(tensors, state):
-    tensors["model"] = {name: value + 1e-7 for name, value in tensors["model"].items()}
-
-
-def forget_step(tensors, state):
-    state["step"] = 2
-
-
-def forget_window(tensors, state):
-    state["window"] = {"num_steps": 0, "num_samples": 0, "sums": [], "max_grad_norm": 0.0, "terms": [], "began": 0.0}
-
-
-FORGOTTEN = [value for name, value in list(globals().items()) if name.startswith("forget_")]
-
-
-@pytest.mark.parametrize("forget", FORGOTTEN, ids=lambda forget: forget.__name__)
-def test_negative_control(whole, stopped, forget, monkeypatch):
+@pytest.mark.parametrize("item", [*FORGOTTEN, *ENTRIES])
+def test_negative_control(whole, stopped, item, monkeypatch):
     """The comparison of runs notices every single item that a checkpoint might have lost."""
     restore = Trainer.restore
 
     def restore_without(self, saved):
-        tensors = {path.stem: load_file(path) for path in saved.path.glob("*.safetensors")}
-        state = copy.deepcopy(saved.state)
-        forget(tensors, state)
+        file, start = FORGOTTEN.get(item, ("", ""))
+        state = saved.state | {key: value for key, value in ENTRIES.items() if key == item}
 
         class Forgetful(checkpoint.Checkpoint):
             def tensors(self, name):
-                return tensors[name]
+                tensors = super().tensors(name)
+                lost = [key for key in tensors if name == file and key.startswith(start)]
+                return tensors | {key: tensors[key] + 1e-7 if name == "model" else 0 * tensors[key] for key in lost}
 
         restore(self, Forgetful(saved.path, saved.step, state))
 
@@ -122,67 +102,46 @@ def test_changed_data_are_refused(stopped):  # T15
         train(stopped, resume=True, num_samples=60, **ADAPTIVE)
 
 
-def replace_file(run_folder, name, change):
-    """Change a file of the newest checkpoint and its entry in the manifest, as a foreign writer might have."""
-    path = checkpoint.load_newest(run_folder / "checkpoints").path
-    tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
-    state = checkpoint.load_newest(run_folder / "checkpoints").state
-    change(tensors, state)
-    for file in path.iterdir():
-        file.unlink()
-    path.rmdir()
-    checkpoint.save(path.parent, 3, tensors, state)
+def replace(run_folder, change):
+    """Change the newest checkpoint and its manifest, as a foreign writer might have."""
+    newest = checkpoint.load_newest(run_folder / "checkpoints")
+    tensors = {file.stem: load_file(file) for file in newest.path.glob("*.safetensors")}
+    change(tensors, newest.state)
+    shutil.rmtree(newest.path)
+    checkpoint.save(newest.path.parent, 3, tensors, newest.state)
 
 
-def reshape(tensors, state):
-    tensors["model"]["x_embedder.proj.bias"] = torch.zeros(5)
-
-
-def lose(tensors, state):
-    del tensors["model"]["x_embedder.proj.bias"]
-
-
-def add(tensors, state):
-    tensors["model"]["extra"] = torch.zeros(1)
-
-
-def reshape_histogram(tensors, state):
-    tensors["time_law"]["counts"] = torch.zeros(5)
-
-
-def lose_histogram(tensors, state):
-    del tensors["time_law"]["counts"]
-
-
-def lose_entry(tensors, state):
-    del state["window"]
+BIAS = "x_embedder.proj.bias"
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("file", "change", "message"),
     [
-        (
-            reshape,
-            r"model\.safetensors: .* another shape: x_embedder\.proj\.bias \(expected \[24\], found \[5\]\)",
-        ),
-        (lose, r"model\.safetensors: 1 tensors are missing: x_embedder\.proj\.bias"),
-        (add, r"model\.safetensors: 1 tensors are unexpected: extra"),
-        (
-            reshape_histogram,
-            r"time_law\.safetensors: 1 tensors have another shape: counts \(expected \[4\], found \[5\]\)",
-        ),
-        (lose_histogram, r"time_law\.safetensors: 1 tensors are missing: counts"),
-        (lose_entry, r"state\.json: expected the entry 'window'"),
+        ("model", {BIAS: torch.zeros(5)}, r"another shape: x_embedder\.proj\.bias \(expected \[24\], found \[5\]\)"),
+        ("model", {BIAS: None}, r"1 tensors are missing: x_embedder\.proj\.bias"),
+        ("model", {"extra": torch.zeros(1)}, "1 tensors are unexpected: extra"),
+        ("time_law", {"counts": torch.zeros(5)}, r"another shape: counts \(expected \[4\], found \[5\]\)"),
+        ("time_law", {"counts": None}, "1 tensors are missing: counts"),
+        ("optimizer", {"m.nothing": torch.ones(1)}, r"holds m\.nothing"),
     ],
 )
-def test_checkpoint_that_does_not_fit_is_refused(stopped, change, message):  # C6, C7
-    replace_file(stopped, "model", change)
-    with pytest.raises(DitError, match=message):
+def test_checkpoint_that_does_not_fit_is_refused(stopped, file, change, message):  # C7
+    def put(tensors, _):
+        tensors[file] = {key: value for key, value in (tensors[file] | change).items() if value is not None}
+
+    replace(stopped, put)
+    with pytest.raises(DitError, match=rf"{file}\.safetensors: .*{message}"):
+        train(stopped, resume=True, **ADAPTIVE)
+
+
+def test_checkpoint_without_an_entry_is_refused(stopped):  # C6
+    replace(stopped, lambda _, state: state.pop("window"))
+    with pytest.raises(DitError, match=r"state\.json: expected the entry 'window'"):
         train(stopped, resume=True, **ADAPTIVE)
 
 
 def test_checkpoint_without_average_is_refused_unless_asked_for(stopped, capsys):  # C12
-    replace_file(stopped, "ema", lambda tensors, state: tensors.pop("ema"))
+    replace(stopped, lambda tensors, _: tensors.pop("ema"))
     with pytest.raises(DitError, match=r"no ema\.safetensors; set ema\.restart"):
         train(stopped, resume=True, **ADAPTIVE)
     train(stopped, resume=True, **ADAPTIVE, **{"ema.restart": True})

@@ -1,7 +1,5 @@
 """Validation: fixed noise and times, means by bucket, the same in any batch."""
 
-import copy
-
 import pytest
 import torch
 
@@ -54,12 +52,6 @@ def test_it_does_not_depend_on_the_batch_size_and_leaves_the_network_as_it_was()
     assert one[0] == pytest.approx(other[0], rel=1e-6)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_row_names_the_averages():
-    model, process, *_ = make_parts(make_recipe())
-    row = make_validation(process).row(model, {"ema": copy.deepcopy(model)})
-    assert row["val_loss_of_average"] == {"ema": row["val_loss"]}
 
 
 def test_damaged_weights_stop():

@@ -3,30 +3,12 @@
 import pytest
 import torch
 
-from dit.errors import ConfigError, DitError
+from dit.errors import ConfigError
 from dit.layers import precision
 from dit.training.config import TrainConfig
 from dit.training.ranks.processes import resolve_precision, start_processes, tf32_products
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-
-
-def test_one_process_exchanges_with_itself():
-    processes = start_processes(TrainConfig())
-    assert (processes.rank, processes.count, processes.is_main) == (0, 1, True)
-    values = torch.tensor([1.0, 2.0])
-    assert processes.sum(values) is values
-    assert processes.gather(values) is values
-    processes.check_agreement({"seed": 1})
-    assert processes.on_main(lambda: 5) == 5
-
-
-def test_errors_of_the_main_process_come_through():
-    def fail():
-        raise DitError("full")
-
-    with pytest.raises(DitError, match="full"):
-        start_processes(TrainConfig()).on_main(fail)
 
 
 def test_a_program_can_train_in_one_precision_after_another():

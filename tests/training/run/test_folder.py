@@ -32,14 +32,6 @@ def test_second_run_in_the_same_folder_is_refused(tmp_path):  # T18
         pass
 
 
-def test_files_refuse_a_new_run_but_not_a_resumed_one(tmp_path):
-    (tmp_path / "metrics.jsonl").touch()
-    with pytest.raises(ConfigError, match=r"found metrics\.jsonl.*--resume"), RunFolder(tmp_path).locked(resume=False):
-        pass
-    with RunFolder(tmp_path).locked(resume=True):
-        pass
-
-
 def test_folder_of_a_run_that_failed_at_once_is_still_new(tmp_path):
     for _ in range(2):
         with RunFolder(tmp_path / "new").locked(resume=False):
