@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,8 @@ def save(root: str | Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor
     target = Path(root) / f"step-{step:08d}"
     try:
         if target.exists():
-            if _is_whole(target):
+            with suppress(DitError):
+                verify(target)
                 return target
             shutil.rmtree(target)
         with new_folder(target) as folder:
@@ -214,11 +216,3 @@ def _newest_first(root: str | Path) -> Iterator[tuple[Path, int]]:
         if match and path.is_dir() and not path.is_symlink():
             found.append((path, int(match[1])))
     return iter(sorted(found, key=lambda item: item[1], reverse=True))
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        verify(path)
-    except DitError:
-        return False
-    return True

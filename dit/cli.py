@@ -108,20 +108,6 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     return rest, overrides
 
 
-def split_plugins(argv: Sequence[str]) -> tuple[list[str], list[Path]]:
-    """Take `--plugin FILE` out of a command line, each time it is given."""
-    rest: list[str] = []
-    plugins: list[Path] = []
-    arguments = iter(argv)
-    for argument in arguments:
-        option, equals, value = argument.partition("=")
-        if option == "--plugin" and (file := value if equals else next(arguments, None)):
-            plugins.append(Path(file))
-        else:
-            rest.append(argument)
-    return rest, plugins
-
-
 def _run(argv: list[str]) -> None:
     if not argv or argv[0] in ("-h", "--help"):
         print(_help())
@@ -135,8 +121,10 @@ def _run(argv: list[str]) -> None:
     if verb not in VERBS:
         raise ConfigError(f"dit: expected one of {', '.join(VERBS)}, found {verb!r}.{did_you_mean(verb, VERBS)}")
     if verb not in WITHOUT_PLUGINS:
-        argv, plugins = split_plugins(argv)
-        for plugin in plugins:  # before anything is parsed: what they register has options and names
+        plugins = _Parser(f"dit {verb}", add_help=False, allow_abbrev=False)
+        plugins.add_argument("--plugin", action="append", type=Path, default=[])
+        given, argv = plugins.parse_known_args(argv)
+        for plugin in given.plugin:  # before anything is parsed: what they register has options and names
             from dit.plugins import load_plugin
 
             load_plugin(plugin)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dit.rng import Purpose, normal, permutation, uniform
+from dit.rng import Purpose, normal, uniform
 
 PINNED_NORMAL = [0.4656996428966522, 0.814720869064331, -0.9673330783843994]
 PINNED_UNIFORM = [0.47515916035519756, 0.786614798287926]
@@ -49,10 +49,3 @@ def test_streams_are_pinned():
     torch.testing.assert_close(
         uniform(0, Purpose.TIMESTEP, [0, 1]), torch.tensor(PINNED_UNIFORM, dtype=torch.float64), rtol=0, atol=1e-12
     )
-
-
-def test_permutation_is_a_permutation_and_differs_between_epochs():
-    first, again, other = (permutation(5, Purpose.ORDER, 100, epoch=e) for e in (0, 0, 1))
-    assert sorted(first) == list(range(100))
-    assert (first == again).all()
-    assert (first != other).any()

@@ -7,10 +7,6 @@ def test_a_page_is_written(trained, tmp_path, capsys):
     assert out.read_text().startswith("<!doctype html>")
 
 
-def test_no_run_is_refused(capsys):
-    assert "expected at least one run folder" in fails(capsys, "report")
-
-
 def test_a_place_that_can_not_be_written_is_named(trained, tmp_path, capsys):
     (tmp_path / "file").touch()
     words = "--out: expected a place that can be written, found "

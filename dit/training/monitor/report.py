@@ -56,11 +56,9 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
     """Read the metrics of some runs.
 
     Raises:
-        ConfigError: there is no folder, or one has no row of metrics.
+        ConfigError: one has no row of metrics.
         DitError: a line of them is damaged.
     """
-    if not folders:
-        raise ConfigError("dit report: expected at least one run folder, found none")
     runs = []
     for number, folder in enumerate(folders):
         rows = read_rows(folder / METRICS_NAME)
@@ -93,7 +91,7 @@ def _summary(runs: Sequence[Run]) -> str:
         "processes": lambda row: str(row["num_processes"]),
         "precision": lambda row: row["precision"],
         "spikes": lambda row: str(row["spikes"]),
-        "checkpoints": lambda row: f"{_share(row, 'checkpoint'):.2%} of time",
+        "checkpoints": lambda row: f"{row['seconds'].get('checkpoint', 0) / sum(row['seconds'].values()):.2%} of time",
     }
     lines = ["<table><tr><th>run</th>", *(f"<th>{name}</th>" for name in columns), "</tr>"]
     for run in runs:
@@ -110,26 +108,17 @@ def _cell(value: Callable[[dict[str, Any]], str], row: dict[str, Any]) -> str:
         return "-"
 
 
-def _share(row: dict[str, Any], kind: str) -> float:
-    return row["seconds"].get(kind, 0.0) / sum(row["seconds"].values())
-
-
 def _series(run: Run, key: str, name: str, *, dashed: bool = False) -> Line:
     rows = [row for row in run.rows if row.get(key) is not None]
     return Line(name, [row["step"] for row in rows], [row[key] for row in rows], run.colour, dashed)
 
 
-def _short(run: Run) -> str:
-    # Names of a series differ at their beginning or at their end.
-    return run.name if len(run.name) <= MAX_NAME else f"{run.name[:8]}\u2026{run.name[9 - MAX_NAME :]}"
-
-
-def _label(run: Run, runs: Sequence[Run]) -> str:
-    return _short(run) if len(runs) > 1 else ""
-
-
-def _titled(run: Run, title: str, runs: Sequence[Run]) -> str:
-    return f"{title}: {_short(run)}" if len(runs) > 1 else title
+def _label(run: Run, runs: Sequence[Run], title: str = "") -> str:
+    """Return a title with the run's name, where there are several runs; names differ at their beginning or end."""
+    if len(runs) == 1:
+        return title
+    name = run.name if len(run.name) <= MAX_NAME else f"{run.name[:8]}\u2026{run.name[9 - MAX_NAME :]}"
+    return f"{title}: {name}" if title else name
 
 
 def _loss_charts(runs: Sequence[Run]) -> list[str]:
@@ -149,11 +138,11 @@ def _charts_of_each(runs: Sequence[Run]) -> list[str]:
     """Return the charts that each run has for itself, those of one kind side by side."""
     charts = []
     for run in runs:
-        title, key = _titled(run, "Loss by diffusion time", runs), ("t = 0 (data)", "t = 1 (noise)")
+        title, key = _label(run, runs, "Loss by diffusion time"), ("t = 0 (data)", "t = 1 (noise)")
         lines = _bucket_lines(run)
         charts.append(line_chart(title, lines, y_label="loss per image", x_range=START, log=True, key=key))
     for run in runs:
-        title = _titled(run, "Validation loss of each weight average", runs)
+        title = _label(run, runs, "Validation loss of each weight average")
         charts.append(line_chart(title, _average_lines(run), y_label="loss per image", x_range=START, log=True))
     return charts
 
@@ -161,12 +150,12 @@ def _charts_of_each(runs: Sequence[Run]) -> list[str]:
 def _bucket_lines(run: Run) -> list[Line]:
     """Return one line per time bucket, from blue (data) to red (noise)."""
     count = max(len(row["loss_by_time"]) for row in run.rows)
-    lines = []
-    for k in range(count):
-        share = k / max(1, count - 1)
-        steps, values = [row["step"] for row in run.rows], [row["loss_by_time"][k] for row in run.rows]
-        lines.append(Line("", steps, values, f"hsl({220 - 220 * share:.0f} 75% 52%)"))
-    return lines
+    hues = [220 - 220 * k / max(1, count - 1) for k in range(count)]
+    steps = [row["step"] for row in run.rows]
+    return [
+        Line("", steps, [row["loss_by_time"][k] for row in run.rows], f"hsl({hue:.0f} 75% 52%)")
+        for k, hue in enumerate(hues)
+    ]
 
 
 def _profile(run: Run, key: str, name: str, *, dashed: bool = False) -> Line:
@@ -208,13 +197,10 @@ def _previews(run: Run) -> str:
         return ""
     stride = max(1, -(-len(found) // MAX_PREVIEWS))
     shown = found[::-1][::stride][::-1]  # the newest always
+    pictures = [(step, base64.b64encode(path.read_bytes()).decode()) for step, path in shown]
     figures = [
-        f'<figure><img alt="samples at step {step}" src="data:image/png;base64,{_base64(path)}">'
+        f'<figure><img alt="samples at step {step}" src="data:image/png;base64,{picture}">'
         f"<figcaption>step {step:,}</figcaption></figure>"
-        for step, path in shown
+        for step, picture in pictures
     ]
     return f'<h2>Samples of {escape(run.name)}</h2><div class="previews">{"".join(figures)}</div>'
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()
