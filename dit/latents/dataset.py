@@ -28,6 +28,10 @@ class LatentDataset:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.index: Index = read_index(self.folder)
+        self.class_names, self.fingerprint = self.index.class_names, self.index.fingerprint
+        self.num_classes = len(self.class_names)  # 0 for images without labels
+        self.latents_shape = self.index.latents_shape  # C, h, w
+        self.moments_shape = (self.index.num_moments, *self.latents_shape[1:])  # M, h, w
         self._parts = [self._open(entry) for entry in self.index.parts]
         self._ends = np.cumsum([entry.num_samples for entry in self.index.parts], dtype=np.int64)
         labels = [part.labels for part in self._parts]
@@ -35,31 +39,6 @@ class LatentDataset:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes; 0 for images without labels."""
-        return len(self.index.class_names)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Name of each class."""
-        return self.index.class_names
-
-    @property
-    def latents_shape(self) -> tuple[int, int, int]:
-        """C, h, w of one latent."""
-        return self.index.latents_shape
-
-    @property
-    def moments_shape(self) -> tuple[int, int, int]:
-        """M, h, w of the moments of one image."""
-        return (self.index.num_moments, *self.index.latents_shape[1:])
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of all that the moments and labels depend on."""
-        return self.index.fingerprint
 
     def get(self, indices: Sequence[int] | np.ndarray, flips: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         """Gather a batch.

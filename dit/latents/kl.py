@@ -8,7 +8,7 @@ B images of `in_channels` x H x W pixels; C latent channels, h x w positions.
 Source: Rombach et al., "High-resolution image synthesis with latent diffusion models", 2022, section 3.1, appendix G.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,17 +45,11 @@ class KLAutoencoder(nn.Module):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         config = _DEFAULTS | dict(config)
-        widths, channels = list(config["block_out_channels"]), config["latent_channels"]
+        channels = config["latent_channels"]
         self.image_channels: int = config["in_channels"]
         self.num_moments: int = 2 * channels
-        self.downscale = 2 ** (len(widths) - 1)
-        shared = {
-            "layers": config["layers_per_block"],
-            "groups": config["norm_num_groups"],
-            "has_attention": config["mid_block_add_attention"],
-        }
-        self.encoder = Encoder(config["in_channels"], 2 * channels, widths, **shared)
-        self.decoder = Decoder(channels, config["out_channels"], widths[::-1], **shared)
+        self.downscale = 2 ** (len(config["block_out_channels"]) - 1)
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
         if config["use_quant_conv"]:
             self.quant_conv = nn.Conv2d(2 * channels, 2 * channels, 1)
         if config["use_post_quant_conv"]:
@@ -96,29 +90,21 @@ class KLAutoencoder(nn.Module):
 class Encoder(nn.Module):
     """Images to moments: each level has residual blocks; all but the last halve height and width."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        widths: Sequence[int],
-        *,
-        layers: int,
-        groups: int,
-        has_attention: bool,
-    ) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
-        inputs = [widths[0], *widths]
+        widths, groups = config["block_out_channels"], config["norm_num_groups"]
+        self.conv_in = nn.Conv2d(config["in_channels"], widths[0], 3, padding=1)
+        inputs, layers = [widths[0], *widths], config["layers_per_block"]
         self.down_blocks = nn.ModuleList(
             Level(inputs[i], width, layers, groups, Downsample(width) if i + 1 < len(widths) else None)
             for i, width in enumerate(widths)
         )
-        self.mid_block = Middle(widths[-1], groups, has_attention)
+        self.mid_block = Middle(widths[-1], groups, config["mid_block_add_attention"])
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], 2 * config["latent_channels"], 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, out_channels, h, w) for x (B, in_channels, H, W)."""
+        """Return moments (B, 2C, h, w) for images x (B, in_channels, H, W)."""
         x = self.conv_in(x)
         for level in self.down_blocks:
             x = level(x)
@@ -128,29 +114,21 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents to images: each level has one residual block more than the encoder's; all but the last double height."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        widths: Sequence[int],
-        *,
-        layers: int,
-        groups: int,
-        has_attention: bool,
-    ) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.conv_in = nn.Conv2d(in_channels, widths[0], 3, padding=1)
-        self.mid_block = Middle(widths[0], groups, has_attention)
-        inputs = [widths[0], *widths]
+        widths, groups = config["block_out_channels"][::-1], config["norm_num_groups"]
+        self.conv_in = nn.Conv2d(config["latent_channels"], widths[0], 3, padding=1)
+        self.mid_block = Middle(widths[0], groups, config["mid_block_add_attention"])
+        inputs, layers = [widths[0], *widths], config["layers_per_block"]
         self.up_blocks = nn.ModuleList(
             Level(inputs[i], width, layers + 1, groups, Upsample(width) if i + 1 < len(widths) else None)
             for i, width in enumerate(widths)
         )
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], config["out_channels"], 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, out_channels, H, W) for x (B, in_channels, h, w)."""
+        """Return images (B, out_channels, H, W) for latents x (B, C, h, w)."""
         x = self.mid_block(self.conv_in(x))
         for level in self.up_blocks:
             x = level(x)
