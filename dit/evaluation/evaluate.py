@@ -8,13 +8,14 @@ the Frechet distance is biased upwards by a finite number of samples, and so the
 Shapes: B images of a batch, C channels, K classes of the model.
 """
 
+import math
 import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,19 +27,19 @@ from dit.errors import ConfigError, DitError
 from dit.evaluation.config import EvaluationConfig
 from dit.evaluation.described import DescribedImages
 from dit.evaluation.extractors import FeatureExtractor
-from dit.evaluation.result import Cost, Evaluation, FeatureSpace, ImageSet, Quality, SampleSet
+from dit.evaluation.result import Evaluation, ImageSet
 from dit.rng import Purpose, permutation
 
-Sampler = Callable[[Tensor, list[int]], Tensor]
-"""sampler(labels (B,) int64, positions) -> one image for each class at its global position: uint8 (B, C, H, W)."""
 
-
-@runtime_checkable
-class CountsCalls(Protocol):
-    """A sampler that counts its network calls."""
+class Sampler(Protocol):
+    """Draws images and counts its network calls."""
 
     num_calls: int
     """Calls per image, summed over the batches so far."""
+
+    def __call__(self, labels: Tensor, positions: list[int], /) -> Tensor:
+        """Return an image for each class (B,) int64 at its global position: uint8 (B, C, H, W)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,20 +96,35 @@ def evaluate(
     held_out = DescribedImages(extractor, reference.class_names)
     _describe_images(held_out, reference, np.arange(len(reference)), config, title="held-out images", progress=progress)
     samples = DescribedImages(extractor, class_names, size=held_out.size)
-    cost = _describe_samples(samples, sampler, labels, config, callback=callback, progress=progress)
+    before = sampler.num_calls
+    seconds = _describe_samples(samples, sampler, labels, config, callback=callback, progress=progress)
     floor = floor_set = None
     if training is not None and len(training) >= 2:
         floor = DescribedImages(extractor, training.class_names, size=held_out.size)
         indices = matched_indices(training, labels, class_names)
         _describe_images(floor, training, indices, config, title="training images", progress=progress)
         floor_set = _image_set(floor, training)
+    counts, accuracy = torch.bincount(labels, minlength=max(1, len(class_names))), samples.classes.accuracy
     return Evaluation(
-        samples=_sample_set(samples, labels, config, len(class_names)),
-        space=FeatureSpace(extractor.name, extractor.num_features, extractor.weights_sha256),
-        quality=_quality(samples, held_out, floor),
+        num=config.num,
+        seed=config.seed,
+        num_per_class=(int(counts.min()), int(counts.max())),
+        num_classes=len(class_names),
+        samples_sha256=samples.sha256,
+        features=extractor.name,
+        num_features=extractor.num_features,
+        features_sha256=extractor.weights_sha256,
+        frechet_distance=samples.frechet.value(held_out.frechet),
+        frechet_floor=None if floor is None else floor.frechet.value(held_out.frechet),
+        accuracy=accuracy and accuracy.overall,
+        accuracy_standard_error=accuracy and accuracy.standard_error,
+        accuracy_by_class=accuracy and accuracy.by_class,
+        accuracy_reference=held_out.classes.value(held_out.classes),
         reference=_image_set(held_out, reference),
         floor=floor_set,
-        cost=cost,
+        num_calls=(sampler.num_calls - before) / math.ceil(config.num / config.batch_size),
+        seconds_per_image=seconds / config.num,
+        batch_size=config.batch_size,
         sampling=dict(sampling or {}),
         subject=dict(subject or {}),
         versions=package_versions(),
@@ -174,26 +190,20 @@ def _describe_samples(
     *,
     callback: Callable[[EvaluatedBatch], None] | None,
     progress: bool,
-) -> Cost:
-    seconds, num_batches, before = 0.0, 0, _calls_of(sampler)
+) -> float:
+    """Draw and describe all samples; return the seconds that drawing took."""
+    seconds = 0.0
     for batch in _batches(np.arange(len(labels)), config.batch_size, title="samples", progress=progress):
         asked, positions = labels[batch], batch.tolist()
         start = time.perf_counter()
         images = sampler(asked, positions).cpu()  # (B, C, H, W); the copy waits for the device
         seconds += time.perf_counter() - start
-        num_batches += 1
         if len(images) != len(asked):
             raise DitError(f"sampler: expected {len(asked)} images, found {len(images)}")
         is_right = described.update(images, asked)
         if callback is not None:
             callback(EvaluatedBatch(images=images, labels=asked, positions=positions, is_right=is_right))
-    after = _calls_of(sampler)
-    num_calls = None if before is None or after is None else (after - before) / num_batches
-    return Cost(num_calls, seconds / len(labels), config.batch_size)
-
-
-def _calls_of(sampler: Sampler) -> int | None:
-    return sampler.num_calls if isinstance(sampler, CountsCalls) else None
+    return seconds
 
 
 def _batches(indices: np.ndarray, batch_size: int, *, title: str, progress: bool) -> Iterator[np.ndarray]:
@@ -202,29 +212,6 @@ def _batches(indices: np.ndarray, batch_size: int, *, title: str, progress: bool
             batch = indices[start : start + batch_size]
             yield batch
             shown.advance(len(batch))
-
-
-def _sample_set(samples: DescribedImages, labels: Tensor, config: EvaluationConfig, num_classes: int) -> SampleSet:
-    counts = torch.bincount(labels, minlength=max(1, num_classes))
-    return SampleSet(
-        num=config.num,
-        seed=config.seed,
-        num_per_class=(int(counts.min()), int(counts.max())),
-        num_classes=num_classes,
-        samples_sha256=samples.sha256,
-    )
-
-
-def _quality(samples: DescribedImages, held_out: DescribedImages, floor: DescribedImages | None) -> Quality:
-    accuracy = samples.classes.accuracy
-    return Quality(
-        frechet_distance=samples.frechet.value(held_out.frechet),
-        frechet_floor=None if floor is None else floor.frechet.value(held_out.frechet),
-        accuracy=accuracy and accuracy.overall,
-        accuracy_standard_error=accuracy and accuracy.standard_error,
-        accuracy_by_class=accuracy and accuracy.by_class,
-        accuracy_reference=held_out.classes.value(held_out.classes),
-    )
 
 
 def _image_set(described: DescribedImages, source: ImageSource) -> ImageSet:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
-class SampleSet:
-    """Which samples were drawn."""
+class Evaluation:
+    """Quality figures of one set of samples, and how they came about; the fields of `eval.json`, in its order."""
 
     num: int
     """Number of samples."""
@@ -39,24 +39,12 @@ class SampleSet:
     """Classes of the model; 0: unconditional."""
     samples_sha256: str
     """Hash of the samples' pixels, in the order of their positions."""
-
-
-@dataclass(frozen=True)
-class FeatureSpace:
-    """In which features they were compared."""
-
     features: str
     """Feature extractor."""
     num_features: int
     """Width of its features."""
     features_sha256: str
     """Hash of its weights."""
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How good they are."""
-
     frechet_distance: float
     """Samples against the reference, at least 0; lower is better."""
     frechet_floor: float | None
@@ -69,47 +57,28 @@ class Quality:
     """The accuracy of each class, by name."""
     accuracy_reference: float | None
     """The classifier's accuracy on the reference: the accuracy to hope for."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What they cost."""
-
-    num_calls: float | None
-    """Network calls for one sample, where the sampler counts them; a guided call counts as the sampler counts it."""
-    seconds_per_image: float
-    """Wall time of sampling and decoding over the number of samples."""
-    batch_size: int
-    """Samples per batch."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Quality figures of one set of samples, and how they came about."""
-
-    samples: SampleSet
-    space: FeatureSpace
-    quality: Quality
     reference: ImageSet
     """The held-out images."""
     floor: ImageSet | None
     """The training images, as many as there are samples where possible, in the same class balance."""
-    cost: Cost
+    num_calls: float
+    """Network calls for one sample; a guided call counts as the sampler counts it."""
+    seconds_per_image: float
+    """Wall time of sampling and decoding over the number of samples."""
+    batch_size: int
+    """Samples per batch."""
     sampling: Mapping[str, Any]
     """Sampling configuration: solver, steps, guidance, guidance channels and so on."""
     subject: Mapping[str, Any]
     """What was evaluated: source, hash of its weights and so on."""
     versions: Mapping[str, str]
     """Versions of the packages that the figures depend on."""
-    warnings: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...]
     """Why a figure should not be compared with others."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, for `eval.json`; there the four parts are not nested."""
-        values: dict[str, Any] = {"format_version": FORMAT_VERSION}
-        for name, value in asdict(self).items():
-            values |= value if name in ("samples", "space", "quality", "cost") else {name: value}
-        return json.loads(json.dumps(values))
+        """Return plain JSON values, for `eval.json`."""
+        return json.loads(json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}))
 
 
 def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -> None:
@@ -117,7 +86,7 @@ def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(show_header=False, title=f"{evaluation.samples.num} samples", title_justify="left")
+    table = Table(show_header=False, title=f"{evaluation.num} samples", title_justify="left")
     for row in _rows(evaluation):
         table.add_row(*row)
     console = console or Console()
@@ -127,18 +96,17 @@ def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    quality, cost, rows = evaluation.quality, evaluation.cost, []
-    if quality.accuracy is not None:
-        note = f"± {100 * (quality.accuracy_standard_error or 0):.1f}"
-        if quality.accuracy_reference is not None:
-            note += f", {100 * quality.accuracy_reference:.1f}% on held-out images"
-        rows.append(("class accuracy", f"{100 * quality.accuracy:.1f}%", note))
-    against = f"against {evaluation.reference.num} held-out images, {evaluation.space.features} features"
-    rows.append(("Frechet distance", f"{quality.frechet_distance:.3f}", against))
-    if quality.frechet_floor is not None and evaluation.floor is not None:
+    rows = []
+    if evaluation.accuracy is not None:
+        note = f"± {100 * (evaluation.accuracy_standard_error or 0):.1f}"
+        if evaluation.accuracy_reference is not None:
+            note += f", {100 * evaluation.accuracy_reference:.1f}% on held-out images"
+        rows.append(("class accuracy", f"{100 * evaluation.accuracy:.1f}%", note))
+    against = f"against {evaluation.reference.num} held-out images, {evaluation.features} features"
+    rows.append(("Frechet distance", f"{evaluation.frechet_distance:.3f}", against))
+    if evaluation.frechet_floor is not None and evaluation.floor is not None:
         note = f"{evaluation.floor.num} training images against the same"
-        rows.append(("its floor", f"{quality.frechet_floor:.3f}", note))
-    rows.append(("time per image", f"{cost.seconds_per_image:.3f} s", f"batches of {cost.batch_size}"))
-    if cost.num_calls is not None:
-        rows.append(("network calls", f"{cost.num_calls:g}", "per image"))
+        rows.append(("its floor", f"{evaluation.frechet_floor:.3f}", note))
+    rows.append(("time per image", f"{evaluation.seconds_per_image:.3f} s", f"batches of {evaluation.batch_size}"))
+    rows.append(("network calls", f"{evaluation.num_calls:g}", "per image"))
     return rows

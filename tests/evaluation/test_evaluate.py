@@ -86,28 +86,26 @@ def test_figures_equal_those_computed_at_once():
     reference = Images([10, 10, 10], seed=1)
     described = [mean_and_deviation()(images).features for images in (samples, reference.images)]
     (mean_1, cov_1), (mean_2, cov_2) = [(features.mean(dim=0), torch.cov(features.T)) for features in described]
-    assert evaluation.quality.frechet_distance == pytest.approx(
-        frechet_distance(mean_1, cov_1, mean_2, cov_2), rel=1e-9
-    )
-    assert evaluation.quality.accuracy == evaluation.quality.accuracy_reference == 1.0
-    assert evaluation.samples.num_per_class == (10, 10)
-    assert evaluation.samples.samples_sha256 == hashlib.sha256(samples.numpy().tobytes()).hexdigest()
+    assert evaluation.frechet_distance == pytest.approx(frechet_distance(mean_1, cov_1, mean_2, cov_2), rel=1e-9)
+    assert evaluation.accuracy == evaluation.accuracy_reference == 1.0
+    assert evaluation.num_per_class == (10, 10)
+    assert evaluation.samples_sha256 == hashlib.sha256(samples.numpy().tobytes()).hexdigest()
     assert evaluation.reference.sha256 == hashlib.sha256(reference.images.numpy().tobytes()).hexdigest()
 
 
 def test_figures_do_not_depend_on_the_batch_size():
     one, other = run(batch_size=1), run(batch_size=30)
-    assert one.samples.samples_sha256 == other.samples.samples_sha256
+    assert one.samples_sha256 == other.samples_sha256
     assert one.reference == other.reference
-    assert one.quality.frechet_distance == pytest.approx(other.quality.frechet_distance, rel=1e-6)
+    assert one.frechet_distance == pytest.approx(other.frechet_distance, rel=1e-6)
 
 
 def test_accuracy_falls_by_the_confused_class_and_names_it():
     evaluation = run(Sampler(confuse={1: 2}))
-    assert evaluation.quality.accuracy == pytest.approx(2 / 3)
-    assert evaluation.quality.accuracy_by_class == {"ant": 1.0, "bee": 0.0, "cat": 1.0}
-    assert evaluation.quality.accuracy_standard_error == pytest.approx((2 / 9 / 30) ** 0.5)
-    assert evaluation.quality.frechet_distance > 10 * run().quality.frechet_distance
+    assert evaluation.accuracy == pytest.approx(2 / 3)
+    assert evaluation.accuracy_by_class == {"ant": 1.0, "bee": 0.0, "cat": 1.0}
+    assert evaluation.accuracy_standard_error == pytest.approx((2 / 9 / 30) ** 0.5)
+    assert evaluation.frechet_distance > 10 * run().frechet_distance
 
 
 def test_floor_is_of_training_images_in_the_samples_number_and_balance():
@@ -115,7 +113,7 @@ def test_floor_is_of_training_images_in_the_samples_number_and_balance():
     assert evaluation.floor is not None
     assert evaluation.floor.num == 12
     perfect = run(training=Images([10, 10, 10], seed=1), num=30)
-    assert perfect.quality.frechet_floor == pytest.approx(0.0, abs=1e-9)
+    assert perfect.frechet_floor == pytest.approx(0.0, abs=1e-9)
     assert perfect.floor == perfect.reference
 
 
@@ -137,24 +135,24 @@ def test_matched_indices_of_other_classes_are_a_random_share():
 
 def test_without_training_images_there_is_no_floor():
     evaluation = run(training=None)
-    assert evaluation.quality.frechet_floor is None
+    assert evaluation.frechet_floor is None
     assert evaluation.floor is None
     assert run(training=Images([1])).floor is None
 
 
 def test_classes_that_the_classifier_does_not_know_have_no_accuracy():
     evaluation = run(extractor=mean_and_deviation(class_names=("dog", "ant", "bee")))
-    assert evaluation.quality.accuracy is None
-    assert evaluation.quality.accuracy_by_class is None
-    assert evaluation.quality.frechet_distance > 0
+    assert evaluation.accuracy is None
+    assert evaluation.accuracy_by_class is None
+    assert evaluation.frechet_distance > 0
 
 
 def test_unconditional_samples_have_the_null_class_and_no_accuracy():
     sampler = Sampler()
     evaluation = run(sampler, class_names=[], num=6)
     assert {label for _, label in sampler.asked} == {0}
-    assert evaluation.quality.accuracy is None
-    assert evaluation.samples.num_classes == 0
+    assert evaluation.accuracy is None
+    assert evaluation.num_classes == 0
     assert evaluation.floor.num == 6
 
 
@@ -200,9 +198,12 @@ def test_e3_an_image_that_cannot_be_read_stops_the_evaluation():
 
 
 def test_a_sampler_that_returns_too_few_images_is_refused():
-    sampler = Sampler()
+    class Short(Sampler):
+        def __call__(self, labels, positions):
+            return super().__call__(labels, positions)[1:]
+
     with pytest.raises(DitError, match="expected 8 images, found 7"):
-        run(lambda labels, positions: sampler(labels, positions)[1:])
+        run(Short())
 
 
 def test_result_is_json_with_all_that_is_needed_to_repeat_it():
@@ -220,12 +221,6 @@ def test_result_is_json_with_all_that_is_needed_to_repeat_it():
     assert (reference["num"], reference["size"], reference["fingerprint"]) == (30, [8, 8], "in-memory")
     assert found["versions"].keys() >= {"python", "dit", "torch", "numpy"}
     assert found["seconds_per_image"] > 0
-
-
-def test_a_sampler_without_a_counter_has_no_count():
-    sampler = Sampler()
-    evaluation = run(lambda labels, positions: sampler(labels, positions))
-    assert evaluation.cost.num_calls is None
 
 
 def test_table_shows_figures_floor_and_warnings():
