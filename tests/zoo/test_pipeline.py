@@ -10,7 +10,7 @@ from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
 from dit.zoo.folder.config import FolderConfig, ModelDescription
 from dit.zoo.pipeline import Pipeline, load_pipeline
-from tests.zoo.conftest import TINY, random_model, write_run
+from tests.zoo.conftest import TINY, random_model
 
 
 def make(codec, *, class_names=None, **overrides):
@@ -81,14 +81,10 @@ def test_an_unconditional_model_takes_no_classes(mnist_codec):
     [
         ({"steps": 0}, "sampling: steps: expected a value greater than or equal to 1, found 0"),
         ({"guidance": float("nan")}, "sampling: guidance: expected a finite number, found nan"),
-        ({"guidance": -1.0}, "sampling: guidance: expected"),
-        ({"guidance": "much"}, "sampling: guidance: expected a number, found 'much'"),
         ({"solver": "heum"}, "sampling: solver: expected 'ddpm'"),
         ({"stepz": 3}, "sampling: stepz: unknown key. Did you mean 'steps'"),
         ({"num": 0}, "num: expected a whole number of at least 1, found 0"),
-        ({"num": 1.5}, "num: expected a whole number of at least 1, found 1.5"),
         ({"seed": -1}, "seed: expected a whole number of at least 0, found -1"),
-        ({"batch_size": 0}, "batch_size: expected a whole number"),
     ],
 )
 def test_s2_values_out_of_range_name_the_field(pipe, arguments, message):
@@ -103,15 +99,6 @@ def test_s3_weights_with_nan_stop_the_sampling(pipe):
         pipe.model.final_layer.linear.weight[0, 0] = torch.nan
     with pytest.raises(DitError, match="not finite"):
         pipe([1])
-
-
-def test_s3_a_file_with_nan_is_refused_when_it_is_loaded(tmp_path, mnist_codec):
-    model, ema = random_model(**TINY), random_model(**TINY)
-    with torch.no_grad():
-        ema.final_layer.linear.weight[0, 0] = torch.nan
-    run = write_run(tmp_path / "run", model=model, ema=ema, codec=mnist_codec.describe())
-    with pytest.raises(DitError, match=r"NaN or infinity: final_layer\.linear\.weight"):
-        load_pipeline(run)
 
 
 def test_s5_a_size_the_model_cannot_make_is_refused_with_the_allowed_one(pipe):
