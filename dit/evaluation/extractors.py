@@ -158,14 +158,7 @@ def inception(name: str, device: torch.device) -> FeatureExtractor:
 
     path = _inception_weights()
     model = FeatureExtractorInceptionV3(name, ["2048", "logits"], feature_extractor_weights_path=str(path)).to(device)
-
-    def network(images: Tensor) -> tuple[Tensor, Tensor]:
-        features, logits = model(to_rgb(images))
-        return features, logits
-
-    return FeatureExtractor(
-        name=name, num_features=2048, network=network, weights_sha256=INCEPTION_SHA256, device=device
-    )
+    return FeatureExtractor(name, 2048, lambda images: model(to_rgb(images)), INCEPTION_SHA256, device)
 
 
 def _inception_weights() -> Path:

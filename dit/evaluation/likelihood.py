@@ -22,13 +22,13 @@ from dit.diffusion.gaussian import GaussianProcess
 from dit.diffusion.process import Process
 from dit.display import Progress
 from dit.errors import ConfigError
-from dit.evaluation.likelihood_result import BoundFigures, Figure, FlowFigures, LatentLikelihood
+from dit.evaluation.likelihood_result import BoundFigures, Figure, LatentLikelihood
 from dit.latents.codec import Codec
 from dit.latents.dataset import LatentDataset
 from dit.rng import Purpose, normal, permutation
 from dit.sampling.bound import Bound, variational_bound
 from dit.sampling.config import LikelihoodConfig
-from dit.sampling.likelihood import OdeNll, ode_nll
+from dit.sampling.likelihood import ode_nll
 
 
 def evaluate_likelihood(
@@ -65,7 +65,8 @@ def evaluate_likelihood(
     drawn = _draw(held_out, codec, _labels_of_model(held_out, class_names), num=likelihood.num, seed=seed)
     batches = partial(_in_batches, drawn, batch_size, next(model.parameters()).device, progress)
     solve = partial(ode_nll, model, process, likelihood=likelihood, seed=seed)
-    flow, bound = _flow_figures(batches("likelihood", solve)), None
+    flows, bound = batches("likelihood", solve), None
+    estimates = torch.cat([flow.nats_per_dim for flow in flows], dim=1)  # (K, S)
     if isinstance(process, GaussianProcess):
         sum_up = partial(variational_bound, model, process, variance=likelihood.variance, seed=seed)
         learned = process.learn_sigma and likelihood.variance == "auto"
@@ -75,7 +76,12 @@ def evaluate_likelihood(
         num=len(drawn.indices),
         seed=seed,
         num_dims=drawn.latents[0].numel(),
-        flow=flow,
+        nll=_figure(estimates.mean(0)),
+        probe_standard_error=_probe_error(estimates),
+        num_calls=max(flow.num_calls for flow in flows),
+        t_start=flows[0].t_start,
+        t_end=flows[0].t_end,
+        smoothing=flows[0].smoothing,
         gaussian=_figure(gaussian_nll(drawn.latents)),
         bound=bound,
         settings=likelihood,
@@ -142,18 +148,6 @@ def _in_batches(
             positions, labels = drawn.indices[batch], drawn.labels[batch].to(device)
             found.append(function(drawn.latents[batch], labels, positions=positions, progress=advance(len(positions))))
     return found
-
-
-def _flow_figures(flows: list[OdeNll]) -> FlowFigures:
-    estimates = torch.cat([flow.nats_per_dim for flow in flows], dim=1)  # (K, S)
-    return FlowFigures(
-        nll=_figure(estimates.mean(0)),
-        probe_standard_error=_probe_error(estimates),
-        num_calls=max(flow.num_calls for flow in flows),
-        t_start=flows[0].t_start,
-        t_end=flows[0].t_end,
-        smoothing=flows[0].smoothing,
-    )
 
 
 def _bound_figures(bounds: list[Bound], variance: str) -> BoundFigures:

@@ -41,24 +41,6 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class FlowFigures:
-    """The density through the probability flow."""
-
-    nll: Figure
-    """The negative log density."""
-    probe_standard_error: float | None
-    """The part of its standard error that is due to the probes; None where there is one probe."""
-    num_calls: int
-    """Network calls per latent."""
-    t_start: float
-    """Time at which the flow is noise."""
-    t_end: float
-    """Time at which the flow is data; above 0 the density is of latents with noise of deviation `smoothing`."""
-    smoothing: float
-    """sigma / alpha at t_end."""
-
-
-@dataclass(frozen=True)
 class BoundFigures:
     """The variational bound of a Gaussian process."""
 
@@ -88,7 +70,18 @@ class LatentLikelihood:
     """Of the latents' draws, the probes and the noise."""
     num_dims: int
     """Dimensions of one latent."""
-    flow: FlowFigures
+    nll: Figure
+    """The negative log density, through the probability flow."""
+    probe_standard_error: float | None
+    """The part of its standard error that is due to the probes; None where there is one probe."""
+    num_calls: int
+    """Network calls per latent."""
+    t_start: float
+    """Time at which the flow is noise."""
+    t_end: float
+    """Time at which the flow is data; above 0 the density is of latents with noise of deviation `smoothing`."""
+    smoothing: float
+    """sigma / alpha at t_end."""
     gaussian: Figure
     """The same figure of a Gaussian with the latents' own mean and variance in each channel."""
     bound: BoundFigures | None
@@ -99,15 +92,11 @@ class LatentLikelihood:
     """Of the held-out moments."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values, for `eval.json`; there the figures of the flow are not nested."""
-        flow, bound = _plain(self.flow), None
+        """Return plain JSON values, for `eval.json`."""
+        values = _plain(self)
         if self.bound is not None:
-            bound = _plain(self.bound) | {"meaning_of_step_0": MEANING_OF_STEP_0}
-        settings = {"settings": self.settings.model_dump(mode="json"), "unit": "nats per latent dimension"}
-        values = {}
-        for name, value in _plain(self).items():
-            values |= flow if name == "flow" else {name: value}
-        return values | {"bound": bound} | settings
+            values["bound"] = _plain(self.bound) | {"meaning_of_step_0": MEANING_OF_STEP_0}
+        return values | {"settings": self.settings.model_dump(mode="json"), "unit": "nats per latent dimension"}
 
 
 def _plain(figures: Any) -> dict[str, Any]:
@@ -134,10 +123,10 @@ def print_likelihood(found: LatentLikelihood) -> None:
 
 
 def _rows(found: LatentLikelihood) -> list[tuple[str, Figure, str]]:
-    smoothed = f", latents with noise {found.flow.smoothing:.2g}" if found.flow.smoothing else ""
-    probes = "" if found.flow.probe_standard_error is None else f"; ± {found.flow.probe_standard_error:.3f} by probes"
+    smoothed = f", latents with noise {found.smoothing:.2g}" if found.smoothing else ""
+    probes = "" if found.probe_standard_error is None else f"; ± {found.probe_standard_error:.3f} by probes"
     rows = [
-        ("NLL by the ODE", found.flow.nll, f"t {found.flow.t_end:.2g} to {found.flow.t_start:g}{smoothed}{probes}"),
+        ("NLL by the ODE", found.nll, f"t {found.t_end:.2g} to {found.t_start:g}{smoothed}{probes}"),
         ("a Gaussian's", found.gaussian, "by mean and variance of each channel"),
     ]
     if found.bound is not None:

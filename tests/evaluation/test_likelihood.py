@@ -82,10 +82,10 @@ ENTROPY = 0.5 * math.log(2 * math.pi * math.e * STD**2)
 def test_the_optimal_networks_likelihood_is_the_entropy_whatever_the_order_of_classes(class_names):
     """Within 4 standard errors, which are those of the mean of z^2 / 2 over 150 x 32 numbers."""
     found = run(held_out=Latents(class_names=class_names))
-    assert abs(found.flow.nll.nats_per_dim - ENTROPY) < 4 * found.flow.nll.standard_error
-    assert found.flow.nll.standard_error == pytest.approx((0.5 / (150 * 32)) ** 0.5, rel=0.3)
-    assert found.flow.nll.bits_per_dim == pytest.approx(found.flow.nll.nats_per_dim / math.log(2))
-    assert (found.num, found.num_dims, found.flow.num_calls, found.flow.t_end, found.bound) == (150, 32, 128, 0, None)
+    assert abs(found.nll.nats_per_dim - ENTROPY) < 4 * found.nll.standard_error
+    assert found.nll.standard_error == pytest.approx((0.5 / (150 * 32)) ** 0.5, rel=0.3)
+    assert found.nll.bits_per_dim == pytest.approx(found.nll.nats_per_dim / math.log(2))
+    assert (found.num, found.num_dims, found.num_calls, found.t_end, found.bound) == (150, 32, 128, 0, None)
     # One Gaussian for all classes is wider: variance 2 / 3 between the classes.
     assert found.gaussian.nats_per_dim == pytest.approx(
         0.5 * math.log(2 * math.pi * math.e * (STD**2 + 2 / 3)), abs=0.05
@@ -102,19 +102,19 @@ def test_a_gaussian_process_has_its_bound_beside_it():
     assert abs(bound.step_0.nats_per_dim - terms[0]) < 4 * bound.step_0.standard_error
     parts = bound.prior.nats_per_dim + bound.steps.nats_per_dim + bound.step_0.nats_per_dim
     assert bound.total.nats_per_dim == pytest.approx(parts)
-    assert bound.total.nats_per_dim > found.flow.nll.nats_per_dim
+    assert bound.total.nats_per_dim > found.nll.nats_per_dim
     assert len(bound.terms) == 60
     assert bound.variance == "upper"
-    assert found.flow.smoothing == pytest.approx(path.sigma(1 / 60) / path.alpha(1 / 60), rel=1e-6)
+    assert found.smoothing == pytest.approx(path.sigma(1 / 60) / path.alpha(1 / 60), rel=1e-6)
     assert prior < bound.prior.nats_per_dim  # means of 1 and 2
 
 
 def test_several_probes_show_their_part_of_the_error():
-    assert run(num=20, steps=2).flow.probe_standard_error is None
+    assert run(num=20, steps=2).probe_standard_error is None
     signs = run(num=20, steps=2, num_probes=3)
     normals = run(num=20, steps=2, num_probes=3, probes="gaussian")
-    assert signs.flow.probe_standard_error < 1e-6  # exact on this diagonal Jacobian
-    assert 0 < normals.flow.probe_standard_error < normals.flow.nll.standard_error
+    assert signs.probe_standard_error < 1e-6  # exact on this diagonal Jacobian
+    assert 0 < normals.probe_standard_error < normals.nll.standard_error
 
 
 def test_a_choice_of_latents_is_made_by_the_seed_and_not_by_batches():
@@ -125,8 +125,8 @@ def test_a_choice_of_latents_is_made_by_the_seed_and_not_by_batches():
         evaluate_likelihood(*arguments, likelihood, class_names=CLASSES, seed=seed, batch_size=size)
         for seed, size in ((0, 7), (0, 20), (1, 20))
     )
-    assert first.flow.nll.nats_per_dim == pytest.approx(again.flow.nll.nats_per_dim, rel=1e-6)
-    assert first.flow.nll.nats_per_dim != pytest.approx(other.flow.nll.nats_per_dim, rel=1e-6)
+    assert first.nll.nats_per_dim == pytest.approx(again.nll.nats_per_dim, rel=1e-6)
+    assert first.nll.nats_per_dim != pytest.approx(other.nll.nats_per_dim, rel=1e-6)
 
 
 def test_unconditional_models_see_the_null_class_alone():
