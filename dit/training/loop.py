@@ -270,15 +270,14 @@ def _failures_explained(recipe: Recipe, folder: RunFolder, processes: Processes)
 
 
 def _validation(trainer: Trainer, processes: Processes, val_set: "LatentDataset | None") -> Validation | None:
-    config, source = trainer.recipe.train, trainer.stepper.source
+    config = trainer.recipe.train
     if val_set is None or len(val_set) == 0 or not config.validate_every:
         return None
     return Validation(
         dataset=val_set,
-        codec=source.codec,
+        source=trainer.stepper.source,
         process=with_fixed_times(trainer.stepper.process),
         processes=processes,
-        num_classes=source.num_classes,
         num_samples=min(len(val_set), config.validation_samples),
         num_buckets=config.validation_buckets,
         batch_size=_batch_size(trainer, processes),

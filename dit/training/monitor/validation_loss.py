@@ -17,12 +17,12 @@ from dit.diffusion.process import Process
 from dit.diffusion.timesteps import UniformLaw
 from dit.errors import DitError
 from dit.rng import Purpose, normal, uniform
+from dit.training.batch import BatchSource
 from dit.training.monitor.log import mean_by_bucket
 from dit.training.monitor.step_totals import by_time
 from dit.training.ranks.processes import Processes
 
 if TYPE_CHECKING:
-    from dit.latents.codec import Codec
     from dit.latents.dataset import LatentDataset
 
 SEED = 0
@@ -46,14 +46,12 @@ class Validation:
 
     dataset: "LatentDataset"
     """Cached moments and labels of the held-out split."""
-    codec: "Codec"
-    """Draws and normalises latents."""
+    source: BatchSource
+    """What the network learns from: codec and classes."""
     process: Process
     """Makes losses."""
     processes: Processes
     """Who takes part; each measures its share of the samples."""
-    num_classes: int
-    """K."""
     num_samples: int
     """Samples of one validation."""
     num_buckets: int
@@ -94,8 +92,8 @@ class Validation:
         moments, labels = self.dataset.get(np.arange(positions.start, positions.stop), np.zeros(len(positions), bool))
         draw = normal(SEED, Purpose.PROBE, positions, shape, step=DRAW).to(device)
         noise = normal(SEED, Purpose.PROBE, positions, shape, step=NOISE).to(device)
-        x_0 = self.codec.latents_from_moments(moments.to(device), draw)
-        y = labels if self.num_classes else torch.zeros_like(labels)
+        x_0 = self.source.codec.latents_from_moments(moments.to(device), draw)
+        y = labels if self.source.num_classes else torch.zeros_like(labels)
         bucket = torch.tensor(positions) % self.num_buckets
         u = (bucket + uniform(SEED, Purpose.PROBE, positions, step=TIME)) / self.num_buckets  # (B,)
         losses = self.process.losses(network, x_0, y.to(device), noise=noise, u=u)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dit.training.config import EmaConfig
-from dit.training.weights.posthoc import power_decay, sigma_rel_to_gamma
+from dit.training.weights.posthoc import sigma_rel_to_gamma
 
 PRIMARY = "ema"
 """Name of the average that previews, evaluations and exports use."""
@@ -40,7 +40,8 @@ class Ema:
         decays = {PRIMARY: exponential(config.decay, warmup=config.warmup)}
         decays |= {f"{PRIMARY}-{decay}": exponential(decay, warmup=config.warmup) for decay in config.further_decays}
         decays |= {f"power-{width}": power_function(width) for width in config.sigma_rels}
-        self.averages = {name: Average(_frozen_copy(model), decay) for name, decay in decays.items()}
+        frozen = {name: copy.deepcopy(model).eval().requires_grad_(False) for name in decays}
+        self.averages = {name: Average(frozen[name], decay) for name, decay in decays.items()}
         self._sources: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         self._targets: dict[str, list[Tensor]] = {
@@ -79,10 +80,6 @@ def exponential(decay: float, *, warmup: bool = False) -> Callable[[int], float]
 
 
 def power_function(sigma_rel: float) -> Callable[[int], float]:
-    """Return d_n of the power-function average of this relative width."""
+    """Return d_n of the power-function average of this relative width. Source: EDM2, eq. 3."""
     gamma = sigma_rel_to_gamma(sigma_rel)
-    return lambda step: power_decay(gamma, step)
-
-
-def _frozen_copy(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model).eval().requires_grad_(False)
+    return lambda step: (1 - 1 / step) ** (gamma + 1)

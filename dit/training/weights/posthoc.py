@@ -39,11 +39,6 @@ def sigma_rel_to_gamma(sigma_rel: float) -> float:
     return float(np.roots([1, 7, 16 - inverse, 12 - inverse]).real.max())
 
 
-def power_decay(gamma: float, step: int) -> float:
-    """Return beta_n, the weight of the old average at step n >= 1. Source: EDM2, eq. 3."""
-    return (1 - 1 / step) ** (gamma + 1)
-
-
 def solve_coefficients(steps: Sequence[int], gammas: Sequence[float], *, step: int, gamma: float) -> np.ndarray:
     """Return how much of each snapshot the average (step, gamma) holds.
 

@@ -9,15 +9,15 @@ from dit.rng import Purpose, normal
 from dit.training.monitor.validation_loss import DRAW, NOISE, SEED, Validation, with_fixed_times
 from dit.training.ranks.processes import start_processes
 from tests.training.fakes import FakeCodec, FakeLatents, make_parts, make_recipe
+from tests.training.test_batch import make_source
 
 
 def make_validation(process, **changes):
     arguments = {
         "dataset": FakeLatents(12, seed=1),
-        "codec": FakeCodec(),
+        "source": make_source(),
         "process": process,
         "processes": start_processes(make_recipe().train),
-        "num_classes": 3,
         "num_samples": 12,
         "num_buckets": 4,
         "batch_size": 5,
