@@ -73,8 +73,9 @@ def test_the_probe_sees_a_heavy_import(tmp_path):
 
 
 def test_an_image_takes_torch_alone(tmp_path):
-    """No collection of networks."""
+    """No collection of networks, and no compiler, which weights that are drawn on the meta device would bring."""
     sample = command("sample", "dit_ti_2.mnist", "--classes", "3", "--steps", "1", "--out", "x.png", code=0)
     (modules,) = imports_of(sample, cwd=tmp_path)
     assert packages(modules) >= {"torch", "PIL"}
     assert packages(modules) & {"diffusers", "timm", "transformers", "datasets", "accelerate", "scipy"} == set()
+    assert {"torch._dynamo", "torch._inductor"}.isdisjoint(modules)

@@ -30,16 +30,8 @@ def forgotten(monkeypatch):
 
 def test_a_family_from_outside_trains_samples_exports_reloads_and_is_converted(tmp_path, capsys, forgotten):
     run, export = tmp_path / "run", tmp_path / "run" / "export"
-    options = [
-        "--model.width",
-        "48",
-        "--train.max_steps",
-        "20",
-        "--train.log_every",
-        "1",
-        "--train.preview_samples",
-        "4",
-    ]
+    options = ["--model.width", "48", "--train.max_steps", "20", "--train.log_every", "1"]
+    options += ["--train.preview_samples", "4"]
     options += ["--evaluation.features", "null", "--train.validation_samples", "16", "--train.batch_size", "16"]
     train = ["train", "dit_ti_2_mnist", *PLUGIN, "--model.name", "mixer_ti_1", "--output", run, *options]
     assert "--model.width INTEGER|null (now: 48)" in "\n".join(runs(capsys, *train, "--help"))

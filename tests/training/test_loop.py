@@ -127,13 +127,6 @@ def test_previews_and_validation_enter_the_rows(tmp_path):
     assert list(found[6]["val_loss_of_average"]) == ["ema"]
 
 
-def test_average_in_the_checkpoint_follows_its_formula(tmp_path, whole):
-    train(tmp_path / "run", **{"ema.decay": 0.0})
-    for name, value in weights(tmp_path / "run", "ema").items():
-        assert torch.equal(value, weights(tmp_path / "run")[name])
-    assert any(not torch.equal(value, weights(whole)[name]) for name, value in weights(whole, "ema").items())
-
-
 def test_tensorboard_gets_the_rows(tmp_path):
     train(tmp_path / "run", **{"train.trackers": ["tensorboard"], "train.max_steps": 2})
     (events,) = (tmp_path / "run" / "tensorboard").iterdir()
@@ -157,11 +150,9 @@ def test_resume_starts_where_there_is_nothing(tmp_path, whole):
     [
         ({"train.batch_size": 9, "train.gradient_accumulation": 2}, 48, r"train\.batch_size.*multiple of 2.*found 9"),
         ({}, 7, r"train\.batch_size.*number of training images, 7, found 8"),  # D7
-        ({}, 0, r"train\.batch_size.*images, 0"),  # D7
         ({"train.mixed_precision": "fp16"}, 48, r"train\.mixed_precision: fp16 needs a GPU"),
         ({"model.input_size": [2, 4]}, 48, r"latents are \(2, 4, 4\), the network takes \(2, 2, 4\)"),
         ({"model.num_classes": 2}, 48, r"model\.num_classes: expected at least the data's 3, found 2"),
-        ({"optim.name": "adamww"}, 48, r"optim\.name"),
     ],
 )
 def test_impossible_recipes_are_refused(tmp_path, overrides, num_samples, message):

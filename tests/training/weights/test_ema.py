@@ -15,17 +15,6 @@ def constant(value, shape=(2, 3)):
     return model
 
 
-def test_warm_up_bounds_the_decay():
-    model = constant(0.0)
-    ema = Ema(model, EmaConfig(decay=0.9, warmup=True))
-    nn.init.constant_(model.weight, 1.0)
-    rest = 1.0
-    for step in range(1, 4):
-        ema.update(step)
-        rest *= min(0.9, (1 + step) / (10 + step))
-    torch.testing.assert_close(ema.tensors("ema")["weight"], torch.full((2, 3), 1 - rest))
-
-
 def test_several_averages_do_not_mix():
     model = constant(0.0)
     ema = Ema(model, EmaConfig(decay=0.5, further_decays=(0.9,), sigma_rels=(0.1,)))
