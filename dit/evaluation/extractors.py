@@ -67,17 +67,17 @@ class FeatureExtractor:
         return Features(features, logits)
 
 
-def check_finite(features: Tensor, *, first: int = 0) -> None:
+def check_finite(features: Tensor) -> None:
     """Refuse NaN and infinity in features (N, D) or logits (N, K).
 
     Raises:
-        DitError: names the first sample that is not finite, counted from `first`.
+        DitError: names the first sample that is not finite.
     """
     bad = (~features.isfinite()).any(dim=1).nonzero()
     if len(bad):
         raise DitError(
             f"features: expected finite numbers, found NaN or infinity in {len(bad)} of {len(features)} samples, first "
-            f"at position {first + int(bad[0])}; check the images and the extractor's weights"
+            f"at position {int(bad[0])}; check the images and the extractor's weights"
         )
 
 

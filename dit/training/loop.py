@@ -166,7 +166,10 @@ class _Loop:
             trainer.window.add(metrics)
             self.is_stopping |= metrics.is_stop
             if spike := trainer.spikes.add(metrics.step, metrics.loss):
-                self.report_spike(spike)
+                if self.config.on_spike == "stop":
+                    raise DitError(f"{spike}; the run stops, as train.on_spike says")
+                if self.processes.is_main:
+                    warn(spike)
 
     def fail(self, metrics: StepMetrics, attempt: Attempt) -> None:
         """Dump what went into a step that is not finite, and end the run in every process."""
@@ -174,13 +177,6 @@ class _Loop:
         path, num_bad = dump_bad_step(self.folder.path, attempt.step, rank, attempt.parts, metrics.grad_norm)
         counts = self.processes.gather(torch.tensor([num_bad], device=self.processes.device)).tolist()
         raise bad_step_error(attempt.step, counts, path.parent, metrics.grad_norm)
-
-    def report_spike(self, message: str) -> None:
-        """Warn of a spike, or end the run."""
-        if self.config.on_spike == "stop":
-            raise DitError(f"{message}; the run stops, as train.on_spike says")
-        if self.processes.is_main:
-            warn(message)
 
     def is_due(self, every: int) -> bool:
         """Tell whether what happens every so many steps (0: never), and after the last, happens now."""

@@ -110,15 +110,9 @@ def test_moments_do_not_cancel_far_from_zero():
     torch.testing.assert_close(shifted.covariance, moments.covariance, rtol=1e-6, atol=1e-6)
 
 
-def test_moments_name_the_sample_that_is_not_finite():
-    moments = Moments(3)
-    moments.update(normal(10, 3))
-    bad = normal(4, 3)
-    bad[1, 2] = float("inf")
-    with pytest.raises(DitError, match=r"position 11\b"):
-        moments.update(bad)
+def test_moments_of_another_width_are_refused():
     with pytest.raises(DitError, match=r"expected \(N, 3\), found \(2, 4\)"):
-        moments.update(normal(2, 4))
+        Moments(3).update(normal(2, 4))
 
 
 def test_moments_of_one_sample_have_no_covariance():
