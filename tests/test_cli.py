@@ -54,7 +54,6 @@ def test_an_unknown_verb_names_near_ones(capsys):
         (["report", "a", "b", "--Out=x"], "report: unknown option --Out. Did you mean '--out'?"),
         (["models", "-x"], "models: unknown option -x."),
         (["train", RECIPE, "--dryrun"], "train: unknown option --dryrun. Did you mean '--dry_run'?"),
-        (["pull", "a", "--revision=b", "c", "d"], "pull: expected no further argument, found 'd'"),
         (["sample", "x", "--num", "2.5"], "sample: --num: expected a whole number, found '2.5'"),
         (["sample", "x", "--seed=one"], "sample: --seed: expected a whole number, found 'one'"),
         (["sample", "x", "--guidance", "w"], "sample: --guidance: expected a number, found 'w'"),

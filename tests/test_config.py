@@ -155,11 +155,6 @@ def test_an_override_below_a_value_is_refused(recipe_file):
     assert message(recipe_file, {"optim.lr.x": 1}).startswith("--optim.lr.x: optim.lr holds 0.001 (a number)")
 
 
-def test_a_field_of_another_process_is_refused(recipe_file):
-    recipe_file.write_text("process:\n  name: gaussian\n  schedule: linear\n")
-    assert "process.schedule: unknown key: it belongs to another choice of process" in message(recipe_file)
-
-
 def test_guidance_without_a_null_class_is_refused(recipe_file):
     overrides = {"model.class_dropout_prob": 0.0, "sampling.guidance": 2.0}
     assert "sampling.guidance: expected 1" in message(recipe_file, overrides)

@@ -35,7 +35,6 @@ def test_scalars_are_read_by_the_core_schema_of_1_2():
         ("a: !!binary aGk=\n", 1, "binary"),
         ("a: !mine 1\n", 1, "!mine"),
         ("a: &x 1\nb: *x\n", 1, "alias"),
-        ("a: &x [*x]\n", 1, "alias"),
         ("1: a\n", 1, "expected text as key"),
         ("[a]: 1\n", 1, "expected text as key"),
         ("a: 1\nb: [1, 2\n", 3, "not valid YAML"),

@@ -209,11 +209,6 @@ def test_arguments_of_all_families_that_no_network_has(name, overrides, message)
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_name_suggests_near_ones():
-    with pytest.raises(ConfigError, match="Did you mean 'dit_xl_2'"):
-        create_model("dit-xl-2")
-
-
 @pytest.mark.parametrize(
     ("name", "variant", "message"),
     [
