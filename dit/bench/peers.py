@@ -3,12 +3,13 @@
 B batch, C latent channels, T tokens, D width.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
+from timm.layers import GELUTanh
+from timm.layers.mlp import Mlp
+from timm.models.vision_transformer import Attention  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
 from dit.layers.precision import bf16_pays
 from dit.models import create_model
@@ -37,67 +38,37 @@ def inputs(model: Any, batch: int, device: torch.device) -> tuple[Tensor, Tensor
 
 
 class PlainBlock(nn.Module):
-    """A block as the paper describes it, in library calls."""
+    """A block of the original's structure, of timm's modules as there; its parameters are named as ours."""
 
     def __init__(self, width: int, num_heads: int, mlp_width: int) -> None:
         super().__init__()
-        self.num_heads = num_heads
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(approximate="tanh"), nn.Linear(mlp_width, width))
-        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.attn = Attention(width, num_heads, qkv_bias=True)
+        self.mlp = Mlp(width, mlp_width, act_layer=GELUTanh)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """Return tokens (B, T, D) for tokens x and conditioning c (B, D)."""
-        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.modulation(c)[:, None].chunk(6, dim=2)
-        x = x + gate_1 * self.attention(self.norm1(x) * (1 + scale_1) + shift_1)
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = self.adaLN_modulation(c)[:, None].chunk(6, dim=2)
+        x = x + gate_1 * self.attn(self.norm1(x) * (1 + scale_1) + shift_1)
         return x + gate_2 * self.mlp(self.norm2(x) * (1 + scale_2) + shift_2)
 
-    def attention(self, x: Tensor) -> Tensor:
-        """Return multi-head self-attention of x (B, T, D)."""
-        batch, tokens, width = x.shape
-        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width))
 
-
-class PlainDiT(nn.Module):
+class PlainDiT(DiT):
     """The whole network, with the inputs' embeddings and the output layer of ours, which take no time to speak of."""
 
     def __init__(self, arguments: DiTArguments) -> None:
-        super().__init__()
-        self.ends = DiT(arguments.model_copy(update={"depth": 1}))
-        del self.ends.blocks
-        width = arguments.hidden_size
-        mlp_width = arguments.mlp_width
-        self.blocks = nn.ModuleList(PlainBlock(width, arguments.num_heads, mlp_width) for _ in range(arguments.depth))
+        super().__init__(arguments)
+        sizes = arguments.hidden_size, arguments.num_heads, arguments.mlp_width
+        self.blocks = nn.ModuleList(PlainBlock(*sizes) for _ in range(arguments.depth))
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """Return (B, 2C, H, W) for x (B, C, H, W), t (B,) and y (B,)."""
-        ends = self.ends
-        tokens = ends.x_embedder(x) + ends.pos_embed
-        c = ends.t_embedder(t) + ends.y_embedder(y)
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """Return (B, 2C, H, W) for x_t (B, C, H, W), t (B,) and y (B,)."""
+        tokens, c = self.x_embedder(x_t) + self.pos_embed, self.t_embedder(t) + self.y_embedder(y)
         for block in self.blocks:
             tokens = block(tokens, c)
-        return ends.leave(ends.final_layer.adaLN_modulation(c), tokens)
-
-    def copy_from(self, model: DiT) -> "PlainDiT":
-        """Take over the weights of our network and return this one."""
-        with torch.no_grad():
-            for own, other in zip(self.blocks, model.blocks, strict=True):
-                own.load_state_dict(_plain_names(other.state_dict()))
-            ends = {key: value for key, value in model.state_dict().items() if not key.startswith("blocks.")}
-            self.ends.load_state_dict(ends)
-        return self
-
-
-def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    names = {"attn.": "", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2", "adaLN_modulation": "modulation"}
-    renamed = {}
-    for key, value in state.items():
-        ours = next(name for name in names if key.startswith(name))
-        renamed[key.replace(ours, names[ours])] = value
-    return renamed
+        return self.leave(self.final_layer.adaLN_modulation(c), tokens)
 
 
 def diffusers_dit(arguments: DiTArguments, dtype: torch.dtype = torch.float32) -> nn.Module:

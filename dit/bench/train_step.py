@@ -5,6 +5,7 @@ them, on both sides.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import nn
@@ -27,19 +28,16 @@ def run(settings: Settings) -> Iterator[Row]:
     """Measure every case."""
     for name, batch, share in settings.cases(CASES):
         settings.say(f"train-step {name}, batch {batch}")
-
-        def ours(name: str = name, batch: int = batch) -> Run:
-            return our_step(name, batch, settings.device)
-
-        def plain(autocast: bool = False, compiled: bool = False, name: str = name, batch: int = batch) -> Run:
-            return plain_step(name, batch, settings.device, autocast=autocast, compiled=compiled)
-
-        contenders: dict[str, Callable[[], Run]] = {"dit": ours, "plain float32": plain}
-        contenders["plain float32 compiled"] = lambda plain=plain: plain(False, True)
+        plain = partial(plain_step, name, batch, settings.device)
+        contenders: dict[str, Callable[[], Run]] = {
+            "dit": partial(our_step, name, batch, settings.device),
+            "plain float32": plain,
+            "plain float32 compiled": partial(plain, compiled=True),
+        }
         contenders |= settings.in_bf16(
             {
-                "plain autocast": lambda plain=plain: plain(True),
-                "plain autocast compiled": lambda plain=plain: plain(True, True),
+                "plain autocast": partial(plain, autocast=True),
+                "plain autocast compiled": partial(plain, autocast=True, compiled=True),
             }
         )
         yield from race("train-step", f"{name} batch {batch}", contenders, share)
@@ -56,7 +54,7 @@ def our_step(name: str, batch: int, device: torch.device) -> Run:
     return _step(model, optimizer, lambda: average.update(next(counter)), inputs(model, batch, device), autocast=half)
 
 
-def plain_step(name: str, batch: int, device: torch.device, *, autocast: bool, compiled: bool) -> Run:
+def plain_step(name: str, batch: int, device: torch.device, *, autocast: bool = False, compiled: bool = False) -> Run:
     """Return a step of the plain network with torch's own optimizer and a foreach average."""
     ours = network(name, device)
     model = PlainDiT(ours.arguments).to(device) if isinstance(ours, DiT) else ours
