@@ -23,11 +23,11 @@ from tqdm import tqdm
 
 from dit.data.mnist import mnist_images
 from dit.files import new_folder
+from dit.zoo.layouts.diffusers_autoencoder import fold_normalisation
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-LATENT_CHANNELS = 4
 ARCHITECTURE = {
     "in_channels": 1,
     "out_channels": 1,
@@ -35,7 +35,7 @@ ARCHITECTURE = {
     "up_block_types": ("UpDecoderBlock2D",) * 3,
     "block_out_channels": (16, 32, 48),
     "layers_per_block": 1,
-    "latent_channels": LATENT_CHANNELS,
+    "latent_channels": 4,
     "norm_num_groups": 8,
     "sample_size": 32,
     "mid_block_add_attention": False,
@@ -133,12 +133,7 @@ def _fold_statistics(vae: "AutoencoderKL", images: Tensor) -> dict[str, list[flo
     shift = mean.mean((0, 2, 3))
     # The variance of a draw is the variance of its mean and the mean of its variance.
     scale = (mean.var((0, 2, 3), correction=0) + log_var.exp().mean((0, 2, 3))).sqrt()
-    quant, post_quant = vae.quant_conv, vae.post_quant_conv
-    post_quant.bias += (post_quant.weight[:, :, 0, 0].double() @ shift).float()
-    post_quant.weight *= scale.float()[None, :, None, None]
-    quant.weight[:LATENT_CHANNELS] /= scale.float()[:, None, None, None]
-    quant.bias[:LATENT_CHANNELS] = ((quant.bias[:LATENT_CHANNELS] - shift) / scale).float()
-    quant.bias[LATENT_CHANNELS:] -= 2 * scale.log().float()
+    vae.load_state_dict(fold_normalisation(vae.state_dict(), 1 / scale, shift))
     posterior_std = (log_var.exp().mean((0, 2, 3)).sqrt() / scale).tolist()
     return {"channel_mean_before": shift.tolist(), "channel_std_before": scale.tolist(), "noise_share": posterior_std}
 

@@ -26,7 +26,7 @@ from dit.errors import ConfigError, DitError
 from dit.latents.codec import Codec
 from dit.layers.precision import bf16_pays
 from dit.layers.quantize import Quantization, check_torchao, quantize_linears
-from dit.models.network import Network, narrowest_width
+from dit.models.network import narrowest_width
 from dit.rng import Purpose, uniform
 from dit.sampling.config import SamplingConfig, changed
 from dit.sampling.sample import Sampled, sample
@@ -65,7 +65,9 @@ def load_pipeline(
     located = locate(source, revision)
     config = located.config
     empty = empty_model(config.model)
-    blocks = fast_precision(empty, located.weights, device) if dtype is None else None
+    infos = (info for path in located.weights for info in read_header(path).tensors.values())
+    is_fast = dtype is None and all(info.dtype == "F32" for info in infos) and bf16_pays(device, narrowest_width(empty))
+    blocks = torch.bfloat16 if is_fast else None
     model = fill(empty, located.weights, device=device, dtype=dtype, block_dtype=blocks)
     if quantize is not None:
         quantize_linears(model.block_list(), quantize)
@@ -78,18 +80,6 @@ def load_pipeline(
     if dtype is not None:
         codec.exact()
     return Pipeline(model, create_process(config.process), codec, config)
-
-
-def fast_precision(model: Network, files: Sequence[Path], device: str | torch.device) -> torch.dtype | None:
-    """Return the type in which the blocks of a float32 network compute faster: bfloat16, or None where they do not.
-
-    Args:
-        model: network as `empty_model` builds it.
-        files: its weights.
-        device: where it is going to compute.
-    """
-    is_float32 = all(info.dtype == "F32" for path in files for info in read_header(path).tensors.values())
-    return torch.bfloat16 if is_float32 and bf16_pays(device, narrowest_width(model)) else None
 
 
 MAX_IMAGES = 10_000_000

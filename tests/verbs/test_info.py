@@ -35,11 +35,6 @@ def test_info_of_an_export_names_process_autoencoder_and_provenance(trained, cap
         assert re.search(re.sub(" +", " +", words), text), words
 
 
-def test_info_of_a_run_is_that_of_its_newest_checkpoint(trained, capsys):
-    assert main(["info", str(trained)]) == 0
-    assert "step-00000003" in capsys.readouterr().out
-
-
 def test_info_of_damaged_weights_is_refused(trained, tmp_path, capsys):
     folder = tmp_path / "export"
     shutil.copytree(trained / "export", folder)

@@ -30,15 +30,6 @@ def test_an_export_is_sampled_into_a_grid_with_a_column_per_class(trained, tmp_p
         assert image.width > image.height  # three columns, two rows
 
 
-def test_the_seed_decides_the_picture_and_the_batch_size_does_not(trained, tmp_path, capsys):
-    def pixels(name, *options):
-        runs(capsys, "sample", trained, "--num", "3", "--out", tmp_path / name, *options)
-        return (tmp_path / name).read_bytes()
-
-    assert pixels("a.png", "--seed", "1") == pixels("b.png", "--seed", "1", "--batch_size", "2")
-    assert pixels("a.png", "--seed", "1") != pixels("c.png", "--seed", "2")
-
-
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [

@@ -109,12 +109,6 @@ def test_fine_tuning_takes_what_the_recipe_leaves_out_from_the_weights(trained, 
     assert fails(capsys, "train", "finetune", *options[2:]).endswith("add --model.pretrained VALUE")
 
 
-def test_a_network_that_the_latents_do_not_fit_is_refused(tmp_path, capsys):
-    line = fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *TINY, "--model.input_size", "16")
-    assert line.startswith("model.input_size: expected [8, 8]")
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_solver_that_the_process_does_not_have_is_refused_before_the_work(tmp_path, capsys):
     options = ["--sampling.grid", "respaced"]
     assert "sampling.grid" in fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *TINY, *options)

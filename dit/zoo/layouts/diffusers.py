@@ -265,21 +265,21 @@ def _read_process(folder: Path, learn_sigma: bool) -> GaussianConfig:
     if not path.is_file():
         return GaussianConfig(learn_sigma=learn_sigma)
     config = read_json(path)
-    config = {"num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "epsilon"} | config
+    config = {
+        "num_train_timesteps": 1000, "beta_schedule": "linear", "prediction_type": "epsilon",
+        "beta_start": LINEAR_RANGE[0], "beta_end": LINEAR_RANGE[1], **config,
+    }  # fmt: skip
+    beta_range = config["beta_start"], config["beta_end"]
     num_steps = _integer(path, config, "num_train_timesteps")
     betas = next((ours for ours, theirs in BETAS.items() if theirs == config["beta_schedule"]), None)
-    is_linear = betas == "linear" and _beta_range(config) == _scaled_range(num_steps)
+    is_linear = betas == "linear" and beta_range == _scaled_range(num_steps)
     is_known = (is_linear or betas == "cosine") and not config.get("trained_betas")
     if not is_known or config["prediction_type"] != "epsilon":
         raise DitError(
             f"{path}: expected epsilon with linear betas from {LINEAR_RANGE[0]} to {LINEAR_RANGE[1]} or cosine ones, "
-            f"found {config.get('prediction_type')} with {config.get('beta_schedule')} from {_beta_range(config)}"
+            f"found {config['prediction_type']} with {config['beta_schedule']} from {beta_range}"
         )
     return GaussianConfig(betas="linear" if is_linear else "cosine", num_steps=num_steps, learn_sigma=learn_sigma)
-
-
-def _beta_range(config: Mapping[str, Any]) -> tuple[float, float]:
-    return config.get("beta_start", LINEAR_RANGE[0]), config.get("beta_end", LINEAR_RANGE[1])
 
 
 def _scaled_range(num_steps: int) -> tuple[float, float]:

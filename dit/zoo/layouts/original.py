@@ -83,10 +83,13 @@ def read_state_file(path: str | Path, options: ReadOptions) -> ForeignModel:
     tensors, facts, notices = _load(path, options)
     config = _described_by_itself(path, facts[METADATA_KEY]) if METADATA_KEY in facts else None
     try:
-        family, layout = recognise(strip_wrappers(tensors)) if config is None else own_layout(config)
-        native = _named_as_ours(tensors, layout, notices)
+        tensors = strip_wrappers(tensors)
+        family, layout = recognise(tensors) if config is None else own_layout(config)
+        native, left_out = to_native(tensors, layout)
     except DitError as error:
         raise DitError(f"{path}: {error}") from None
+    if left_out:
+        notices.append(f"{len(left_out)} tensors that are no part of the model were left out, such as {left_out[0]}")
     _check_tensors(path, native)
     autoencoder_folder = None
     if config is None:
@@ -190,13 +193,6 @@ def _weight_keys(weights: str) -> list[str]:
     """Return the keys of training checkpoints under which the averaged or the raw weights are, of all layouts."""
     layouts = (layout for family in FAMILIES.values() for layout in family.layouts)
     return list(dict.fromkeys(key for layout in layouts for key in layout.weights[weights]))
-
-
-def _named_as_ours(tensors: Mapping[str, Tensor], layout: Layout, notices: list[str]) -> dict[str, Tensor]:
-    native, left_out = to_native(strip_wrappers(tensors), layout)
-    if left_out:
-        notices.append(f"{len(left_out)} tensors that are no part of the model were left out, such as {left_out[0]}")
-    return native
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -74,17 +74,13 @@ def to_native(tensors: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, 
 def from_native(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """Give our tensors a layout's names; the inverse of `to_native`."""
     rest = dict(tensors)
-    stacks = _stacks(layout.rules, rest)
+    # The foreign beginning of a stack of blocks -> one of our names in it, for rules that have none.
+    stacks = {rule.foreign[0].partition("{i}")[0]: rule.native for rule in layout.rules if "{i}" in rule.native}
     foreign: dict[str, Tensor] = {}
     for rule in layout.rules:
         for name, others in _instances(rule, stacks.get(rule.foreign[0].partition("{i}")[0], rule.native), rest):
             foreign |= _SPLIT[rule.kind](rest.pop(name), others)
     return {layout.prefix + name: tensor for name, tensor in (foreign | rest).items()}
-
-
-def _stacks(rules: Iterable[Rule], tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the foreign beginning of a stack of blocks -> one of our names in it, for rules that have none."""
-    return {rule.foreign[0].partition("{i}")[0]: rule.native for rule in rules if "{i}" in rule.native}
 
 
 def _instances(rule: Rule, counted: str, tensors: Iterable[str]) -> list[tuple[str, list[str]]]:
