@@ -82,10 +82,6 @@ class Processes:
         dist.all_gather(gathered, values.contiguous())
         return torch.cat(gathered)
 
-    def wait(self) -> None:
-        """Wait until all processes are here."""
-        self.accelerator.wait_for_everyone()
-
     def on_main(self, action: Callable[[], T]) -> T | None:
         """Run an action in the main process; a user's error there is raised in every process.
 
