@@ -30,6 +30,8 @@ class LogitNormalTime(Section):
     """Standard deviation of logit(t)."""
     shift: Positive = 1.0
     """Moves times towards noise when above 1: t -> shift t / (1 + (shift - 1) t)."""
+    largest: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Largest time, before the shift; the law is cut off there."""
 
 
 class AdaptiveTime(Section):
@@ -52,14 +54,21 @@ class UniformWeighting(Section):
     """The mean square error of the prediction as it is."""
 
     name: Literal["uniform"] = "uniform"
-    """Weighting of the loss over time: uniform, min_snr, sigmoid or edm."""
+    """Weighting of the loss over time: uniform, velocity, min_snr, sigmoid or edm."""
+
+
+class VelocityWeighting(Section):
+    """The square error of the velocity that follows from the prediction."""
+
+    name: Literal["velocity"] = "velocity"
+    """Weighting of the loss over time: uniform, velocity, min_snr, sigmoid or edm."""
 
 
 class MinSnrWeighting(Section):
     """Error of x_0 times min(SNR, gamma): easy, nearly clean times count no more than SNR = gamma."""
 
     name: Literal["min_snr"] = "min_snr"
-    """Weighting of the loss over time: uniform, min_snr, sigmoid or edm."""
+    """Weighting of the loss over time: uniform, velocity, min_snr, sigmoid or edm."""
     gamma: Positive = 5.0
     """Signal-to-noise ratio from which the weight no longer grows."""
 
@@ -68,7 +77,7 @@ class SigmoidWeighting(Section):
     """Error of eps times sigmoid(bias - log-SNR): noisy times count, nearly clean ones fade out."""
 
     name: Literal["sigmoid"] = "sigmoid"
-    """Weighting of the loss over time: uniform, min_snr, sigmoid or edm."""
+    """Weighting of the loss over time: uniform, velocity, min_snr, sigmoid or edm."""
     bias: Finite = 0.0
     """Log-SNR at which the weight is one half."""
 
@@ -77,13 +86,14 @@ class EdmWeighting(Section):
     """EDM's weight: every noise level starts with the same loss, for data of the given deviation."""
 
     name: Literal["edm"] = "edm"
-    """Weighting of the loss over time: uniform, min_snr, sigmoid or edm."""
+    """Weighting of the loss over time: uniform, velocity, min_snr, sigmoid or edm."""
     sigma_data: Positive = 1.0
     """Standard deviation of the latents."""
 
 
 WeightingConfig = Annotated[
-    UniformWeighting | MinSnrWeighting | SigmoidWeighting | EdmWeighting, Field(discriminator="name")
+    UniformWeighting | VelocityWeighting | MinSnrWeighting | SigmoidWeighting | EdmWeighting,
+    Field(discriminator="name"),
 ]
 
 
@@ -91,11 +101,15 @@ class FlowConfig(Section):
     """Continuous time; flow matching unless another schedule or prediction is named."""
 
     name: Literal["flow"] = "flow"
-    """Process: flow or gaussian."""
+    """Process: flow, gaussian, edm or average_velocity."""
     schedule: Literal["linear", "gvp", "vp_linear", "vp_cosine"] = "linear"
     """Path from data to noise; linear: x_t = (1 - t) x_0 + t eps; gvp: trigonometric; vp_*: diffusion."""
+    noise_scale: Positive = 1.0
+    """Deviation of the noise, for schedule linear; large images in pixels need more than 1."""
     prediction: Literal["velocity", "x0", "eps", "v", "score"] = "velocity"
     """What the network is trained to return."""
+    velocity_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """With prediction x0 on schedule linear: the velocity is (x_t - x_0) / max(t, velocity_floor)."""
     time_law: TimeLawConfig = UniformTime()
     """Distribution of the training times."""
     weighting: WeightingConfig = UniformWeighting()
@@ -113,6 +127,13 @@ class FlowConfig(Section):
 
     @model_validator(mode="after")
     def _combination_makes_sense(self) -> "FlowConfig":
+        if self.schedule != "linear" and self.noise_scale != 1:
+            raise ValueError(f"noise_scale: expected 1 with schedule {self.schedule}, found {self.noise_scale}")
+        if self.velocity_floor and (self.schedule, self.prediction) != ("linear", "x0"):
+            raise ValueError(
+                "velocity_floor: expected 0, for it is for schedule linear with prediction x0, "
+                f"found {self.velocity_floor}"
+            )
         if self.prediction in ("eps", "score") and self.schedule in ("linear", "gvp", "vp_cosine"):
             raise ValueError(
                 f"prediction {self.prediction} with schedule {self.schedule} says nothing about the data at t=1, "
@@ -135,11 +156,13 @@ class GaussianConfig(Section):
     """Denoising diffusion as published with DiT: discrete steps, epsilon prediction, learned variance."""
 
     name: Literal["gaussian"] = "gaussian"
-    """Process: flow or gaussian."""
-    betas: Literal["linear", "cosine"] = "linear"
-    """Noise schedule; linear: 1e-4 to 0.02 over 1000 steps."""
+    """Process: flow, gaussian, edm or average_velocity."""
+    betas: Literal["linear", "cosine", "scaled_linear"] = "linear"
+    """Noise schedule; linear: 1e-4 to 0.02 over 1000 steps; scaled_linear: Stable Diffusion's."""
     num_steps: Annotated[int, Field(ge=2, le=100_000)] = 1000
     """Number of diffusion steps."""
+    first_step: Literal[0, 1] = 0
+    """Number by which the network knows the first step."""
     learn_sigma: bool = True
     """Whether the network predicts the variance too, trained by the variational bound."""
     time_law: TimeLawConfig = UniformTime()
@@ -164,4 +187,47 @@ class GaussianConfig(Section):
         return self
 
 
-ProcessConfig = Annotated[FlowConfig | GaussianConfig, Field(discriminator="name")]
+class LogNormalNoise(Section):
+    """Noise levels whose logarithm is normal."""
+
+    name: Literal["log_normal"] = "log_normal"
+    """Law of the noise level: log_normal."""
+    mean: Finite = -1.2
+    """Mean of log sigma."""
+    scale: Positive = 1.2
+    """Standard deviation of log sigma."""
+
+
+class EdmConfig(Section):
+    """Data in noise of any level, with inputs and outputs of the network scaled to unit variance."""
+
+    name: Literal["edm"] = "edm"
+    """Process: flow, gaussian, edm or average_velocity."""
+    sigma_data: Positive = 0.5
+    """Standard deviation that the scales assume of the data."""
+    sigma_max: Positive = 80.0
+    """Noise level at t=1, where sampling starts; sigma is sigma_max t."""
+    time_law: LogNormalNoise = LogNormalNoise()
+    """Distribution of the training noise levels."""
+    learn_sigma: Literal[False] = False
+    """Whether the network has a second output half: not in this process."""
+
+
+class AverageVelocityConfig(Section):
+    """Flow matching whose network knows a second time: it returns the mean velocity between the two."""
+
+    name: Literal["average_velocity"] = "average_velocity"
+    """Process: flow, gaussian, edm or average_velocity."""
+    condition: Literal["r", "h"] = "r"
+    """How the network is told the earlier time r: by itself, or by the step h = t - r."""
+    noise_scale: Positive = 1.0
+    """Deviation of the noise; large images in pixels need more than 1."""
+    time_law: TimeLawConfig = LogitNormalTime(mean=-0.4)
+    """Distribution of the training times."""
+    weighting: UniformWeighting = UniformWeighting()
+    """Weight of the squared error over time."""
+    learn_sigma: Literal[False] = False
+    """Whether the network has a second output half: not in this process."""
+
+
+ProcessConfig = Annotated[FlowConfig | GaussianConfig | EdmConfig | AverageVelocityConfig, Field(discriminator="name")]

@@ -13,9 +13,9 @@ Source: Lipman et al., "Flow matching for generative modeling", ICLR 2023, equat
 from torch import Tensor
 
 from dit.diffusion.config import FlowConfig
-from dit.diffusion.prediction import PREDICTIONS
+from dit.diffusion.prediction import PREDICTIONS, FlooredDataPrediction
 from dit.diffusion.process import Losses, Model, Process, mean_square, weighted
-from dit.diffusion.schedule import SCHEDULES
+from dit.diffusion.schedule import SCHEDULES, LinearSchedule
 from dit.diffusion.timesteps import create_time_law
 from dit.diffusion.weighting import loss_weight
 
@@ -26,7 +26,11 @@ class FlowProcess(Process):
     def __init__(self, config: FlowConfig) -> None:
         self.config = config
         self.schedule = SCHEDULES[config.schedule]
+        if config.noise_scale != 1:
+            self.schedule = LinearSchedule(config.noise_scale)
         self.prediction = PREDICTIONS[config.prediction]
+        if config.velocity_floor:
+            self.prediction = FlooredDataPrediction(config.velocity_floor)
         self.time_law = create_time_law(config.time_law)
         self.weighting = config.weighting
         self.time_scale = config.time_scale
@@ -40,6 +44,6 @@ class FlowProcess(Process):
         t = times.t  # (B,)
         x_t = self.corrupt(x_0, noise, t)
         output, _ = self.split(model(x_t, self.model_time(t).to(x_t.device), y))
-        target = self.prediction.from_data_and_noise(self.schedule, t, x_0, noise)
+        target = self.prediction.target(self.schedule, t, x_0, noise)
         weight = loss_weight(self.weighting, self.schedule, self.prediction, t)
         return weighted(weight.to(x_0) * mean_square(output - target), times)

@@ -19,7 +19,7 @@ from dit.diffusion.config import GaussianConfig
 from dit.diffusion.posterior import learned_log_variance, posterior
 from dit.diffusion.prediction import PREDICTIONS, per_sample
 from dit.diffusion.process import Losses, Model, Process, mean_square, weighted
-from dit.diffusion.schedule import DiscreteSchedule, cosine_betas, linear_betas
+from dit.diffusion.schedule import DiscreteSchedule, cosine_betas, linear_betas, scaled_linear_betas
 from dit.diffusion.timesteps import Times, create_time_law
 from dit.diffusion.weighting import loss_weight
 
@@ -35,13 +35,14 @@ class GaussianProcess(Process):
 
     def __init__(self, config: GaussianConfig) -> None:
         self.config = config
-        betas = {"linear": linear_betas, "cosine": cosine_betas}[config.betas](config.num_steps)
+        laws = {"linear": linear_betas, "cosine": cosine_betas, "scaled_linear": scaled_linear_betas}
+        betas = laws[config.betas](config.num_steps)
         self.schedule: DiscreteSchedule = DiscreteSchedule(betas)
         self.prediction = PREDICTIONS["eps"]
         self.time_law = create_time_law(config.time_law)
         self.weighting = config.weighting
         self.time_scale = float(config.num_steps)
-        self.time_offset = -1.0  # the network is fed the integer step k, and t = (k + 1) / N
+        self.time_offset = config.first_step - 1.0  # t = (k + 1) / N, and the network is fed the integer step
         self.learn_sigma = config.learn_sigma
         t = self.schedule.time_of_step(torch.arange(config.num_steps))
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)

@@ -31,6 +31,10 @@ class Prediction(ABC):
         a, b = self.coefficients(schedule, t)
         return per_sample(a, x_0) * x_0 + per_sample(b, x_0) * eps
 
+    def target(self, schedule: Schedule, t: Tensor, x_0: Tensor, eps: Tensor) -> Tensor:
+        """Return what the network is trained to return, of x_0's shape (B, ...), for t (B,)."""
+        return self.from_data_and_noise(schedule, t, x_0, eps)
+
     def to_data_and_noise(self, schedule: Schedule, t: Tensor, x_t: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         """Solve for (x_0, eps), each of x_t's shape (B, ...), for t (B,) or ().
 
@@ -51,6 +55,48 @@ class DataPrediction(Prediction):
     def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (1, 0)."""
         return torch.ones_like(t), torch.zeros_like(t)
+
+
+@dataclass(frozen=True)
+class FlooredDataPrediction(Prediction):
+    """x_0, whose velocity (x_t - x_0) / max(t, floor) keeps finite towards t = 0; for the straight path alone.
+
+    With m = max(t, floor) the output that has velocity v is x_t - m v = (alpha - m alpha') x_0 + (sigma - m sigma')
+    eps: x_0 itself where t >= floor. It is trained towards x_0 everywhere.
+
+    Source: Li & He, "Back to basics: let denoising generative models denoise", 2025, section 4.
+    """
+
+    floor: float
+
+    def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (alpha - m alpha', sigma - m sigma')."""
+        m = t.clamp(min=self.floor)
+        return schedule.alpha(t) - m * schedule.d_alpha(t), schedule.sigma(t) - m * schedule.d_sigma(t)
+
+    def target(self, schedule: Schedule, t: Tensor, x_0: Tensor, eps: Tensor) -> Tensor:
+        """Return x_0."""
+        return x_0
+
+
+@dataclass(frozen=True)
+class PreconditionedPrediction(Prediction):
+    """F in x_0 = c_skip x_t + c_out F, for data of deviation s and alpha = 1.
+
+    c_skip = s^2 / (sigma^2 + s^2), c_out = sigma s / (sigma^2 + s^2)^(1/2), so F = ((1 - c_skip) x_0 - c_skip sigma
+    eps) / c_out, which has unit variance at every noise level.
+
+    Source: Karras et al., "Elucidating the design space of diffusion-based generative models", NeurIPS 2022, table 1
+    and equation 8.
+    """
+
+    sigma_data: float
+
+    def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ((1 - c_skip) / c_out, -c_skip sigma / c_out)."""
+        sigma, s = schedule.sigma(t), self.sigma_data
+        total = (sigma**2 + s**2).sqrt()
+        return sigma / (s * total), -s / total
 
 
 @dataclass(frozen=True)

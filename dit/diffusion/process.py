@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dit.diffusion.config import FlowConfig, GaussianConfig
+from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, GaussianConfig
 from dit.diffusion.prediction import Prediction, per_sample
 from dit.diffusion.schedule import Schedule
 from dit.diffusion.timesteps import TimeLaw, Times
 
-Model = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""model(x_t (B, C, H, W), t (B,) as the network embeds it, y (B,)) -> (B, C or 2C, H, W)."""
+Model = Callable[..., Tensor]
+"""model(x_t (B, C, H, W), t (B,) as the network embeds it, y (B,), **conditions, each (B,)) -> (B, C or 2C, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Process(ABC):
         learn_sigma: whether the network has C further output channels.
     """
 
-    config: FlowConfig | GaussianConfig
+    config: FlowConfig | GaussianConfig | EdmConfig | AverageVelocityConfig
     schedule: Schedule
     prediction: Prediction
     time_law: TimeLaw
-    time_scale: float
-    time_offset: float
+    time_scale: float = 1.0
+    time_offset: float = 0.0
     output_sign: int = 1
-    learn_sigma: bool
+    learn_sigma: bool = False
 
     @abstractmethod
     def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
@@ -86,6 +86,14 @@ class Process(ABC):
     def model_time(self, t: Tensor) -> Tensor:
         """Return the time as the network embeds it, float32 of t's shape."""
         return (self.time_offset + self.time_scale * t.double()).float()
+
+    def model_input(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Return x_t (B, C, H, W) at t, (B,) or one time for all, as the network takes it."""
+        return x_t
+
+    def conditions(self, t: Tensor, until: Tensor) -> dict[str, Tensor]:
+        """Return what the network is told besides time and class of a step from t to `until`: name -> of t's shape."""
+        return {}
 
     def split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
         """Split a network's output into the prediction (B, C, H, W), sign applied, and the second half, if any."""

@@ -50,26 +50,56 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class LinearSchedule(Schedule):
-    """alpha = 1 - t, sigma = t: the straight path of flow matching.
+    """alpha = 1 - t, sigma = s t: the straight path of flow matching, to noise of deviation s.
 
-    Source: Lipman et al., "Flow matching for generative modeling", ICLR 2023, section 4.1 with sigma_min = 0.
+    Source: Lipman et al., "Flow matching for generative modeling", ICLR 2023, section 4.1 with sigma_min = 0; the scale
+    of the noise: Li & He, "Back to basics: let denoising generative models denoise", 2025.
     """
+
+    noise_scale: float = 1.0
 
     def alpha(self, t: Tensor) -> Tensor:
         """Return 1 - t."""
         return 1 - t
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Return t."""
-        return t.clone()
+        """Return s t."""
+        return self.noise_scale * t
 
     def d_alpha(self, t: Tensor) -> Tensor:
         """Return -1."""
         return -torch.ones_like(t)
 
     def d_sigma(self, t: Tensor) -> Tensor:
+        """Return s."""
+        return torch.full_like(t, self.noise_scale)
+
+
+@dataclass(frozen=True)
+class ExplodingSchedule(Schedule):
+    """alpha = 1, sigma = sigma_max t: the data stay as they are and drown in noise.
+
+    Source: Karras et al., "Elucidating the design space of diffusion-based generative models", NeurIPS 2022, table 1
+    (sigma(t) = t, here with t counted in units of sigma_max).
+    """
+
+    sigma_max: float = 80.0
+
+    def alpha(self, t: Tensor) -> Tensor:
         """Return 1."""
         return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Return sigma_max t."""
+        return self.sigma_max * t
+
+    def d_alpha(self, t: Tensor) -> Tensor:
+        """Return 0."""
+        return torch.zeros_like(t)
+
+    def d_sigma(self, t: Tensor) -> Tensor:
+        """Return sigma_max."""
+        return torch.full_like(t, self.sigma_max)
 
 
 @dataclass(frozen=True)
@@ -230,6 +260,15 @@ def linear_betas(num_steps: int = 1000) -> Tensor:
     """
     scale = 1000 / num_steps
     return torch.linspace(scale * 1e-4, scale * 0.02, num_steps, dtype=torch.float64)
+
+
+def scaled_linear_betas(num_steps: int = 1000) -> Tensor:
+    """Return betas whose roots go from 0.00085^(1/2) to 0.012^(1/2) in equal steps: (num_steps,) float64.
+
+    Source: Rombach et al., "High-resolution image synthesis with latent diffusion models", CVPR 2022 (the betas of
+    Stable Diffusion).
+    """
+    return torch.linspace(0.00085**0.5, 0.012**0.5, num_steps, dtype=torch.float64).square()
 
 
 def cosine_betas(num_steps: int = 1000) -> Tensor:

@@ -4,6 +4,7 @@ A law that draws times with density p(t) to reduce variance also returns the wei
 loss is that of uniform times. A law that defines the objective itself (logit-normal) has weight 1.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -74,11 +75,33 @@ class LogitNormalLaw(TimeLaw):
     mean: float = 0.0
     scale: float = 1.0
     shift: float = 1.0
+    largest: float = 1.0
+    """Times before the shift are at most this: the law is cut off there and the rest scaled up."""
 
     def draw(self, u: Tensor) -> Times:
         """Return the sigmoid of the normal quantile of u."""
+        if self.largest < 1:
+            end = (math.log(self.largest / (1 - self.largest)) - self.mean) / self.scale
+            u = u * torch.special.ndtr(torch.tensor(end, dtype=u.dtype))
         z = torch.special.ndtri(u.clamp(_SMALLEST, 1 - _SMALLEST))
         return Times(shift_time(torch.sigmoid(self.mean + self.scale * z), self.shift), torch.ones_like(u))
+
+
+@dataclass(frozen=True)
+class LogNormalLaw(TimeLaw):
+    """log(t) ~ N(mean, scale^2), cut off at t = 1.
+
+    Source: Karras et al., "Elucidating the design space of diffusion-based generative models", 2022, table 1.
+    """
+
+    mean: float
+    scale: float
+
+    def draw(self, u: Tensor) -> Times:
+        """Return the exponential of the normal quantile of u."""
+        end = torch.special.ndtr(torch.tensor(-self.mean / self.scale, dtype=u.dtype))
+        z = torch.special.ndtri((u * end).clamp(min=_SMALLEST))
+        return Times((self.mean + self.scale * z).exp().clamp(max=1.0), torch.ones_like(u))
 
 
 class AdaptiveLaw(TimeLaw):
@@ -137,5 +160,5 @@ def create_time_law(config: UniformTime | LogitNormalTime | AdaptiveTime) -> Tim
     if isinstance(config, UniformTime):
         return UniformLaw(config.shift)
     if isinstance(config, LogitNormalTime):
-        return LogitNormalLaw(config.mean, config.scale, config.shift)
+        return LogitNormalLaw(config.mean, config.scale, config.shift, config.largest)
     return AdaptiveLaw(config.num_buckets, decay=config.decay, uniform_share=config.uniform_share)

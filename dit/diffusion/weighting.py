@@ -8,11 +8,17 @@ error of eps by the log-SNR; SNR = alpha^2 / sigma^2.
 import torch
 from torch import Tensor
 
-from dit.diffusion.config import EdmWeighting, MinSnrWeighting, SigmoidWeighting, UniformWeighting
+from dit.diffusion.config import (
+    EdmWeighting,
+    MinSnrWeighting,
+    SigmoidWeighting,
+    UniformWeighting,
+    VelocityWeighting,
+)
 from dit.diffusion.prediction import Prediction
 from dit.diffusion.schedule import Schedule
 
-Weighting = UniformWeighting | MinSnrWeighting | SigmoidWeighting | EdmWeighting
+Weighting = UniformWeighting | VelocityWeighting | MinSnrWeighting | SigmoidWeighting | EdmWeighting
 
 
 def loss_weight(weighting: Weighting, schedule: Schedule, prediction: Prediction, t: Tensor) -> Tensor:
@@ -21,6 +27,10 @@ def loss_weight(weighting: Weighting, schedule: Schedule, prediction: Prediction
         return torch.ones_like(t)
     alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     a, b = prediction.coefficients(schedule, t)
+    if isinstance(weighting, VelocityWeighting):
+        # Errors of two outputs of one x_t are as their d, and the velocity's is alpha sigma' - sigma alpha'.
+        of_velocity = alpha * schedule.d_sigma(t) - sigma * schedule.d_alpha(t)
+        return (of_velocity / (alpha * b - sigma * a)) ** 2
     return eps_weight(weighting, alpha, sigma) * (alpha / (alpha * b - sigma * a)) ** 2
 
 
