@@ -37,7 +37,8 @@ def linear(x: Tensor, layer: nn.Module) -> Tensor:
         return _fused(x, layer.weight, layer.bias, "none")
     if _trains_in_bf16_on_cpu(x, layer):
         with torch.autocast("cpu", enabled=False):
-            return _Linear.apply(x.bfloat16(), layer.weight.bfloat16(), layer.bias.bfloat16())  # pyright: ignore
+            bias = None if layer.bias is None else layer.bias.bfloat16()
+            return _Linear.apply(x.bfloat16(), layer.weight.bfloat16(), bias)  # pyright: ignore[reportReturnType]
     return layer(x)
 
 
@@ -74,16 +75,16 @@ class _Linear(torch.autograd.Function):
     """A linear layer whose weight gradient is formulated for a CPU: see `weight_gradient`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         return torch.nn.functional.linear(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         x, weight = ctx.saved_tensors
         gradient = gradients[0].flatten(0, -2)  # (rows, out)
         # A product with ones sums the columns in the order of memory; the compiler's own sum strides through it.
-        of_bias = (gradient.new_ones(1, len(gradient)) @ gradient)[0]
+        of_bias = (gradient.new_ones(1, len(gradient)) @ gradient)[0] if ctx.needs_input_grad[2] else None
         return gradients[0] @ weight, weight_gradient(gradient, x.flatten(0, -2)), of_bias
 
 

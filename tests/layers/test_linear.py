@@ -81,12 +81,20 @@ def test_gradients_and_float32_take_the_plain_path():
     assert linear_gelu(x.bfloat16(), wide).requires_grad
 
 
+@pytest.mark.parametrize("has_bias", [True, False])
 @pytest.mark.parametrize("shape", [(6, 10), (10, 6)])
-def test_the_gradients_of_a_linear_are_exact(shape):
+def test_the_gradients_of_a_linear_are_exact(shape, has_bias):
     torch.manual_seed(0)
     tensors = (torch.randn(2, 5, shape[0]), torch.randn(shape[1], shape[0]), torch.randn(shape[1]))
     tensors = [tensor.double().requires_grad_() for tensor in tensors]
-    assert torch.autograd.gradcheck(_Linear.apply, tensors)
+    assert torch.autograd.gradcheck(_Linear.apply, tensors if has_bias else [*tensors[:2], None])
+
+
+def test_a_layer_without_a_bias_trains_in_bfloat16():
+    layer = nn.Linear(6, 10, bias=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        linear(torch.ones(2, 6), layer).sum().backward()
+    torch.testing.assert_close(layer.weight.grad, torch.full((10, 6), 2.0))
 
 
 @pytest.mark.parametrize("shape", [(48, 192), (192, 48)])
