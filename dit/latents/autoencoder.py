@@ -24,7 +24,11 @@ from dit.hub_files import download
 from dit.hub_ids import HubId
 from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
 from dit.latents.kl import KLAutoencoder
+from dit.latents.pixels import Pixels
 from dit.tensors import check_tensors, listed
+
+Autoencoder = KLAutoencoder | DiffusersAutoencoder | Pixels
+"""What a codec normalises the latents of."""
 
 EMBEDDED = ASSETS / "vae"
 CONFIG_NAME = "config.json"
@@ -113,9 +117,7 @@ def find_autoencoder(source: str) -> AutoencoderFolder:
     )
 
 
-def load_autoencoder(
-    folder: AutoencoderFolder, dtype: torch.dtype = torch.float32
-) -> KLAutoencoder | DiffusersAutoencoder:
+def load_autoencoder(folder: AutoencoderFolder, dtype: torch.dtype = torch.float32) -> Autoencoder:
     """Load an autoencoder in eval mode, without gradients.
 
     Raises:
@@ -123,6 +125,8 @@ def load_autoencoder(
         DitError: weights are missing, of another shape, superfluous or not finite; the folder is named.
     """
     config = folder.config()
+    if folder.class_name == Pixels.__name__:
+        return Pixels(config["in_channels"]).to(dtype).eval()
     autoencoder = _load_kl(folder, config) if KLAutoencoder.is_supported(config) else _load_other(folder)
     for name, tensor in autoencoder.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():

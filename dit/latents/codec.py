@@ -1,4 +1,4 @@
-"""Images to latents and back, through any autoencoder as diffusers saves it.
+"""Images to latents and back, through any autoencoder as diffusers saves it, or as pixels.
 
 An encoder gives *moments*: the mean and the log-variance of a Gaussian over z, or z itself where it is deterministic.
 A draw is z = mean + exp(log_var / 2) noise, and what a diffusion model sees is normalised per channel:
@@ -19,11 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from dit.errors import ConfigError, DitError
-from dit.latents.autoencoder import CONFIG_NAME, AutoencoderFolder, find_autoencoder, load_autoencoder
+from dit.latents.autoencoder import CONFIG_NAME, Autoencoder, AutoencoderFolder, find_autoencoder, load_autoencoder
 from dit.latents.config import COPY_NAME, LatentsConfig, LatentsDescription
 from dit.latents.decoder import speed_up_decoder
-from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
-from dit.latents.kl import KLAutoencoder
 
 DECODED_PIXELS = 2**14  # decoded at a time: 16 images of 32 x 32, one of 128 x 128 or more
 LOG_VAR_RANGE = (-30.0, 20.0)  # diffusers' clamp
@@ -54,7 +52,7 @@ def load_codec(
 class Codec:
     """An autoencoder, its facts and its normalisation."""
 
-    def __init__(self, autoencoder: KLAutoencoder | DiffusersAutoencoder, folder: AutoencoderFolder) -> None:
+    def __init__(self, autoencoder: Autoencoder, folder: AutoencoderFolder) -> None:
         """Take an autoencoder and the folder it came from."""
         self.autoencoder = autoencoder
         self.folder, self.class_name = folder, folder.class_name

@@ -14,7 +14,8 @@ class LatentsConfig(Section):
     """Autoencoder between images and latents; normalised latents are (z - shift) * scale, per channel."""
 
     vae: str = "mnist"
-    """A diffusers autoencoder: the embedded "mnist", a folder, or a Hub id `org/name[@revision]`."""
+    """A diffusers autoencoder: the embedded "mnist", a folder, or a Hub id `org/name[@revision]`; "pixels" or
+    "pixels_grey": none, the network sees the image in [-1, 1]."""
     scale: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Factor of the latents; null: the autoencoder's own scaling_factor (and latents_std)."""
     shift: float | None = Field(default=None, allow_inf_nan=False)

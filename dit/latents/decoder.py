@@ -8,12 +8,12 @@ levels, through rounding.
 import torch
 from torch import nn
 
-from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
-from dit.latents.kl import KLAutoencoder, Upsample
+from dit.latents.autoencoder import Autoencoder
+from dit.latents.kl import Upsample
 from dit.layers.precision import bf16_pays
 
 
-def speed_up_decoder(autoencoder: KLAutoencoder | DiffusersAutoencoder, device: torch.device) -> torch.dtype:
+def speed_up_decoder(autoencoder: Autoencoder, device: torch.device) -> torch.dtype:
     """Convert the decoder of an autoencoder in place, where that pays, and return the type it computes in.
 
     Args:
