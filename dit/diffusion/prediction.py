@@ -22,6 +22,9 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 class Prediction(ABC):
     """A combination a x_0 + b eps whose coefficients may depend on time."""
 
+    ends_in_data: bool = False
+    """Whether the last step of a sampling, to t=0, goes straight to the predicted data, as published."""
+
     @abstractmethod
     def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (a, b) at times t, each of t's shape, float64."""
@@ -68,6 +71,7 @@ class FlooredDataPrediction(Prediction):
     """
 
     floor: float
+    ends_in_data = True
 
     def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (alpha - m alpha', sigma - m sigma')."""
@@ -91,6 +95,7 @@ class PreconditionedPrediction(Prediction):
     """
 
     sigma_data: float
+    ends_in_data = True
 
     def coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return ((1 - c_skip) / c_out, -c_skip sigma / c_out)."""

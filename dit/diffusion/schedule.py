@@ -18,6 +18,11 @@ class Schedule(ABC):
     first_time: float = 1e-3
     """A time so early that its noise is small, and not earlier than what networks are trained at."""
 
+    @property
+    def start_deviation(self) -> float:
+        """Standard deviation of the noise with which sampling starts at t=1."""
+        return 1.0
+
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """Return the factor of the data."""
@@ -58,6 +63,11 @@ class LinearSchedule(Schedule):
 
     noise_scale: float = 1.0
 
+    @property
+    def start_deviation(self) -> float:
+        """The scale of the noise."""
+        return self.noise_scale
+
     def alpha(self, t: Tensor) -> Tensor:
         """Return 1 - t."""
         return 1 - t
@@ -84,6 +94,11 @@ class ExplodingSchedule(Schedule):
     """
 
     sigma_max: float = 80.0
+
+    @property
+    def start_deviation(self) -> float:
+        """The largest sigma; the data are lost in it."""
+        return self.sigma_max
 
     def alpha(self, t: Tensor) -> Tensor:
         """Return 1."""

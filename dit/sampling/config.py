@@ -47,6 +47,8 @@ class ShiftedGrid(GridOptions):
 
     shift: Annotated[float, Field(gt=0)] = 3.0
     """Shift of the grid shifted towards noise; larger images need more."""
+    t_end: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Where the grid shifted ends, before the shift; above 0 the last noise stays in, as in published RAE samples."""
 
 
 class ListGrid(GridOptions):
@@ -101,8 +103,9 @@ class SamplingConfig(Section):
     """Share by which the guided prediction's deviation is brought back to the conditional one's."""
     guidance_calls: Literal["one", "two"] = "one"
     """Whether both branches go through the network as one batch, or one after the other in half the memory."""
-    cache: Literal["off", "static", "taylor"] = "off"
-    """Step caching: calls between computed ones reuse (static) or extrapolate (taylor) the blocks' work."""
+    cache: Literal["off", "static", "taylor", "encoder"] = "off"
+    """Step caching: calls between computed ones reuse (static) or extrapolate (taylor) the blocks' work, or that of the
+    encoder alone, in networks that have one."""
     cache_interval: Annotated[int, Field(ge=2)] = 2
     """With a cache, every how many calls the blocks are computed."""
 
@@ -125,7 +128,7 @@ class SamplingConfig(Section):
 
 NEEDS = {
     "guidance_power": ("guidance_schedule", ("power_cosine",)),
-    "cache_interval": ("cache", ("static", "taylor")),
+    "cache_interval": ("cache", ("static", "taylor", "encoder")),
 }
 """Field -> the field that decides whether it is used, and the values of that one with which it is."""
 _FLAT = (

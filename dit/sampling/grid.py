@@ -42,21 +42,25 @@ def grid_of_times(schedule: Schedule, prediction: Prediction, times: Tensor) -> 
     a, b = prediction.coefficients(schedule, times)
     d = alpha * b - sigma * a
     has_velocity = d.isfinite() & (d != 0) & schedule.d_sigma(times).isfinite() & schedule.d_alpha(times).isfinite()
+    if prediction.ends_in_data:
+        has_velocity &= times > 0
     return Grid(schedule, times, alpha, sigma, has_velocity)
 
 
 def create_grid(process: Process, sampling: SamplingConfig) -> Grid:
-    """Return the grid that the sampling section names, ending at t = 0.
+    """Return the grid that the sampling section names, ending at t = 0 unless it says otherwise.
 
     Raises:
         ConfigError: the process has no such grid, or none with so many steps.
     """
-    times = _times(process, sampling)
-    return grid_of_times(process.schedule, process.prediction, torch.cat([times, times.new_zeros(1)]))
+    times, end = _times(process, sampling), 0.0
+    if isinstance(sampling.grid, ShiftedGrid):
+        end = float(shift_time(torch.tensor(sampling.grid.t_end, dtype=torch.float64), sampling.grid.shift))
+    return grid_of_times(process.schedule, process.prediction, torch.cat([times, times.new_full((1,), end)]))
 
 
 def _times(process: Process, sampling: SamplingConfig) -> Tensor:
-    """Return the N times before the final 0."""
+    """Return the N times before the last."""
     schedule, options, num = process.schedule, sampling.grid, sampling.steps
     name = options.name
     if name == "auto":
@@ -75,7 +79,8 @@ def _times(process: Process, sampling: SamplingConfig) -> Tensor:
         return log_snr_times(schedule, ends, num)
     if isinstance(options, UniformGrid) and options.last_step is not None:
         return torch.linspace(1, options.last_step, num, dtype=torch.float64)
-    uniform = torch.linspace(1, 0, num + 1, dtype=torch.float64)[:-1]
+    end = options.t_end if isinstance(options, ShiftedGrid) else 0.0
+    uniform = torch.linspace(1, end, num + 1, dtype=torch.float64)[:-1]
     if name == "quadratic":
         return uniform**2
     return shift_time(uniform, options.shift) if isinstance(options, ShiftedGrid) else uniform

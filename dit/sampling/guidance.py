@@ -9,7 +9,8 @@ al., "Guiding a diffusion model with a bad version of itself", NeurIPS 2024, equ
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,6 +73,7 @@ class Guidance:
         sampling: scale, interval, schedule, rescale and how calls are batched.
         num_channels: leading output channels that are guided.
         prepared: the network's own way to be called at known times and labels, where it has one.
+        told: conditions of the network that are the same in every call, by name.
     """
 
     model: Model
@@ -80,9 +82,12 @@ class Guidance:
     sampling: SamplingConfig
     num_channels: int
     prepared: PreparedCalls | None = None
+    told: Mapping[str, float] = field(default_factory=dict)
 
-    def prepare(self, times: Tensor, model_times: Tensor, y: Tensor) -> "Guidance":
-        """Let a network that can compute beforehand what depends on times (N,) and labels y (B,) alone."""
+    def prepare(
+        self, times: Tensor, model_times: Tensor, y: Tensor, conditions: Mapping[str, Tensor] | None = None
+    ) -> "Guidance":
+        """Let a network compute beforehand what depends on times (N,), labels y (B,) and conditions (N,) alone."""
         if self.weaker is not self.model or not isinstance(self.model, CanPrepare):
             if self.sampling.cache != "off":
                 raise ConfigError("sampling.cache: expected off, for this network or this guidance can't be cached")
@@ -90,7 +95,11 @@ class Guidance:
         guided = self.sampling.guidance != 1
         labels = torch.cat([y, torch.full_like(y, self.null_class)]) if guided and self.null_class is not None else y
         cache = self.sampling.cache
-        options = {} if cache == "off" else {"cache": cache, "cache_interval": self.sampling.cache_interval}
+        options: dict[str, Any] = {}
+        if cache != "off":
+            options = {"cache": cache, "cache_interval": self.sampling.cache_interval}
+        options |= {name: torch.full_like(model_times, value) for name, value in self.told.items()}
+        options |= {name: value.to(model_times.device) for name, value in (conditions or {}).items()}
         step = self.model.prepare(model_times, labels, **options)
         return replace(self, prepared=PreparedCalls(step, {t: i for i, t in enumerate(times.tolist())}))
 
@@ -103,7 +112,9 @@ class Guidance:
                 return 1.0
         return 1 + (sampling.guidance - 1) * _COURSES[sampling.guidance_schedule](1 - t, sampling.guidance_power)
 
-    def __call__(self, x_t: Tensor, t: float, model_time: Tensor, y: Tensor) -> tuple[Tensor, int]:
+    def __call__(
+        self, x_t: Tensor, t: float, model_time: Tensor, y: Tensor, conditions: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, int]:
         """Return the output at x_t (B, C, H, W) for labels y (B,), and the network calls per sample that it took.
 
         Args:
@@ -111,9 +122,12 @@ class Guidance:
             t: the process's time, which decides the scale.
             model_time: (B,) the time as the network embeds it.
             y: (B,) labels.
+            conditions: what the network is told of this call besides, each ().
         """
         scale = self.scale_at(t)
-        conditional, unconditional = self._branches(x_t, t, model_time, y, scale)
+        told = {name: torch.full_like(model_time, value) for name, value in self.told.items()}
+        told |= {name: value.to(model_time).expand(len(y)) for name, value in (conditions or {}).items()}
+        conditional, unconditional = self._branches(x_t, t, model_time, y, scale, told)
         if unconditional is None:
             return conditional, 1
         rescale = self.sampling.guidance_rescale
@@ -121,13 +135,13 @@ class Guidance:
         return guided, 2
 
     def _branches(
-        self, x_t: Tensor, t: float, model_time: Tensor, y: Tensor, scale: float
+        self, x_t: Tensor, t: float, model_time: Tensor, y: Tensor, scale: float, told: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor | None]:
         together = self.weaker is self.model and self.sampling.guidance_calls == "one"
         if self.prepared is not None and (i := self.prepared.index.get(t)) is not None:
             return self.prepared(x_t, i, scale, together=together)
         if scale == 1:
-            return self.model(x_t, model_time, y), None
+            return self.model(x_t, model_time, y, **told), None
         other = y if self.null_class is None else torch.full_like(y, self.null_class)
         if together:
             both = self.model(torch.cat([x_t, x_t]), torch.cat([model_time, model_time]), torch.cat([y, other]))

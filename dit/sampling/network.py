@@ -1,4 +1,4 @@
-"""What sampling asks of a network, which is any function model(x_t, t, y), beyond calling it: two capabilities."""
+"""What sampling asks of a network, which is any function model(x_t, t, y), beyond calling it: its capabilities."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -18,12 +18,25 @@ class HasNullClass(Protocol):
 
 
 @runtime_checkable
+class HasConditions(Protocol):
+    """A network that is told more than time and class; guidance may be among it, and is an input then."""
+
+    condition_names: tuple[str, ...]
+    """Names of further arguments of its call, each (B,): r, h, guidance, t_min, t_max."""
+
+
+@runtime_checkable
 class CanPrepare(Protocol):
     """A network that computes beforehand what depends on times and labels alone, and may skip work between calls."""
 
     def prepare(self, t_grid: Tensor, y: Tensor, **options: Any) -> Step:
         """Return the steps at times t_grid (N,) as the network embeds them for labels y (R,); options: `cache`, ..."""
         ...
+
+
+def condition_names(model: Any) -> tuple[str, ...]:
+    """Return the names of what a network is told besides time and class."""
+    return model.condition_names if isinstance(model, HasConditions) else ()
 
 
 def null_class_of(model: Any) -> int | None:

@@ -3,7 +3,7 @@
 B batch, C latent channels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import Grid, create_grid
 from dit.sampling.guidance import Guidance
-from dit.sampling.network import null_class_of
+from dit.sampling.network import condition_names, null_class_of
 from dit.sampling.solvers.step import NoiseOfStep, Solver, create_solver
 
 Callback = Callable[[int, float, Tensor, Tensor], None]
@@ -57,7 +57,8 @@ def sample(
         sampling: solver, steps, grid and guidance.
         seed: with the position it decides a sample's noise.
         positions: B global sample positions, by default 0..B-1.
-        noise: (B, C, H, W) start noise in place of the seed's; a float64 one makes the whole state float64.
+        noise: (B, C, H, W) start noise in place of the seed's, of the schedule's deviation; a float64 one makes the
+            whole state float64.
         step_noise: (N, B, C, H, W) noise of the N steps in the order of use, in place of the seed's.
         weaker: a second network of the same process for autoguidance, in place of the null class.
         callback: sees each step's state and predicted data.
@@ -79,8 +80,11 @@ def sample(
     if noise is None and grid.t[0] < 1:
         # A grid that starts below t=1 starts where data of unit variance would be.
         x = (grid.alpha[0] ** 2 + grid.sigma[0] ** 2).sqrt().to(x) * x
+    elif noise is None and grid.schedule.start_deviation != 1:
+        x = grid.schedule.start_deviation * x
     solver, guidance = create_solver(sampling.solver), guidance_of(model, sampling, grid, shape[0], weaker)
-    denoiser = Denoiser(guidance, process, y, solver.call_times(grid))
+    ends = dict(zip(grid.t.tolist(), grid.t[1:].tolist(), strict=False)) if solver.spans_steps else {}
+    denoiser = Denoiser(guidance, process, y, solver.call_times(grid), ends)
     x = integrate(solver, grid, denoiser, x, noise_of_step, callback)
     return Sampled(x, denoiser.num_calls)
 
@@ -113,9 +117,12 @@ class Denoiser:
     Times that are known beforehand let the network compute once what depends on them and on the labels alone.
     """
 
-    def __init__(self, guidance: Guidance, process: Process, y: Tensor, times: Tensor) -> None:
-        self.guidance = guidance.prepare(times, process.model_time(times).to(y.device), y)
-        self.process, self.y = process, y
+    def __init__(
+        self, guidance: Guidance, process: Process, y: Tensor, times: Tensor, ends: Mapping[float, float] | None = None
+    ) -> None:
+        self.process, self.y, self.ends = process, y, ends or {}
+        conditions = process.conditions(times, self._ends_of(times))
+        self.guidance = guidance.prepare(times, process.model_time(times).to(y.device), y, conditions)
         model = guidance.model
         parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         self.dtype = None if parameter is None else parameter.dtype
@@ -125,9 +132,16 @@ class Denoiser:
         """Return the data and noise that the network sees in x_t (B, C, H, W) at time t () float64."""
         t = t.cpu().double()
         model_time = self.process.model_time(t).to(x_t.device).expand(len(x_t))
-        output, num_calls = self.guidance(x_t.to(self.dtype or x_t.dtype), float(t), model_time, self.y)
+        conditions = self.process.conditions(t, self._ends_of(t))
+        model_input = self.process.model_input(x_t, t).to(self.dtype or x_t.dtype)
+        output, num_calls = self.guidance(model_input, float(t), model_time, self.y, conditions)
         self.num_calls += num_calls
         return self.process.denoise(output.to(x_t.dtype), x_t, t)
+
+    def _ends_of(self, times: Tensor) -> Tensor:
+        """Return the ends of the steps that calls at these times (N,) or () stand for, or the times themselves."""
+        ends = [self.ends.get(t, t) for t in times.flatten().tolist()]
+        return torch.tensor(ends, dtype=torch.float64).view(times.shape)
 
 
 def guidance_of(
@@ -152,6 +166,9 @@ def guidance_of(
     channels = num_channels if sampling.guidance_channels == "all" else min(sampling.guidance_channels, num_channels)
     if weaker is not None:
         return Guidance(model, weaker, None, sampling, channels)
+    names = condition_names(model)
+    if names:
+        return _guidance_as_input(model, names, sampling, channels)
     null_class = null_class_of(model)
     if null_class == 0:
         # Without classes both branches are the null class, so any scale returns the same.
@@ -159,3 +176,22 @@ def guidance_of(
     if sampling.guidance != 1 and null_class is None:
         raise ConfigError("sampling.guidance: expected 1, for the model has no null class (class_dropout_prob is 0)")
     return Guidance(model, model, null_class, sampling, channels)
+
+
+def _guidance_as_input(model: Model, names: tuple[str, ...], sampling: SamplingConfig, num_channels: int) -> Guidance:
+    """Return a network that was trained with guidance in it: what it lets one choose is told to it.
+
+    Raises:
+        ConfigError: it lets nothing be chosen.
+    """
+    if sampling.guidance != 1 and "guidance" not in names:
+        raise ConfigError(
+            f"sampling.guidance: expected 1, for this network was trained with its guidance and takes no other, found "
+            f"{sampling.guidance:g}"
+        )
+    low, high = sampling.guidance_interval or (0.0, 1.0)
+    told = {"guidance": sampling.guidance, "t_min": low, "t_max": high}
+    unguided = sampling.model_copy(update={"guidance": 1.0, "guidance_interval": None})
+    return Guidance(
+        model, model, None, unguided, num_channels, told={name: told[name] for name in names if name in told}
+    )

@@ -46,7 +46,10 @@ def test_a_name_is_short_for_a_solver_or_a_grid_without_further_options():
         ({"grid": {"name": "list", "times": [0.1, 0.5]}}, "grid.times: expected descending times above 0"),
         ({"grid": {"name": "list", "times": [0.5]}}, "grid.times: expected 25 (= steps) times, found 1"),
         ({"guidance_power": 2.0}, "guidance_power: expected only with guidance_schedule power_cosine, found"),
-        ({"cache_interval": 4}, "cache_interval: expected only with cache static or taylor, found cache off"),
+        (
+            {"cache_interval": 4},
+            "cache_interval: expected only with cache static or taylor or encoder, found cache off",
+        ),
     ],
 )
 def test_what_a_choice_does_not_use_is_refused(values, expected):

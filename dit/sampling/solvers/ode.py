@@ -39,7 +39,12 @@ class OdeSolver(Solver):
 
 
 class Euler(OdeSolver):
-    """First order, one network call: x + h v(x, t)."""
+    """First order, one network call: x + h v(x, t); exact with an average velocity over the step."""
+
+    @property
+    def spans_steps(self) -> bool:
+        """Always."""
+        return True
 
     def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
         """See `dit.sampling.solvers.step.Solver`."""

@@ -46,6 +46,11 @@ class Solver(Protocol):
         """Return the times at which it calls the network, as far as they are known beforehand: (N,) float64."""
         return grid.t
 
+    @property
+    def spans_steps(self) -> bool:
+        """Whether its call at t_k stands for the whole step, so that an average velocity up to t_{k+1} serves it."""
+        return False
+
     @abstractmethod
     def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
         """Step from t_k to t_{k+1}.
