@@ -62,11 +62,18 @@ class Attention(nn.Module):
         return linear(attended.transpose(1, 2).flatten(2), self.proj)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return softmax(q k^T d^-0.5) v for q, k, v (B, heads, T, d), by the path that is fastest here."""
-    if explicit_is_faster(q):
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return softmax(q k^T d^-0.5 + bias) v for q, k, v (B, heads, T, d), by the path that is fastest here.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        bias: (heads, T, T) or (B, heads, T, T), added to the logits.
+    """
+    if bias is None and explicit_is_faster(q):
         return explicit_attention(q, k, v)
-    return scaled_dot_product_attention(q, k, v)
+    return scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
 def explicit_is_faster(q: Tensor) -> bool:

@@ -18,6 +18,24 @@ class PatchEmbed(nn.Module):
         return self.proj(x).flatten(2).transpose(1, 2)
 
 
+class BottleneckPatchEmbed(nn.Module):
+    """Image (B, C, H, W) to tokens (B, T, D) through a narrower layer: patches to b values, those to D.
+
+    Source: Li & He, "Back to basics: let denoising generative models denoise", 2025, section 4.3.
+    """
+
+    def __init__(
+        self, in_channels: int, bottleneck_size: int, hidden_size: int, patch_size: int, *, first_bias: bool = False
+    ) -> None:
+        super().__init__()
+        self.proj1 = nn.Conv2d(in_channels, bottleneck_size, kernel_size=patch_size, stride=patch_size, bias=first_bias)
+        self.proj2 = nn.Conv2d(bottleneck_size, hidden_size, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, T, D) for x (B, C, H, W)."""
+        return self.proj2(self.proj1(x)).flatten(2).transpose(1, 2)
+
+
 def unpatchify(tokens: Tensor, grid_size: tuple[int, int], patch_size: int) -> Tensor:
     """Put patches back into an image: (B, T, p * p * C) with entries ordered (p, p, C) to (B, C, H, W)."""
     (rows, columns), p = grid_size, patch_size
@@ -32,10 +50,10 @@ def patchify(x: Tensor, patch_size: int) -> Tensor:
     return patches.permute(0, 2, 4, 3, 5, 1).flatten(3, 5).flatten(1, 2)
 
 
-def timestep_frequencies(num_frequencies: int) -> Tensor:
-    """Return 10000^(-i / num_frequencies) for i = 0..num_frequencies-1, float32."""
+def timestep_frequencies(num_frequencies: int, max_period: float = 10000.0) -> Tensor:
+    """Return max_period^(-i / num_frequencies) for i = 0..num_frequencies-1, float32."""
     exponents = torch.arange(num_frequencies, dtype=torch.float32) / num_frequencies
-    return torch.exp(-math.log(10000) * exponents)
+    return torch.exp(-math.log(max_period) * exponents)
 
 
 class TimestepEmbedder(nn.Module):
@@ -46,20 +64,44 @@ class TimestepEmbedder(nn.Module):
 
     num_features = 256
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, hidden_size: int, *, max_period: float = 10000.0) -> None:
         super().__init__()
+        self.max_period = max_period
         enter, leave = nn.Linear(self.num_features, hidden_size), nn.Linear(hidden_size, hidden_size)
         self.mlp = nn.Sequential(enter, nn.SiLU(), leave)
 
     def features(self, t: Tensor) -> Tensor:
         """Return the sinusoidal features of t (...): (..., 256) float32."""
-        frequencies = timestep_frequencies(self.num_features // 2).to(t.device)
+        frequencies = timestep_frequencies(self.num_features // 2, self.max_period).to(t.device)
         angles = t.float()[..., None] * frequencies  # (..., 128)
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
     def forward(self, t: Tensor) -> Tensor:
         """Return (..., D) for t (...), an integer step or a real time."""
         return self.mlp(self.features(t).to(next(self.mlp.parameters()).dtype))
+
+
+class FourierEmbedder(nn.Module):
+    """Time (...) to (..., D): 512 features [sin | cos] of 2 pi t W in float32, then an MLP with SiLU.
+
+    W holds 256 frequencies that are drawn once, N(0, 1), are not trained, and are part of the weights.
+
+    Source: Tancik et al., "Fourier features let networks learn high frequency functions in low dimensional domains",
+    NeurIPS 2020, equation 5.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.W = nn.Parameter(torch.empty(256), requires_grad=False)
+        if not self.W.is_meta:
+            nn.init.normal_(self.W)
+        self.mlp = nn.Sequential(nn.Linear(512, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Return (..., D) for real times t (...)."""
+        angles = t.float()[..., None] * self.W.float() * (2 * math.pi)  # (..., 256)
+        features = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        return self.mlp(features.to(next(self.mlp.parameters()).dtype))
 
 
 class LabelEmbedder(nn.Module):

@@ -10,17 +10,23 @@ from torch import Tensor, nn
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return x (B, T, D) scaled and shifted per sample by shift and scale, each (B, D)."""
+    """Return x (B, T, D) scaled and shifted by shift and scale: (B, D) per sample, or (B, T, D) per token."""
+    shift, scale = _per_token(shift), _per_token(scale)
     if _one_pass_serves(x, shift):
-        return torch.addcmul(shift[:, None], x, (1 + scale)[:, None])
-    return x * (1 + scale[:, None]) + shift[:, None]
+        return torch.addcmul(shift, x, 1 + scale)
+    return x * (1 + scale) + shift
 
 
 def add_gated(x: Tensor, gate: Tensor, update: Tensor) -> Tensor:
-    """Return x + gate * update for x and update (B, T, D) and a gate (B, D) per sample."""
+    """Return x + gate * update for x and update (B, T, D) and a gate, (B, D) per sample or (B, T, D) per token."""
+    gate = _per_token(gate)
     if _one_pass_serves(x, gate):
-        return torch.addcmul(x, gate[:, None], update)
-    return x + gate[:, None] * update
+        return torch.addcmul(x, gate, update)
+    return x + gate * update
+
+
+def _per_token(coefficients: Tensor) -> Tensor:
+    return coefficients if coefficients.dim() == 3 else coefficients[:, None]
 
 
 def _one_pass_serves(x: Tensor, coefficients: Tensor) -> bool:

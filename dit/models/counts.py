@@ -48,7 +48,8 @@ def count_live(name: str, arguments: Arguments) -> Counts:
         x = torch.empty(1, arguments.in_channels, *arguments.input_size)
         # Other kernels of attention are not counted by all versions.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-            network(x, torch.zeros(1), torch.zeros(1, dtype=torch.int64))
+            conditions = {name: torch.zeros(1) for name in network.condition_names}
+            network(x, torch.zeros(1), torch.zeros(1, dtype=torch.int64), **conditions)
     return Counts(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
 
 

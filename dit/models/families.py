@@ -8,11 +8,25 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from dit.errors import ConfigError, did_you_mean
-from dit.models import dit
+from dit.models import ddt, dit, ditdh, imf, jit, lightningdit, maskdit, mdt, meanflow, uvit
 from dit.models.family import Arguments, Family
 from dit.validation import validate
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (dit.FAMILY,)}
+_FAMILIES = (
+    dit.FAMILY,
+    lightningdit.FAMILY,
+    jit.FAMILY,
+    meanflow.FAMILY,
+    imf.IMF,
+    imf.PMF,
+    mdt.MDT,
+    mdt.MDT_V2,
+    uvit.FAMILY,
+    ddt.FAMILY,
+    ditdh.FAMILY,
+    maskdit.FAMILY,
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in _FAMILIES}
 """Name -> family, in the order of listings."""
 
 

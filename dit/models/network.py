@@ -7,7 +7,7 @@ B batch, C latent channels, H x W latent, T tokens, D width, K classes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class Network(nn.Module):
 
     arguments: Arguments
     """What it was built from; frozen."""
+    condition_names: ClassVar[tuple[str, ...]] = ()
+    """Names of what `forward` takes besides time and class, each (B,)."""
 
     def __init__(self, arguments: Arguments) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ steps and distinct classes, so that the loop neither computes them nor reads the
 B samples, N steps, U distinct classes, D width.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,10 @@ from dit.models.cache import StepCache
 
 MAX_BYTES = 2**28
 """Largest table of modulations that is kept; a longer sampling computes it for a window of steps at a time."""
+
+
+CallBlock = Callable[[int, Tensor, dict[str, Tensor]], Tensor]
+"""call(i, tokens, inputs) -> tokens after the i-th block, with what it takes besides tokens and conditioning."""
 
 
 class AdaLNNetwork(Protocol):
@@ -32,8 +37,12 @@ class AdaLNNetwork(Protocol):
         """Return the tokens (B, T, D) of latents (B, C, H, W)."""
         ...
 
-    def conditioning(self, t: Tensor, y: Tensor, /) -> Tensor:
-        """Return (..., D) for times and labels whose shapes broadcast to (...)."""
+    def run_blocks(self, tokens: Tensor, y: Tensor, call: CallBlock, /) -> Tensor:
+        """Take the tokens (B, T, D) of samples with labels y (B,) through all blocks."""
+        ...
+
+    def conditioning(self, t: Tensor, y: Tensor, /, **conditions: Tensor) -> Tensor:
+        """Return (..., D) for times, labels and what a family takes besides, whose shapes broadcast to (...)."""
         ...
 
     def leave(self, modulation: Tensor, tokens: Tensor, /) -> Tensor:
@@ -49,10 +58,18 @@ class Prepared:
         t_grid: (N,) times as the network embeds them.
         y: (R,) int64 labels of the rows, for guidance those of both branches.
         cache: reuses the blocks' work between calls; None computes every call.
+        conditions: each (N,), what the network's `conditioning` takes besides.
     """
 
-    def __init__(self, model: AdaLNNetwork, t_grid: Tensor, y: Tensor, cache: StepCache | None = None) -> None:
-        self.model, self.t_grid, self.cache = model, t_grid, cache
+    def __init__(
+        self,
+        model: AdaLNNetwork,
+        t_grid: Tensor,
+        y: Tensor,
+        cache: StepCache | None = None,
+        conditions: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.model, self.t_grid, self.cache, self.conditions = model, t_grid, cache, conditions or {}
         self.times = t_grid.tolist()
         self.classes, self.class_of_row = y.unique(return_inverse=True)  # (U,), (R,)
         self.blocks: list[Any] = list(model.block_list())
@@ -76,10 +93,11 @@ class Prepared:
         tokens = self.model.embed(x_t).repeat(len(class_of_row) // len(x_t), 1, 1)  # (rows, T, D)
         *blocks, final = self._tables(i)
 
+        def call(i: int, tokens: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+            return self.blocks[i](tokens, None, blocks[i][class_of_row], **inputs)
+
         def run_blocks(tokens: Tensor) -> Tensor:
-            for block, table in zip(self.blocks, blocks, strict=True):
-                tokens = block(tokens, None, table[class_of_row])
-            return tokens
+            return self.model.run_blocks(tokens, self.classes[class_of_row], call)
 
         if self.cache is None:
             tokens = run_blocks(tokens)
@@ -91,8 +109,9 @@ class Prepared:
         """Return the modulations of step i: per block (U, 6D), at last (U, 2D)."""
         first = i - i % self.window
         if self.first != first:
-            t = self.t_grid[first : first + self.window]
-            c = self.model.conditioning(t[:, None], self.classes)  # (N, U, D)
+            window = slice(first, first + self.window)
+            conditions = {name: value[window, None] for name, value in self.conditions.items()}
+            c = self.model.conditioning(self.t_grid[window, None], self.classes, **conditions)  # (N, U, D)
             layers = [*self.blocks, self.model.final_layer]
             self.tables = [layer.adaLN_modulation(c.to(dtype_of(layer))) for layer in layers]  # each (N, U, 6D or 2D)
             self.first = first

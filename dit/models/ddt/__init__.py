@@ -1,0 +1,6 @@
+"""DDT: an encoder of the condition and a decoder of the velocity. This file is free of torch."""
+
+from dit.models.ddt.arguments import VARIANTS, DdtArguments
+from dit.models.family import Family
+
+FAMILY = Family(name="ddt", arguments=DdtArguments, network="dit.models.ddt.network:Ddt", variants=VARIANTS)
