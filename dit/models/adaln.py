@@ -121,7 +121,8 @@ class AdaLNTransformer(Network):
         # The positions are computed and not trained.
         fitted = dict(weights) | {"pos_embed": fresh["pos_embed"]}
         fitted[LABELS] = fit_labels(fresh[LABELS], weights[LABELS], rows)
-        fitted["x_embedder.proj.weight"] = fit_patches(weights["x_embedder.proj.weight"], times)
+        entrance = next(name for name in fresh if name.startswith("x_embedder.") and name.endswith("weight"))
+        fitted[entrance] = fit_patches(weights[entrance], times)
         for name in ("final_layer.linear.weight", "final_layer.linear.bias"):
             old_parts = weights[name].shape[0] // (old.patch_size**2 * old.in_channels)
             parts = {"old_parts": old_parts, "new_parts": self.output_parts}

@@ -40,6 +40,15 @@ def inputs(network, batch=3):
     return x, torch.rand(batch, generator=generator), torch.arange(batch) % max(1, arguments.num_classes)
 
 
+def told(network, t):
+    """What a network is told besides time and class, following the time: end of the step, guidance, its interval."""
+    return {name: 0.5 * t + (name == "guidance") for name in network.condition_names}
+
+
+def call(network, x, t, y):
+    return network(x, t, y, **told(network, t))
+
+
 @pytest.fixture(scope="module", params=SMALL)
 def network(request):
     return random_network(request.param)
@@ -82,28 +91,28 @@ def test_the_smallest_variant_is_small_and_built_without_memory(name):
 
 def test_outputs_have_the_shape_of_the_inputs_in_train_mode_too(network):
     x, t, y = inputs(network)
-    output = network(x, t, y)
+    output = call(network, x, t, y)
     assert output.shape[0] == len(x)
     assert output.shape[2:] == x.shape[2:]
     assert output.shape[1] in (x.shape[1], 2 * x.shape[1])
     assert output.isfinite().all()
-    assert torch.equal(network.train()(x, t, y), output)  # no randomness: labels are dropped by the training loop
+    assert torch.equal(call(network.train(), x, t, y), output)  # no randomness: labels are dropped by the training loop
     network.eval()
 
 
 def test_time_label_and_input_matter(network):
     x, t, y = inputs(network)
-    output = network(x, t, y)
+    output = call(network, x, t, y)
     for other in ((x + 1, t, y), (x, t * 0.5 + 0.1, y), (x, t, y + 1)):
-        assert not torch.allclose(network(*other), output)
+        assert not torch.allclose(call(network, *other), output)
 
 
 def test_samples_do_not_see_each_other(network):
     x, t, y = inputs(network)
-    output, order = network(x, t, y), torch.tensor([1, 2, 0])
-    # Products of other sizes may sum in another order: 2e-6 is some 30 roundings of float32.
-    assert_close(network(x[order], t[order], y[order]), output[order], 2e-6)
-    assert_close(torch.cat([network(x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(3)]), output, 2e-6)
+    output, order = call(network, x, t, y), torch.tensor([1, 2, 0])
+    # Products of other sizes may sum in another order: 5e-6 is some 80 roundings, which random modulations multiply.
+    assert_close(call(network, x[order], t[order], y[order]), output[order], 5e-6)
+    assert_close(torch.cat([call(network, x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(3)]), output, 5e-6)
 
 
 def test_a_prepared_step_is_the_plain_call(network):
@@ -112,12 +121,12 @@ def test_a_prepared_step_is_the_plain_call(network):
     x, _, y = inputs(network)
     times = torch.tensor([0.9, 0.5, 0.1])
     both = torch.cat([y, torch.full_like(y, 1 if network.null_class is None else network.null_class)])
-    step = network.prepare(times, both)
+    step = network.prepare(times, both, **told(network, times))
     for i in (0, 2, 1):
         t = times[i].expand(len(x))
-        plain = torch.cat([network(x, t, y), network(x, t, both[3:])])
-        assert_close(step(x, i), plain, 2e-6)
-        assert_close(step(x, i, slice(3, None)), plain[3:], 2e-6)
+        plain = torch.cat([call(network, x, t, y), call(network, x, t, both[3:])])
+        assert_close(step(x, i), plain, 5e-6)
+        assert_close(step(x, i, slice(3, None)), plain[3:], 5e-6)
 
 
 def test_tokens_between_the_blocks(network):
@@ -126,10 +135,10 @@ def test_tokens_between_the_blocks(network):
     x, t, y = inputs(network)
     seen = []
     hooks = [block.register_forward_hook(lambda _, __, tokens: seen.append(tokens)) for block in network.block_list()]
-    output, tokens = network.forward_intermediates(x, t, y, after=[2, 1])
+    output, tokens = network.forward_intermediates(x, t, y, after=[2, 1], **told(network, t))
     for hook in hooks:
         hook.remove()
-    assert torch.equal(output, network(x, t, y))
+    assert torch.equal(output, call(network, x, t, y))
     assert torch.equal(tokens[0], seen[1])
     assert torch.equal(tokens[1], seen[0])
 
@@ -141,11 +150,11 @@ def test_the_blocks_are_most_of_the_network_and_can_be_cast(network):
     assert names <= sizes.keys()
     assert sum(sizes[name] for name in names) > 0.7 * sum(sizes.values())
     x, t, y = inputs(network)
-    output = network(x, t, y)
+    output = call(network, x, t, y)
     other = cast_blocks(build(SMALL_OF[type(network)], network.arguments), torch.bfloat16)
     assert {name for name, tensor in other.state_dict().items() if tensor.dtype == torch.bfloat16} == names
     other.load_state_dict(state)
-    in_bf16 = other.eval()(x, t, y)
+    in_bf16 = call(other.eval(), x, t, y)
     assert in_bf16.dtype == torch.float32
     # bfloat16 keeps 8 bits: a relative 0.4% a rounding, which a few blocks of random weights multiply.
     assert_close(in_bf16, output, 0.2)
@@ -158,7 +167,7 @@ def test_fitting_to_the_same_classes_changes_nothing(network):
     known = [label for label in (*range(5), network.null_class) if label is not None]
     new.load_state_dict(new.fit(network.state_dict(), network.arguments, {label: label for label in known}))
     x, t, y = inputs(network)
-    assert torch.equal(new.eval()(x, t, y), network(x, t, y))
+    assert torch.equal(call(new.eval(), x, t, y), call(network, x, t, y))
 
 
 def test_fitting_moves_the_rows_of_labels(network):
@@ -167,7 +176,7 @@ def test_fitting_moves_the_rows_of_labels(network):
     new = random_network(SMALL_OF[type(network)], num_classes=3)
     new.load_state_dict(new.fit(network.state_dict(), network.arguments, {0: 4, 2: 1}))
     x, t, _ = inputs(network, batch=2)
-    assert torch.equal(new(x, t, torch.tensor([0, 2])), network(x, t, torch.tensor([4, 1])))
+    assert torch.equal(call(new, x, t, torch.tensor([0, 2])), call(network, x, t, torch.tensor([4, 1])))
 
 
 def test_weights_are_saved_and_loaded_again(network, tmp_path):
@@ -175,7 +184,7 @@ def test_weights_are_saved_and_loaded_again(network, tmp_path):
     description = ModelDescription(name=SMALL_OF[type(network)], arguments=network.arguments)
     assert ModelDescription.model_validate_json(description.model_dump_json()) == description
     loaded = fill(empty_model(description), [tmp_path / "model.safetensors"])
-    assert torch.equal(loaded(*inputs(network)), network(*inputs(network)))
+    assert torch.equal(call(loaded, *inputs(network)), call(network, *inputs(network)))
 
 
 @pytest.mark.parametrize("name", [name for name in list_models() if variants()[name].layouts])

@@ -42,10 +42,10 @@ _SIZES = {
     "1p0b": {"hidden_size": 1536, "depth": 24, "num_heads": 24},
     "1p6b": {"hidden_size": 1792, "depth": 28, "num_heads": 28},
 }
-_SIZES_OF_PATCH = {1: ("b", "xl", "1p0b", "1p6b"), 2: ("ti", "b", "l", "xl", "1p0b", "1p6b")}
+_PATCHES = {"ti": (2,), "b": (1, 2), "l": (2,), "xl": (1, 2), "1p0b": (1, 2), "1p6b": (1, 2)}
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    f"lightningdit_{size}_{patch}": {"patch_size": patch, "in_channels": 32, "input_size": 16, **_SIZES[size]}
-    for patch, sizes in _SIZES_OF_PATCH.items()
-    for size in sizes
+    f"lightningdit_{size}_{patch}": {"patch_size": patch, "in_channels": 32, "input_size": 16, **arguments}
+    for size, arguments in _SIZES.items()
+    for patch in _PATCHES[size]
 }

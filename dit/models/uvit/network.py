@@ -8,6 +8,8 @@ B batch, C channels, H x W latent or image, p patch, E tokens of class and time,
 Source: Bao et al., "All are worth words: a ViT backbone for diffusion models", CVPR 2023, section 3.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
@@ -17,8 +19,11 @@ from dit.layers.attention import Attention
 from dit.layers.embed import PatchEmbed, timestep_frequencies, unpatchify
 from dit.layers.linear import linear
 from dit.layers.precision import dtype_of
+from dit.models.fit import fit_labels
 from dit.models.network import Network
 from dit.models.uvit.arguments import UViTArguments
+
+LABELS = "label_emb.weight"
 
 
 class Mlp(nn.Module):
@@ -125,6 +130,30 @@ class UViT(Network):
     def block_list(self) -> list[nn.Module]:
         """Return the blocks in the order they run."""
         return [*self.in_blocks, self.mid_block, *self.out_blocks]
+
+    def fit(self, weights: Mapping[str, Tensor], old: UViTArguments, rows: Mapping[int, int]) -> dict[str, Tensor]:
+        """Return the weights that this freshly drawn network starts from: see `dit.models.network.CanFit`.
+
+        Raises:
+            ConfigError: the input has another size or number of channels, or one of the two networks has no classes.
+        """
+        new, fresh = self.arguments, self.state_dict()
+        if old.input_size != new.input_size:
+            raise ConfigError(
+                f"model.input_size: expected {list(old.input_size)}, for the positions of this family are learned and "
+                f"fit no other size, found {list(new.input_size)}"
+            )
+        if old.in_channels != new.in_channels:
+            raise ConfigError(
+                f"model.in_channels: expected {old.in_channels} as of the weights, found {new.in_channels}"
+            )
+        if old.has_classes != new.has_classes:
+            raise ConfigError(
+                f"model.num_classes: expected {old.num_classes} as of the weights, found {new.num_classes}"
+            )
+        if not new.has_classes:
+            return dict(weights)
+        return dict(weights) | {LABELS: fit_labels(fresh[LABELS], weights[LABELS], rows)}
 
     def _embed(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Return the tokens (B, E + T, D) as the first block takes them."""
