@@ -33,12 +33,15 @@ class Rule:
     native: str
     foreign: tuple[str, ...]
     kind: Kind = Kind.SAME
+    optional: bool = False
+    """Whether some networks of the family lack it; rules for blocks cover as many as there are anyway."""
 
 
-def both(native: str, *foreign: str, kind: Kind = Kind.SAME) -> tuple[Rule, ...]:
+def both(native: str, *foreign: str, kind: Kind = Kind.SAME, optional: bool = False) -> tuple[Rule, ...]:
     """Map the weight and the bias of a layer alike."""
     return tuple(
-        Rule(f"{native}.{part}", tuple(f"{name}.{part}" for name in foreign), kind) for part in ("weight", "bias")
+        Rule(f"{native}.{part}", tuple(f"{name}.{part}" for name in foreign), kind, optional)
+        for part in ("weight", "bias")
     )
 
 
@@ -83,6 +86,8 @@ class Layout:
     """ema and raw -> keys of a training checkpoint under which these weights are, the preferred first."""
     trained_for: tuple[TrainedFor, ...] = ()
     """Processes of such weights, the first where nothing tells it; a single one is told by the names."""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Section `sampling` of such weights, as published; left out: that of DiT's pictures."""
     vae: str | None = None
     """Autoencoder of such weights where they have the family's default channels and the classes of ImageNet."""
     refused: str = ""
@@ -124,3 +129,63 @@ def only(values: Collection[Any]) -> Any:
     """Return the one value of a collection; None where there are several or none."""
     different = set(values)
     return different.pop() if len(different) == 1 else None
+
+
+def patch_arguments(
+    shapes: Shapes,
+    given: Mapping[str, Any],
+    variants: Mapping[str, Mapping[str, Any]],
+    *,
+    entrance: str = "x_embedder.proj.weight",
+    labels: str = "y_embedder.embedding_table.weight",
+    prefix_tokens: int = 0,
+) -> dict[str, Any]:
+    """Return what a patch projection, a label table and a table of positions tell; None for what they leave open.
+
+    Args:
+        shapes: of the tensors, named as ours.
+        given: what the user adds.
+        variants: of the family; every standard width has one number of heads.
+        entrance: name of the patch projection (D, C, p, p).
+        labels: name of the label table (K + 1 or K, D).
+        prefix_tokens: positions of `pos_embed` before those of the patches.
+
+    Raises:
+        DitError: one of the tensors is missing or has another number of dimensions.
+    """
+    expect_dimensions(shapes, {entrance: 4, labels: 2} | ({"pos_embed": 3} if "pos_embed" in shapes else {}))
+    width, channels, patch, _ = shapes[entrance]
+    rows = shapes[labels][0]
+    num_classes = given.get("num_classes", rows - 1)
+    size = square(shapes["pos_embed"][1] - prefix_tokens, patch) if "pos_embed" in shapes else None
+    return {
+        "input_size": given.get("input_size") or size,
+        "patch_size": patch,
+        "in_channels": channels,
+        "hidden_size": width,
+        # Not told; but every standard width has one number of heads.
+        "num_heads": given.get("num_heads")
+        or only([variant["num_heads"] for variant in variants.values() if variant["hidden_size"] == width]),
+        "num_classes": num_classes,
+        "class_dropout_prob": given.get("class_dropout_prob", 0.1 if rows == num_classes + 1 else 0.0),
+    }
+
+
+def mlp_ratio(width: int, hidden_size: int, *, gate: bool, usual: float = 4.0) -> float:
+    """Return the ratio that gives an MLP this width: the usual one where it does, else another that does.
+
+    Args:
+        width: of the MLP.
+        hidden_size: D.
+        gate: whether the width is two thirds of ratio times D, rounded down.
+        usual: the family's default.
+    """
+    exact = usual * hidden_size * (2 / 3 if gate else 1)
+    if width in (int(exact - 1e-6), int(exact + 1e-6)):
+        return usual
+    return (1.5 * width + 1.25) / hidden_size if gate else width / hidden_size
+
+
+def told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values without those that are None."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -11,6 +11,7 @@ D width, p patch, C latent channels, K classes.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dit.errors import DitError
@@ -24,8 +25,8 @@ from dit.models.layout import (
     both,
     count_blocks,
     expect_dimensions,
-    only,
-    square,
+    patch_arguments,
+    told,
 )
 
 _MARKS = ("x_embedder.proj.weight", "blocks.0.attn.qkv.weight", "final_layer.linear.weight")
@@ -74,44 +75,30 @@ DIFFUSERS = Layout(
     trained_for=(GAUSSIAN,),
     vae="stabilityai/sd-vae-ft-ema",
 )
-LIGHTNING = Layout(
-    "LightningDiT",
-    ("x_embedder.proj.weight", "blocks.*.mlp.w12.weight"),
-    refused="its SwiGLU, RMSNorm and rotary positions are another network than the DiTs of this package",
+# The tuned autoencoder's batch normalisation holds the statistics of these latents; it is no part of the network.
+REPA_E = replace(REPA, name="REPA-E", marks=(*REPA.marks, "bn.*"), dropped=("projectors.*", "bn.*"), vae=None)
+REG = Layout(
+    "REG", ("cls_projectors2.weight", *_MARKS), refused="its network denoises a class token besides the latent"
 )
-LAYOUTS = (ORIGINAL, LIGHTNING, REPA, DIFFUSERS)
+MOE = Layout("DiT-MoE", ("blocks.0.moe.gate.weight",), refused="its MLPs are mixtures of experts")
+FIT = Layout("FiT", ("blocks.0.mlp.fc1_g.weight",), refused="its networks take any size of image, with padding")
+FIT_V2 = replace(FIT, name="FiTv2", marks=(*FIT.marks, "global_adaLN_modulation.1.weight"))
+LAYOUTS = (ORIGINAL, REPA, REPA_E, DIFFUSERS, REG, MOE, FIT, FIT_V2)
 
 
 def read(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that shapes tell; see `Family.read`."""
-    expect_dimensions(
-        shapes,
-        {
-            "x_embedder.proj.weight": 4,
-            "y_embedder.embedding_table.weight": 2,
-            "pos_embed": 3,
-            "blocks.0.mlp.fc1.weight": 2,
-            "final_layer.linear.weight": 2,
-        },
-    )
-    width, channels, patch, _ = shapes["x_embedder.proj.weight"]
-    rows = shapes["y_embedder.embedding_table.weight"][0]
-    num_classes = given.get("num_classes", rows - 1)
-    inputs, outputs = patch * patch * channels, shapes["final_layer.linear.weight"][0]
+    expect_dimensions(shapes, {"pos_embed": 3, "blocks.0.mlp.fc1.weight": 2, "final_layer.linear.weight": 2})
+    arguments = patch_arguments(shapes, given, VARIANTS)
+    inputs, outputs = arguments["patch_size"] ** 2 * arguments["in_channels"], shapes["final_layer.linear.weight"][0]
     if outputs not in (inputs, 2 * inputs):
         raise DitError(f"state dict: expected final_layer.linear with {inputs} or {2 * inputs} rows, found {outputs}")
-    told = {
-        "input_size": given.get("input_size") or square(shapes["pos_embed"][1], patch),
-        "patch_size": patch,
-        "in_channels": channels,
-        "hidden_size": width,
-        "depth": count_blocks(shapes),
-        # Not told; but every standard width has one number of heads.
-        "num_heads": given.get("num_heads")
-        or only([variant["num_heads"] for variant in VARIANTS.values() if variant["hidden_size"] == width]),
-        "mlp_ratio": shapes["blocks.0.mlp.fc1.weight"][0] / width,
-        "num_classes": num_classes,
-        "class_dropout_prob": given.get("class_dropout_prob", 0.1 if rows == num_classes + 1 else 0.0),
-        "learn_sigma": outputs == 2 * inputs,
-    }
-    return {name: value for name, value in told.items() if value is not None}
+    return told(
+        arguments
+        | {
+            "depth": count_blocks(shapes),
+            "mlp_ratio": shapes["blocks.0.mlp.fc1.weight"][0] / arguments["hidden_size"],
+            "learn_sigma": outputs == 2 * inputs,
+            "qk_norm": "blocks.0.attn.q_norm.weight" in shapes,
+        }
+    )

@@ -228,7 +228,7 @@ def _describe(
         model=model,
         process=process,
         latents=latents,
-        sampling=default_sampling(process),
+        sampling=SamplingConfig.model_validate(layout.sampling) if layout.sampling else default_sampling(process),
         id2label=labels,
         provenance=Provenance(converted_from=path.name, weights=options.weights),
         plugins=loaded_plugins(),

@@ -86,7 +86,7 @@ def from_native(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tens
 def _instances(rule: Rule, counted: str, tensors: Iterable[str]) -> list[tuple[str, list[str]]]:
     """Return (native name, foreign names) for every block that the rule speaks of, counted by a name with `{i}`."""
     if "{i}" not in rule.foreign[0]:
-        return [(rule.native, list(rule.foreign))]
+        return [] if rule.optional and counted not in tensors else [(rule.native, list(rule.foreign))]
     blocks = range(count_blocks(tensors, counted.partition("{i}")[0]))
     if rule.kind is Kind.COPIES:
         return [(rule.native, [name.format(i=i) for i in blocks for name in rule.foreign])]

@@ -62,8 +62,11 @@ def load_diffusers(folder):
 def diffusers_frequencies():
     """Let our networks embed time as diffusers does, by 10000^(-i/127) in place of 10000^(-i/128)."""
     with pytest.MonkeyPatch.context() as patch:
-        log = -math.log(10000)
-        patch.setattr(embed, "timestep_frequencies", lambda num: torch.exp(log * torch.arange(num) / (num - 1)))
+        patch.setattr(
+            embed,
+            "timestep_frequencies",
+            lambda num, period: torch.exp(-math.log(period) * torch.arange(num) / (num - 1)),
+        )
         yield
 
 

@@ -38,9 +38,18 @@ def test_module_is_only_taken_off_where_every_name_has_it(tensors):
     assert strip_wrappers(mixed).keys() == mixed.keys()
 
 
-def test_a_lightning_dit_is_refused_with_the_reason(tensors):
-    with pytest.raises(DitError, match="LightningDiT, which can't be read: its SwiGLU"):
-        recognise([*tensors, "blocks.0.mlp.w12.weight"])
+@pytest.mark.parametrize(
+    ("names", "called"),
+    [
+        (["cls_projectors2.weight", "projectors.0.0.weight"], "REG"),
+        (["blocks.0.moe.gate.weight"], "DiT-MoE"),
+        (["blocks.0.mlp.fc1_g.weight"], "FiT"),
+        (["blocks.0.mlp.fc1_g.weight", "global_adaLN_modulation.1.weight"], "FiTv2"),
+    ],
+)
+def test_networks_that_are_not_here_are_refused_by_their_names(tensors, names, called):
+    with pytest.raises(DitError, match=f"it is a {called}, which can't be read: its"):
+        recognise([*tensors, *names])
 
 
 def change_copy(foreign):
