@@ -2,5 +2,13 @@
 
 from dit.models.family import Family
 from dit.models.jit.arguments import VARIANTS, JiTArguments
+from dit.models.jit.layouts import LAYOUTS, read
 
-FAMILY = Family(name="jit", arguments=JiTArguments, network="dit.models.jit.network:JiT", variants=VARIANTS)
+FAMILY = Family(
+    name="jit",
+    arguments=JiTArguments,
+    network="dit.models.jit.network:JiT",
+    variants=VARIANTS,
+    layouts=LAYOUTS,
+    read=read,
+)
