@@ -2,10 +2,13 @@
 
 from dit.models.family import Family
 from dit.models.meanflow.arguments import VARIANTS, MeanFlowArguments
+from dit.models.meanflow.layouts import LAYOUTS, read
 
 FAMILY = Family(
     name="meanflow",
     arguments=MeanFlowArguments,
     network="dit.models.meanflow.network:MeanFlow",
     variants=VARIANTS,
+    layouts=LAYOUTS,
+    read=read,
 )
