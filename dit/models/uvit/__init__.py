@@ -2,5 +2,13 @@
 
 from dit.models.family import Family
 from dit.models.uvit.arguments import VARIANTS, UViTArguments
+from dit.models.uvit.layouts import LAYOUTS, read
 
-FAMILY = Family(name="uvit", arguments=UViTArguments, network="dit.models.uvit.network:UViT", variants=VARIANTS)
+FAMILY = Family(
+    name="uvit",
+    arguments=UViTArguments,
+    network="dit.models.uvit.network:UViT",
+    variants=VARIANTS,
+    layouts=LAYOUTS,
+    read=read,
+)
