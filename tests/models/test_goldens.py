@@ -1,0 +1,265 @@
+"""Every family against its original implementation, from published names to samples (see goldens/README.md).
+
+The state is read as a user's file is: recognised, renamed, its arguments told by its shapes and by what is given.
+"""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, ProcessConfig
+from dit.diffusion.create import create_process
+from dit.models.registry import build
+from dit.sampling.config import SamplingConfig
+from dit.sampling.sample import Sampled, sample
+from dit.zoo.layouts.architecture import describe_network
+from dit.zoo.layouts.table import from_native, recognise, to_native
+from tests.goldens import FOLDER, assert_close
+
+# Another order of additions moves a float32 forward by less than 1e-6 of its largest entry; guidance and the steps of a
+# trajectory carry that on.
+FORWARD, SAMPLED = 2e-6, 1e-5
+
+# Name of the file -> what its shapes do not tell.
+GIVEN: dict[str, dict[str, Any]] = {
+    "lightningdit": {"num_heads": 3},
+    "lightningdit_options": {"num_heads": 2},
+    "rae_dit": {"num_heads": 2},
+    "jit": {"context_start": 1},
+    "meanflow": {"num_heads": 4},
+    "imeanflow": {"input_size": 8},
+    "pmf": {},
+    "mdt": {"decode_layers": 2},
+    "mdtv2": {},
+    "uvit": {"num_heads": 4},
+    "ddt": {"input_size": 8, "encoder_depth": 3},
+    "rae_ditdh": {"num_heads": 2, "head_num_heads": 3},
+    "maskdit": {"num_heads": 4, "decoder_num_heads": 4},
+    "repa": {"num_heads": 3},
+    "repae": {"num_heads": 2},
+}
+CONDITIONS = {"r": "r", "h": "h", "guidance": "omega", "t_min": "t_min", "t_max": "t_max"}
+DATA_AT_1 = FlowConfig(time_scale=-1, time_offset=1, output_sign=-1)
+RAW_TIME = FlowConfig(time_scale=1)
+
+
+def load(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with safe_open(FOLDER / "families" / f"{name}.safetensors", "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        return tensors, json.loads(file.metadata().get("sampling", "{}"))
+
+
+def network_of(tensors: dict[str, Tensor], given: dict[str, Any], part: str = "state.") -> Any:
+    state = {key.removeprefix(part): value for key, value in tensors.items() if key.startswith(part)}
+    family, layout = recognise(state)
+    native, left_out = to_native(state, layout)
+    written = from_native(native, layout)
+    assert set(written) == set(state) - set(left_out)
+    assert all(torch.equal(written[key], state[key]) for key in written)
+    model = describe_network(family, {key: tuple(value.shape) for key, value in native.items()}, given)
+    network = build(model.name, model.arguments).eval().requires_grad_(False)
+    network.load_state_dict(native, strict=True)
+    return network
+
+
+def read(name: str) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
+    tensors, sampling = load(name)
+    return network_of(tensors, GIVEN[name]), tensors, sampling
+
+
+def labels_of(y: Tensor) -> Tensor:
+    """Return labels (B,) of one-hot rows (B, K), of which a zero row is the null class."""
+    return y if y.ndim == 1 else torch.where(y.sum(1) > 0, y.argmax(1), y.shape[1])
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_forward(name):
+    network, golden, _ = read(name)
+    conditions = {key: golden[told] for key, told in CONDITIONS.items() if told in golden}
+    actual = network(golden["x"], golden["t"], labels_of(golden["y"]), **conditions)
+    assert_close(actual, golden["out"], FORWARD)
+
+
+@pytest.mark.parametrize("name", ["mdt", "mdtv2"])
+def test_masked_forward(name):
+    network, golden, _ = read(name)
+    actual = network.forward_masked(golden["x"], golden["t"], golden["y"], golden["ids_keep"])
+    assert_close(actual, golden["masked_out"], FORWARD)
+
+
+def test_maskdit_between_the_scales_of_its_process():
+    network, golden, _ = read("maskdit")
+    process, y = create_process(EdmConfig()), labels_of(golden["y"])
+
+    def denoised(sigma: Tensor, **masked: Tensor) -> Tensor:
+        t = sigma.double().expand(len(y)) / 80
+        x, call = golden["sigma_x"], network.forward_masked if masked else network
+        return process.denoise(call(process.model_input(x, t), process.model_time(t), y, **masked), x, t).x_0
+
+    assert_close(denoised(golden["sigma"]), golden["denoised"], FORWARD)
+    assert_close(denoised(golden["sigma"], keep=golden["ids_keep"]), golden["masked_denoised"], FORWARD)
+    conditional = denoised(golden["guided_sigma"])
+    y = torch.full_like(y, 7)
+    unconditional = denoised(golden["guided_sigma"])
+    assert_close(unconditional + 1.5 * (conditional - unconditional), golden["guided"], SAMPLED)
+
+
+@pytest.mark.parametrize("name", ["imeanflow", "pmf"])
+def test_the_velocity_beside_the_average(name):
+    network, golden, _ = read(name)
+    conditions = {key: golden[told] for key, told in CONDITIONS.items() if told in golden}
+    _, velocity = network.forward_both(golden["x"], golden["t"], golden["y"], **conditions)
+    assert_close(velocity, golden["out_v"], FORWARD)
+
+
+def test_the_halves_of_ddt():
+    network, golden, _ = read("ddt")
+    state = network.encode(golden["x"], golden["t"], golden["y"])
+    assert_close(state, golden["encoder_state"], FORWARD)
+    assert_close(network.decode(golden["reuse_x"], golden["encoder_state"]), golden["reuse_out"], FORWARD)
+
+
+def draw(
+    network: Any, process: ProcessConfig, y: Tensor, noise: Tensor, solver: str | dict[str, Any], **options: Any
+) -> tuple[Sampled, list[Tensor]]:
+    """Return samples and the states before each step."""
+    extra = {key: options.pop(key) for key in ("weaker", "step_noise") if key in options}
+    solver = {"name": solver} if isinstance(solver, str) else solver
+    sampling = SamplingConfig.model_validate({"solver": solver, **options})
+    states: list[Tensor] = []
+    sampled = sample(
+        network,
+        create_process(process),
+        y,
+        noise.shape[1:],
+        sampling=sampling,
+        noise=noise,
+        callback=lambda k, t, x, x_0: states.append(x),
+        **extra,
+    )
+    return sampled, states
+
+
+def assert_trajectory(drawn: tuple[Sampled, list[Tensor]], golden: Tensor) -> None:
+    assert_close(torch.stack([*drawn[1], drawn[0].latents]), golden, SAMPLED)
+
+
+@pytest.mark.parametrize("name", ["lightningdit", "lightningdit_options"])
+@pytest.mark.parametrize("key", ["traj", "traj_guidance_off"])
+def test_trajectory_of_lightningdit(name, key):
+    network, golden, sampling = read(name)
+    shift = sampling["timestep_shift"]
+    options: dict[str, Any] = {"steps": sampling["points"] - 1}
+    options["grid"] = {"name": "shifted", "shift": 1 / shift} if shift else {"name": "uniform"}
+    if key == "traj":
+        options |= {"guidance": sampling["cfg_scale"], "guidance_channels": 3}
+        options["guidance_interval"] = [0.0, 1 - sampling["cfg_interval_start"]]
+    drawn = draw(network, DATA_AT_1, golden["traj_y"], golden["traj_noise"], "euler", **options)
+    assert_trajectory(drawn, golden[key])
+
+
+def test_sample_of_jit():
+    network, golden, sampling = read("jit")
+    low, high = sampling["interval"]
+    process = FlowConfig(prediction="x0", velocity_floor=0.05, time_scale=-1, time_offset=1)
+    drawn, _ = draw(
+        network,
+        process,
+        golden["sample_y"],
+        golden["sample_noise"],
+        "heun",
+        steps=sampling["steps"],
+        guidance=sampling["cfg"],
+        guidance_interval=[1 - high, 1 - low],
+    )
+    assert_close(drawn.latents, golden["sample"], SAMPLED)
+
+
+def test_one_step_of_meanflow():
+    network, golden, _ = read("meanflow")
+    drawn, _ = draw(network, AverageVelocityConfig(), golden["y"], golden["x"], "euler", steps=1)
+    assert_close(drawn.latents, golden["one_step"], SAMPLED)
+
+
+@pytest.mark.parametrize("name", ["imeanflow", "pmf"])
+def test_two_steps_with_guidance_as_an_input(name):
+    network, golden, sampling = read(name)
+    drawn, _ = draw(
+        network,
+        AverageVelocityConfig(condition="h"),
+        golden["sample_y"],
+        golden["sample_noise"],
+        "euler",
+        steps=sampling["steps"],
+        guidance=sampling["omega"],
+        guidance_interval=[sampling["t_min"], sampling["t_max"]],
+    )
+    assert_close(drawn.latents, golden["sample_2step"], SAMPLED)
+
+
+@pytest.mark.parametrize("key", ["traj", "traj_shared"])
+def test_trajectory_of_ddt(key):
+    network, golden, sampling = read("ddt")
+    cache = {"cache": "encoder", "cache_interval": sampling["shared_every"]} if key == "traj_shared" else {}
+    drawn = draw(
+        network,
+        DATA_AT_1,
+        golden["traj_y"],
+        golden["traj_noise"],
+        "euler",
+        steps=sampling["num_steps"],
+        grid={"name": "uniform", "last_step": sampling["last_step"]},
+        guidance=sampling["guidance"],
+        guidance_interval=[0.0, 1 - sampling["guidance_interval_min"]],
+        **cache,
+    )
+    assert_trajectory(drawn, golden[key])
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("rae_dit", "traj_guidance_off")]
+    + [("rae_ditdh", f"traj_{guidance}") for guidance in ("guidance_off", "cfg", "autoguidance")],
+)
+def test_trajectory_of_rae(name, key):
+    network, golden, sampling = read(name)
+    options: dict[str, Any] = {} if key == "traj_guidance_off" else {"guidance": sampling["cfg_scale"]}
+    if key == "traj_autoguidance":
+        options["weaker"] = network_of(golden, {"num_heads": 2, "head_num_heads": 2}, "guide.")
+    drawn = draw(
+        network,
+        RAW_TIME,
+        golden["traj_y"],
+        golden["traj_noise"],
+        "euler",
+        steps=sampling["points"] - 1,
+        grid={"name": "shifted", "shift": sampling["time_shift"], "t_end": 0.001},
+        **options,
+    )
+    assert_trajectory(drawn, golden[key])
+
+
+@pytest.mark.parametrize(("name", "key"), [("repa", "euler"), ("repa", "sde"), ("repae", "euler")])
+def test_sample_of_repa(name, key):
+    network, golden, sampling = read(name)
+    options: dict[str, Any] = {}
+    solver: str | dict[str, Any] = key
+    if key == "sde":
+        solver = {"name": "euler_maruyama", "diffusion": "sigma", "diffusion_scale": 2.0}
+        options = {"grid": {"name": "uniform", "last_step": 0.04}, "step_noise": golden["sde_draws"]}
+    drawn, _ = draw(
+        network,
+        RAW_TIME,
+        golden["traj_y"],
+        golden["traj_noise"].double(),
+        solver,
+        steps=sampling["num_steps"],
+        guidance=sampling["cfg_scale"],
+        guidance_interval=[sampling["guidance_low"], sampling["guidance_high"]],
+        **options,
+    )
+    assert_close(drawn.latents.float(), golden[f"sampled_{key}"], SAMPLED)
