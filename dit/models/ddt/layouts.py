@@ -46,7 +46,11 @@ FLAT = Layout(
 )
 # A training checkpoint's one dictionary holds both sets of weights; the averaged are read.
 CHECKPOINT = replace(
-    FLAT, name="DDT's checkpoint", prefix="ema_denoiser.", dropped=("denoiser.*", "diffusion_trainer.*")
+    FLAT,
+    name="DDT's checkpoint",
+    prefix="ema_denoiser.",
+    dropped=("denoiser.*", "diffusion_trainer.*"),
+    weights={"ema": ("state_dict",), "raw": ()},
 )
 LAYOUTS = (FLAT, CHECKPOINT)
 

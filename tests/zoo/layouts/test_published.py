@@ -1,0 +1,87 @@
+"""Files as the families' authors publish them: wrappers, weights left out, the process and the sampling of each."""
+
+import argparse
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, GaussianConfig, LogitNormalTime
+from dit.errors import ConfigError
+from dit.models.families import FAMILIES, arguments_of
+from dit.sampling.config import SamplingConfig
+from dit.zoo.layouts.original import ReadOptions, published_process, read_state_file
+from tests.models.test_goldens import GIVEN, load
+
+LAYOUTS = [(family, layout) for family in FAMILIES.values() for layout in family.layouts if not layout.refused]
+
+
+def state_of(name):
+    return {key.removeprefix("state."): value for key, value in load(name)[0].items() if key.startswith("state.")}
+
+
+@pytest.mark.parametrize(("family", "layout"), LAYOUTS, ids=[layout.name for _, layout in LAYOUTS])
+def test_every_layout_names_a_process_and_a_sampling_that_there_are(family, layout):
+    arguments = arguments_of(next(iter(family.variants)))
+    assert layout.trained_for
+    for entry in layout.trained_for:
+        assert published_process(layout, entry.name, arguments) is not None
+    SamplingConfig.model_validate(layout.sampling)
+
+
+@pytest.mark.parametrize(
+    ("name", "process"),
+    {
+        "lightningdit": FlowConfig(time_scale=-1, time_offset=1, output_sign=-1, time_law=LogitNormalTime()),
+        "rae_dit": FlowConfig(time_scale=1, time_law=LogitNormalTime(largest=0.999, shift=48**0.5)),
+        "meanflow": AverageVelocityConfig(),
+        "imeanflow": AverageVelocityConfig(condition="h"),
+        "pmf": AverageVelocityConfig(condition="h", time_law=LogitNormalTime(mean=0.8, scale=0.8)),
+        "mdt": GaussianConfig(),
+        "uvit": FlowConfig(schedule="vp_linear", prediction="eps", time_scale=999),
+        "maskdit": EdmConfig(),
+        "repae": FlowConfig(time_scale=1),
+    }.items(),
+)
+def test_a_flat_file(name, process, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(state_of(name), path)
+    assert read_state_file(path, ReadOptions(model=GIVEN[name])).config.process == process
+
+
+def test_the_huge_u_vit_is_told_by_its_missing_convolution(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file({key: value for key, value in state_of("uvit").items() if "final_layer" not in key}, path)
+    config = read_state_file(path, ReadOptions(model=GIVEN["uvit"])).config
+    assert config.process == GaussianConfig(betas="scaled_linear", first_step=1, learn_sigma=False)
+
+
+def test_a_checkpoint_of_jit_holds_averaged_weights_and_its_size(tmp_path):
+    path, state = tmp_path / "checkpoint-last.pth", {f"net.{key}": value for key, value in state_of("jit").items()}
+    raw = {key: value + 1 for key, value in state.items()}
+    torch.save({"model": raw, "model_ema1": state, "args": argparse.Namespace(model="JiT-B/32")}, path)
+    model = read_state_file(path, ReadOptions(model=GIVEN["jit"]))
+    assert torch.equal(model.tensors["in_context_posemb"], state["net.in_context_posemb"])
+    assert isinstance(model.config.process, FlowConfig)
+    assert model.config.process.noise_scale == 2
+
+
+def test_a_checkpoint_of_ddt_holds_both_weights_under_one_key(tmp_path):
+    path, state = tmp_path / "model.ckpt", state_of("ddt")
+    both = {f"ema_denoiser.{key}": value for key, value in state.items()}
+    both |= {f"denoiser.{key}": value + 1 for key, value in state.items()}
+    torch.save({"state_dict": both | {"diffusion_trainer.proj.0.0.weight": torch.ones(2, 2)}}, path)
+    model = read_state_file(path, ReadOptions(model=GIVEN["ddt"]))
+    assert all(torch.equal(model.tensors[key], value) for key, value in state.items())
+    assert not any("no ema weights" in notice for notice in model.notices)
+    with pytest.raises(ConfigError, match="input_size: expected it to be given"):
+        read_state_file(path, ReadOptions(model={"encoder_depth": 3}))
+
+
+@pytest.mark.parametrize(("name", "left_out"), [("imeanflow", "net.v_heads."), ("pmf", "net.v_")])
+def test_inference_files_lack_the_second_head(name, left_out, tmp_path):
+    path = tmp_path / "model.pth"
+    state = {key: value for key, value in state_of(name).items() if not key.startswith(left_out)}
+    torch.save(state | ({"net.rope_freqs": torch.ones(16, 6, dtype=torch.complex64)} if name == "pmf" else {}), path)
+    arguments = read_state_file(path, ReadOptions(model=GIVEN[name])).config.model.arguments
+    assert not getattr(arguments, "velocity_head")  # noqa: B009 - of this family alone
