@@ -36,10 +36,13 @@ def describe_network(family: Family, shapes: Shapes, given: Mapping[str, Any]) -
     for field, value in extra.items():
         if field in told and told[field] not in (value, tuple(value) if isinstance(value, list) else value):
             raise ConfigError(f"--model.{field}: expected {told[field]}, as the tensors tell, found {value}")
+    # A variant for other latents or classes is still the same network.
     fitting = [
         name
         for name, variant in family.variants.items()
-        if all(told[field] == value for field, value in variant.items() if field in told)
+        if all(
+            told[field] == value for field, value in variant.items() if field in told.keys() - family.arguments.fitted
+        )
     ]
     name = given.get("name") or (fitting[0] if fitting else family.name)
     if name not in (*fitting, family.name):

@@ -5,7 +5,7 @@ import pytest
 from dit.errors import ConfigError, DitError
 from dit.models import dit
 from dit.models.dit.arguments import VARIANTS
-from dit.models.families import arguments_of
+from dit.models.families import arguments_of, family_of
 from dit.zoo.folder.config import ModelDescription
 from dit.zoo.folder.weights import empty_model
 from dit.zoo.layouts.architecture import describe_network
@@ -29,6 +29,30 @@ def describe(shapes, **given):
 )
 def test_standard_variants_are_recognised(name, overrides):
     assert describe(shapes_of(name, **overrides)) == ModelDescription.of(name, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "given"),
+    [
+        ("lightningdit_1p6b_1", {}, {}),
+        ("lightningdit_l_2", {"in_channels": 4, "input_size": 32}, {}),
+        ("jit_h_16", {}, {}),
+        ("meanflow_m_2", {}, {}),
+        ("imf_m_2", {}, {"input_size": 32}),
+        ("pmf_h_32", {}, {}),
+        ("mdt_b_4", {}, {}),
+        ("mdtv2_s_2", {}, {}),
+        ("uvit_m_4", {}, {}),
+        ("uvit_h_4", {}, {}),
+        ("ddt_l_2", {"input_size": 64}, {"input_size": 64}),
+        ("ditdh_l_1", {"input_size": 32}, {}),
+        ("maskdit_h_2", {}, {}),
+    ],
+)
+def test_variants_of_the_other_families_are_recognised(name, overrides, given):
+    assert describe_network(family_of(name), shapes_of(name, **overrides), given) == ModelDescription.of(
+        name, **overrides
+    )
 
 
 def test_an_odd_network_goes_by_its_familys_name_and_its_heads_are_asked_for():
