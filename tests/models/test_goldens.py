@@ -15,6 +15,7 @@ from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, P
 from dit.diffusion.create import create_process
 from dit.models.registry import build
 from dit.sampling.config import SamplingConfig
+from dit.sampling.guidance import Guidance
 from dit.sampling.sample import Sampled, sample
 from dit.zoo.layouts.architecture import describe_network
 from dit.zoo.layouts.table import from_native, recognise, to_native
@@ -89,6 +90,17 @@ def test_masked_forward(name):
     network, golden, _ = read(name)
     actual = network.forward_masked(golden["x"], golden["t"], golden["y"], golden["ids_keep"])
     assert_close(actual, golden["masked_out"], FORWARD)
+
+
+@pytest.mark.parametrize("name", ["mdt", "mdtv2"])
+def test_power_cosine_guidance(name):
+    network, golden, _ = read(name)
+    values = {"guidance": 3.8, "guidance_channels": 3, "guidance_schedule": "power_cosine", "guidance_power": 4.0}
+    # The original counts the time of step k as k / 1000.
+    guidance = Guidance(network, network, 7, SamplingConfig.model_validate(values), 3)
+    for x, step, y, expected in zip(*(golden[f"cfg_{key}"][:2] for key in ("x", "t", "y", "out")), strict=True):
+        actual, _ = guidance(x[None], float(step) / 1000, step[None], y[None])
+        assert_close(actual[0], expected, SAMPLED)
 
 
 def test_maskdit_between_the_scales_of_its_process():
