@@ -211,6 +211,8 @@ class EdmConfig(Section):
     """Distribution of the training noise levels."""
     learn_sigma: Literal[False] = False
     """Whether the network has a second output half: not in this process."""
+    retrain: bool = False
+    """Whether weights of another process (model.pretrained) may be trained further by this one."""
 
 
 class AverageVelocityConfig(Section):
@@ -228,6 +230,8 @@ class AverageVelocityConfig(Section):
     """Weight of the squared error over time."""
     learn_sigma: Literal[False] = False
     """Whether the network has a second output half: not in this process."""
+    retrain: bool = False
+    """Whether weights of another process (model.pretrained) may be trained further by this one."""
 
 
 ProcessConfig = Annotated[FlowConfig | GaussianConfig | EdmConfig | AverageVelocityConfig, Field(discriminator="name")]

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from dit.data.registry import find_data
-from dit.diffusion.config import FlowConfig
+from dit.diffusion.config import GaussianConfig
 from dit.files import sha256, write_text
 from dit.hub_ids import HubId
 from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
@@ -193,10 +193,13 @@ def evaluation_settings(evaluation: Figures | None, config: FolderConfig) -> dic
 
 def process_name(config: FolderConfig) -> str:
     """Return the process in words."""
-    if isinstance(config.process, FlowConfig):
-        return "flow matching"
-    variance = ", learned variance" if config.process.learn_sigma else ""
-    return f"Gaussian diffusion, {config.process.num_steps} {config.process.betas} betas{variance}"
+    process = config.process
+    if isinstance(process, GaussianConfig):
+        variance = ", learned variance" if process.learn_sigma else ""
+        return f"Gaussian diffusion, {process.num_steps} {process.betas} betas{variance}"
+    return {"flow": "flow matching", "edm": "denoising with preconditioning (EDM)"}.get(
+        process.name, "average velocity"
+    )
 
 
 def dataset_name(config: FolderConfig) -> str:
