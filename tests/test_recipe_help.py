@@ -13,7 +13,7 @@ def test_train_help_lists_the_fields_of_the_recipe(capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "--optim.lr NUMBER (now: 0.001)" in text
     assert "--train.mixed_precision fp32|bf16|fp16|auto (now: auto)" in text
-    assert "--process.betas linear|cosine (not with this process)" in text
+    assert "--process.betas linear|cosine|scaled_linear (not with this process)" in text
     assert "Peak learning rate." in text
 
 

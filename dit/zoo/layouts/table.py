@@ -97,7 +97,7 @@ def _join(kind: Kind, native: str, tensors: Mapping[str, Tensor]) -> Tensor:
     first, *others = tensors.values()
     if kind is Kind.ROWS:
         return torch.cat([first, *others])
-    if different := [name for name, other in tensors.items() if not torch.equal(first, other)]:
+    if different := [name for name, other in list(tensors.items())[1:] if not torch.equal(first, other)]:
         raise DitError(
             f"state dict: {native} is one tensor here, and its copies differ in {listed(different)}; "
             "the model was trained further with separate ones, which this architecture does not have"

@@ -41,7 +41,7 @@ def test_the_first_format_is_read(tmp_path):
     sampling = read_config(write(tmp_path, CONFIG | {"sampling": flat})).sampling
     assert sampling.model_dump(include={"solver", "grid"}) == {
         "solver": {"name": "ddim", "eta": 0.5},
-        "grid": {"name": "shifted", "shift": 2.0},
+        "grid": {"name": "shifted", "shift": 2.0, "t_end": 0.0},
     }
     with pytest.raises(DitError, match=r"sampling\.eta: unknown key. Did you mean 'sampling\.solver\.eta'"):
         read_config(write(tmp_path, CONFIG | {"format_version": 2, "sampling": flat}))
@@ -59,7 +59,10 @@ def test_the_first_format_is_read(tmp_path):
         ({"model_type": "bert"}, "expected format_version 2, found None"),
         (CONFIG | {"format_version": 3}, "found 3; a higher number needs a newer version of dit"),
         (CONFIG | {"format_version": "1"}, "found '1'"),
-        (CONFIG | {"process": {"name": "score"}}, "process: expected name 'flow' or 'gaussian', found 'score'"),
+        (
+            CONFIG | {"process": {"name": "score"}},
+            "process: expected name 'flow' or 'gaussian' or 'edm' or",
+        ),
         (CONFIG | {"sampling": {"steps": 0}}, "sampling.steps: expected a value greater than or equal to 1, found 0"),
         (CONFIG | {"extra": 1}, "extra: unknown key"),
         ({key: value for key, value in CONFIG.items() if key != "model"}, "model: expected a value, found none"),
