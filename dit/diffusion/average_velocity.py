@@ -13,13 +13,13 @@ from torch import Tensor
 
 from dit.diffusion.config import AverageVelocityConfig
 from dit.diffusion.prediction import VelocityPrediction
-from dit.diffusion.process import Losses, Model, Process, mean_square, weighted
+from dit.diffusion.process import Process
 from dit.diffusion.schedule import LinearSchedule
 from dit.diffusion.timesteps import create_time_law
 
 
 class AverageVelocityProcess(Process):
-    """The straight path, with a network that knows two times."""
+    """The straight path, with a network that knows two times; trained at r = t, where the average is the velocity."""
 
     def __init__(self, config: AverageVelocityConfig) -> None:
         self.config = config
@@ -32,13 +32,3 @@ class AverageVelocityProcess(Process):
         """Return {"r": until} or {"h": t - until}, float32."""
         earlier = until if self.condition == "r" else t - until
         return {self.condition: earlier.float()}
-
-    def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
-        """Return the squared error at r = t, where the average is the velocity itself; see `Process.losses`."""
-        times = self.time_law.draw(u)
-        t = times.t  # (B,)
-        x_t = self.corrupt(x_0, noise, t)
-        conditions = {name: value.to(x_t.device) for name, value in self.conditions(t, t).items()}
-        output, _ = self.split(model(x_t, self.model_time(t).to(x_t.device), y, **conditions))
-        target = self.prediction.target(self.schedule, t, x_0, noise)
-        return weighted(mean_square(output - target), times)

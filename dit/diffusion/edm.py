@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dit.diffusion.config import EdmConfig
 from dit.diffusion.prediction import PreconditionedPrediction, per_sample
-from dit.diffusion.process import Losses, Model, Process, mean_square, weighted
+from dit.diffusion.process import Process
 from dit.diffusion.schedule import ExplodingSchedule
 from dit.diffusion.timesteps import LogNormalLaw
 
@@ -38,12 +38,3 @@ class EdmProcess(Process):
         """Return c_in x_t."""
         total = self.schedule.sigma(t.double()) ** 2 + self.config.sigma_data**2
         return per_sample(total.rsqrt(), x_t) * x_t
-
-    def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
-        """Return the squared error of F; see `Process.losses`."""
-        times = self.time_law.draw(u)
-        t = times.t  # (B,)
-        x_t = self.corrupt(x_0, noise, t)
-        output, _ = self.split(model(self.model_input(x_t, t), self.model_time(t).to(x_t.device), y))
-        target = self.prediction.target(self.schedule, t, x_0, noise)
-        return weighted(mean_square(output - target), times)

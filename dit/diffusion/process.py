@@ -3,17 +3,17 @@
 B batch, C latent channels.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, GaussianConfig
+from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, GaussianConfig, UniformWeighting
 from dit.diffusion.prediction import Prediction, per_sample
 from dit.diffusion.schedule import Schedule
 from dit.diffusion.timesteps import TimeLaw, Times
+from dit.diffusion.weighting import Weighting, loss_weight
 
 Model = Callable[..., Tensor]
 """model(x_t (B, C, H, W), t (B,) as the network embeds it, y (B,), **conditions, each (B,)) -> (B, C or 2C, H, W)."""
@@ -45,7 +45,7 @@ class Denoised:
     """(B, C, H, W) the output's variance half, where the process learns one."""
 
 
-class Process(ABC):
+class Process:
     """A schedule, a prediction, and how the network is told the time.
 
     Attributes:
@@ -53,7 +53,8 @@ class Process(ABC):
         schedule: alpha_t and sigma_t.
         prediction: what the first C output channels mean.
         time_law: distribution of the training times.
-        time_scale, time_offset: the network embeds time_offset + time_scale t.
+        weighting: weight of the square error over time.
+        time_scale, time_offset: the network embeds time_offset + time_scale t, unless `model_time` is overridden.
         output_sign: 1, or -1 for networks that return the opposite of the prediction.
         learn_sigma: whether the network has C further output channels.
     """
@@ -62,14 +63,14 @@ class Process(ABC):
     schedule: Schedule
     prediction: Prediction
     time_law: TimeLaw
+    weighting: Weighting = UniformWeighting()
     time_scale: float = 1.0
     time_offset: float = 0.0
     output_sign: int = 1
     learn_sigma: bool = False
 
-    @abstractmethod
     def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
-        """Return the per-sample training losses.
+        """Return the per-sample training losses: the weighted square error of the prediction.
 
         Args:
             model: the network.
@@ -78,6 +79,14 @@ class Process(ABC):
             noise: (B, C, H, W) standard normal.
             u: (B,) float64 uniform in [0, 1), from which the time law makes the times.
         """
+        times = self.time_law.draw(u)
+        t = times.t  # (B,)
+        x_t = self.corrupt(x_0, noise, t)
+        conditions = {name: value.to(x_t.device) for name, value in self.conditions(t, t).items()}
+        output, _ = self.split(model(self.model_input(x_t, t), self.model_time(t).to(x_t.device), y, **conditions))
+        target = self.prediction.target(self.schedule, t, x_0, noise)
+        weight = loss_weight(self.weighting, self.schedule, self.prediction, t)
+        return weighted(weight.to(x_0) * mean_square(output - target), times)
 
     def corrupt(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return x_t = alpha_t x_0 + sigma_t noise for x_0 (B, ...) and t (B,) float64."""

@@ -260,12 +260,11 @@ class DiscreteSchedule(VariancePreserving):
 
 
 SCHEDULES: dict[str, Schedule] = {
-    "linear": LinearSchedule(),
     "gvp": GvpSchedule(),
     "vp_linear": VpLinearSchedule(),
     "vp_cosine": VpCosineSchedule(),
 }
-"""The continuous schedules by the names that recipes use."""
+"""The continuous schedules without options, by the names that recipes use."""
 
 
 def linear_betas(num_steps: int = 1000) -> Tensor:
