@@ -83,7 +83,8 @@ class Layout:
     weights: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {"ema": ("ema",), "raw": ("model", "state_dict")}
     )
-    """ema and raw -> keys of a training checkpoint under which these weights are, the preferred first."""
+    """ema and raw -> keys of a training checkpoint under which these weights are, the preferred first; none where this
+    layout's names are not those of such weights."""
     trained_for: tuple[TrainedFor, ...] = ()
     """Processes of such weights, the first where nothing tells it; a single one is told by the names."""
     sampling: Mapping[str, Any] = field(default_factory=dict)

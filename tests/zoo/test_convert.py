@@ -127,12 +127,13 @@ def test_the_raw_weights_are_read_on_request(tmp_path):
     assert not torch.equal(load_file(tmp_path / "raw" / "model.safetensors")["pos_embed"], state["pos_embed"])
 
 
-def test_weights_that_are_not_there_are_replaced_with_a_notice(tmp_path):
-    torch.save({"model": golden_state("dit_p2_sigma")}, tmp_path / "source.pt")
-    options = ReadOptions(process="gaussian", **HEADS)
-    assert "source.pt has no ema weights; its 'model' was taken" in convert(
-        tmp_path / "source.pt", tmp_path / "native", options=options
-    )
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+def test_weights_that_are_not_there_are_replaced_with_a_notice(tmp_path, key):
+    torch.save({key: golden_state("dit_p2_sigma")}, tmp_path / "source.pt")
+    notices = convert(tmp_path / "source.pt", tmp_path / "native", options=ReadOptions(process="gaussian", **HEADS))
+    assert f"source.pt has no ema weights; its {key!r} was taken" in notices
+    assert read_config(tmp_path / "native").provenance.weights == "raw"
+    assert "own, not averaged" in (tmp_path / "native" / "README.md").read_text()
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])

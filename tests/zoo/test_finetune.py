@@ -71,6 +71,10 @@ def test_normalisations_by_channel_and_copied_autoencoders_are_kept(weights):
     latents = completed(copied).latents
     assert latents.vae == str(weights.folder / "vae")
     assert (latents.std, latents.mean) == ((1, 0.5, 0.25, 0.125), (0, 0, 0, 0))
+    oblong = weights.config.model.arguments.model_copy(update={"input_size": (8, 16)})
+    model = weights.config.model.model_copy(update={"arguments": oblong})
+    oblong = Located(weights.folder, weights.config.model_copy(update={"model": model}), [])
+    assert completed(oblong).data.image_size == 256
 
 
 def test_another_process_has_to_be_asked_for(weights):

@@ -44,7 +44,7 @@ FLAT = Layout(
     },
     vae="stabilityai/sd-vae-ft-ema",
 )
-# A training checkpoint's one dictionary holds both sets of weights; the averaged are read.
+# A training checkpoint's one dictionary holds both sets of weights.
 CHECKPOINT = replace(
     FLAT,
     name="DDT's checkpoint",
@@ -52,7 +52,14 @@ CHECKPOINT = replace(
     dropped=("denoiser.*", "diffusion_trainer.*"),
     weights={"ema": ("state_dict",), "raw": ()},
 )
-LAYOUTS = (FLAT, CHECKPOINT)
+RAW = replace(
+    CHECKPOINT,
+    name="DDT's raw weights",
+    prefix="denoiser.",
+    dropped=("ema_denoiser.*", "diffusion_trainer.*"),
+    weights={"ema": (), "raw": ("state_dict",)},
+)
+LAYOUTS = (FLAT, CHECKPOINT, RAW)
 
 
 def read(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:

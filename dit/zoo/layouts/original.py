@@ -40,6 +40,7 @@ METADATA_KEY = "dit_config"
 SD_AUTOENCODERS = {"ema": "stabilityai/sd-vae-ft-ema", "mse": "stabilityai/sd-vae-ft-mse"}
 SD_SCALE = 0.18215
 NUM_IMAGENET_CLASSES = 1000
+_OTHER = {"ema": "raw", "raw": "ema"}
 
 
 @dataclass(frozen=True)
@@ -80,20 +81,25 @@ def read_state_file(path: str | Path, options: ReadOptions) -> ForeignModel:
         DitError: the file is not a model, or is damaged.
     """
     path = Path(path)
-    tensors, facts, notices = _load(path, options)
+    tensors, facts, key = _load(path, options.weights)
+    notices: list[str] = []
     config = _described_by_itself(path, facts[METADATA_KEY]) if METADATA_KEY in facts else None
     try:
         tensors = strip_wrappers(tensors)
-        family, layout = recognise(tensors) if config is None else own_layout(config)
+        family, layout = recognise(tensors, options.weights) if config is None else own_layout(config)
         native, left_out = to_native(tensors, layout)
     except DitError as error:
         raise DitError(f"{path}: {error}") from None
+    found = options.weights if key is None or key in layout.weights[options.weights] else _OTHER[options.weights]
+    if found != options.weights:
+        notices.append(f"{path.name} has no {options.weights} weights; its {key!r} was taken")
     if left_out:
         notices.append(f"{len(left_out)} tensors that are no part of the model were left out, such as {left_out[0]}")
     _check_tensors(path, native)
     autoencoder_folder = None
     if config is None:
         config, autoencoder_folder = _describe(path, native, family, layout, facts, options, notices)
+        config = config.model_copy(update={"provenance": config.provenance.updated(weights=key and found)})
     check_tensors(path, empty_model(config.model).state_dict(), native)
     return ForeignModel(config, native, notices, autoencoder_folder)
 
@@ -109,7 +115,7 @@ def published_process(layout: Layout, name: str, arguments: Arguments) -> Proces
     found = next((entry.process for entry in layout.trained_for if entry.name == name), None)
     if found is None:
         return None
-    variance = {"learn_sigma": getattr(arguments, "learn_sigma")} if hasattr(arguments, "learn_sigma") else {}  # noqa: B009
+    variance = arguments.model_dump(include={"learn_sigma"})  # where the network has the choice
     return TypeAdapter(ProcessConfig).validate_json(json.dumps({**found, **variance}))
 
 
@@ -163,30 +169,25 @@ def _described_by_itself(path: Path, text: str) -> FolderConfig:
     return validate(FolderConfig, content, origin=f"{path}, metadata {METADATA_KEY}")
 
 
-def _load(path: Path, options: ReadOptions) -> tuple[dict[str, Tensor], dict[str, Any], list[str]]:
-    """Return a file's state dict, what else it says of the model, and notices."""
-    notices: list[str] = []
+def _load(path: Path, weights: str) -> tuple[dict[str, Tensor], dict[str, Any], str | None]:
+    """Return a file's state dict, what else it says of the model, and the key of a training checkpoint it was under."""
     with open(path, "rb") as file:
         start = file.read(9)
     if start[8:9] == b"{" or path.suffix == ".safetensors":  # a pickle under that name is refused
         facts: dict[str, Any] = dict(read_header(path).metadata)
-        return load_file(path), facts, notices
+        return load_file(path), facts, None
     content = load_pickle(path)
     if not isinstance(content, dict):
         raise DitError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")
-    facts = {}
-    wanted, known = _weight_keys(options.weights), [*_weight_keys("ema"), *_weight_keys("raw")]
-    nested = [key for key in known if isinstance(content.get(key), dict)]
-    if nested:
+    facts, keys = {}, [*_weight_keys(weights), *_weight_keys(_OTHER[weights])]
+    key = next((key for key in keys if isinstance(content.get(key), dict)), None)
+    if key is not None:
         args = content.get("args")
         facts = vars(args) if hasattr(args, "__dict__") else dict(args) if isinstance(args, dict) else {}
-        chosen = next((key for key in wanted if key in nested), nested[0])
-        if chosen not in wanted:
-            notices.append(f"{path.name} has no {options.weights} weights; its {chosen!r} was taken")
-        content = content[chosen]
+        content = content[key]
     if other := [str(key) for key, value in content.items() if not isinstance(value, Tensor)]:
         raise DitError(f"{path}: expected tensors only, found {', '.join(other[:5])}")
-    return content, facts, notices
+    return content, facts, key
 
 
 def _weight_keys(weights: str) -> list[str]:
@@ -221,6 +222,10 @@ def _describe(
     arguments = model.arguments
     process = _process(path, layout, facts, options, arguments, notices)
     latents, autoencoder_folder = _latents(layout, facts, options, arguments, notices)
+    if layout.sampling:
+        notices.append(
+            "its sampling defaults were published for one of its sizes; for another the best guidance may differ"
+        )
     labels = imagenet_labels(arguments.num_classes)
     if labels:
         notices.append("its 1000 classes were given the names of ImageNet")
@@ -230,7 +235,7 @@ def _describe(
         latents=latents,
         sampling=SamplingConfig.model_validate(layout.sampling) if layout.sampling else default_sampling(process),
         id2label=labels,
-        provenance=Provenance(converted_from=path.name, weights=options.weights),
+        provenance=Provenance(converted_from=path.name),
         plugins=loaded_plugins(),
     )
     return config, autoencoder_folder

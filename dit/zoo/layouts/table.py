@@ -27,8 +27,12 @@ def strip_wrappers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return stripped
 
 
-def recognise(names: Iterable[str]) -> tuple[Family, Layout]:
-    """Return the family and the layout whose names these are, general wrappers taken off.
+def recognise(names: Iterable[str], weights: str = "ema") -> tuple[Family, Layout]:
+    """Return the family and the layout whose names these are.
+
+    Args:
+        names: general wrappers taken off.
+        weights: ema or raw, of a dictionary that holds both; layouts without these are passed over.
 
     Raises:
         DitError: none of them, or one that can't be read; the reason is given.
@@ -36,6 +40,8 @@ def recognise(names: Iterable[str]) -> tuple[Family, Layout]:
     names = list(names)
     known = [(family, layout) for family in reversed(FAMILIES.values()) for layout in reversed(family.layouts)]
     for family, layout in known:
+        if not layout.weights[weights]:
+            continue
         own = [name.removeprefix(layout.prefix) for name in names if not _is_any(name, layout.dropped)]
         has_prefix = all(name.startswith(layout.prefix) for name in names if not _is_any(name, layout.dropped))
         marked = all(any(fnmatchcase(name, mark) for name in (*own, *names)) for mark in layout.marks)

@@ -186,12 +186,18 @@ def test_h1_a_flipped_bit_is_noticed_and_fetched_again(published, exported, tmp_
     assert (back / "model.safetensors").read_bytes() == (exported / "model.safetensors").read_bytes()
 
 
-def test_h1_a_download_that_stays_damaged_is_refused_and_not_kept(published, tmp_path):
+def test_h1_a_download_that_stays_damaged_is_refused_and_not_kept(published, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
     published.faults.append(flip_last_byte_of_weights(2))
     with pytest.raises(DitError, match=r"model\.safetensors was damaged on the way, twice"):
         pull(NAME, tmp_path / "back")
     assert not (tmp_path / "back").exists()
-    assert load_model(NAME) is not None  # nothing damaged is left in the cache
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DitError, match="it is not in the cache"):
+        load_model(NAME)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    load_model(NAME)
 
 
 def test_h1_damage_in_the_cache_is_noticed_too(published):

@@ -71,9 +71,11 @@ def test_a_checkpoint_of_ddt_holds_both_weights_under_one_key(tmp_path):
     both = {f"ema_denoiser.{key}": value for key, value in state.items()}
     both |= {f"denoiser.{key}": value + 1 for key, value in state.items()}
     torch.save({"state_dict": both | {"diffusion_trainer.proj.0.0.weight": torch.ones(2, 2)}}, path)
-    model = read_state_file(path, ReadOptions(model=GIVEN["ddt"]))
-    assert all(torch.equal(model.tensors[key], value) for key, value in state.items())
-    assert not any("no ema weights" in notice for notice in model.notices)
+    for weights, difference in (("ema", 0), ("raw", 1)):
+        model = read_state_file(path, ReadOptions(weights=weights, model=GIVEN["ddt"]))
+        assert all(torch.equal(model.tensors[key], value + difference) for key, value in state.items())
+        assert model.config.provenance.weights == weights
+        assert not any("weights; its" in notice for notice in model.notices)
     with pytest.raises(ConfigError, match="input_size: expected it to be given"):
         read_state_file(path, ReadOptions(model={"encoder_depth": 3}))
 
