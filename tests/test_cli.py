@@ -57,7 +57,7 @@ def test_an_unknown_verb_names_near_ones(capsys):
         (["sample", "x", "--num", "2.5"], "sample: --num: expected a whole number, found '2.5'"),
         (["sample", "x", "--seed=one"], "sample: --seed: expected a whole number, found 'one'"),
         (["sample", "x", "--guidance", "w"], "sample: --guidance: expected a number, found 'w'"),
-        (["sample", "x", "--cache", "on"], "sample: --cache: expected off or static or taylor, found 'on'"),
+        (["sample", "x", "--cache", "on"], "sample: --cache: expected off or static or taylor or encoder, found 'on'"),
         (["sample", "x", "--seed"], "sample: --seed: expected a value, found none"),
         (["sample", "x", "--seed", "--num"], "sample: --seed: expected a value, found none"),
         (["models", "--optim.lr", "1"], "models: unknown option --optim.lr."),

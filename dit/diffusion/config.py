@@ -226,8 +226,6 @@ class AverageVelocityConfig(Section):
     """Deviation of the noise; large images in pixels need more than 1."""
     time_law: TimeLawConfig = LogitNormalTime(mean=-0.4)
     """Distribution of the training times."""
-    weighting: UniformWeighting = UniformWeighting()
-    """Weight of the squared error over time."""
     learn_sigma: Literal[False] = False
     """Whether the network has a second output half: not in this process."""
     retrain: bool = False

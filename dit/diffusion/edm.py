@@ -31,7 +31,7 @@ class EdmProcess(Process):
         self.time_law = LogNormalLaw(config.time_law.mean - math.log(config.sigma_max), config.time_law.scale)
 
     def model_time(self, t: Tensor) -> Tensor:
-        """Return ln(sigma) / 4, float32 of t's shape; the first training time stands for t = 0."""
+        """Return ln(sigma) / 4, float32 of t's shape; a sigma of 1e-12 stands for none."""
         return (self.schedule.sigma(t.double()).clamp(min=1e-12).log() / 4).float()
 
     def model_input(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
+from dit.errors import ConfigError
+
 ORDERS = {"static": 0, "taylor": 2}
 """Kind -> order of the extrapolation."""
 
@@ -30,6 +32,10 @@ class StepCache:
     """By group of rows: the last computed (t, update), the newest last."""
     num_calls: dict[Any, int] = field(default_factory=dict)
     """Calls so far, by group of rows."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ORDERS:
+            raise ConfigError(f"sampling.cache: expected off, static or taylor with this network, found {self.kind}")
 
     def __call__(self, rows: Any, t: float, tokens: Tensor, blocks: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the tokens (B, T, D) after the blocks.

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dit.diffusion.process import Model
+from dit.sampling.network import condition_names, null_class_of
 
 
 def slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
@@ -32,18 +33,21 @@ class ClassMixture:
         model: the network, by the contract model(x_t, t, y).
         other: (B,) int64, the second class of each sample.
         shares: (B,) how far each sample is from y towards `other`, in [0, 1].
-        null_class: the null class of the network, which is mixed with nothing.
+
+    Its null class, where the network has one, is mixed with nothing.
     """
 
-    def __init__(self, model: Model, other: Tensor, shares: Tensor, null_class: int | None) -> None:
-        self.model, self.other, self.shares, self.null_class = model, other, shares, null_class
+    def __init__(self, model: Model, other: Tensor, shares: Tensor) -> None:
+        self.model, self.other, self.shares = model, other, shares
+        self.null_class, self.condition_names = null_class_of(model), condition_names(model)
 
-    def __call__(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, x_t: Tensor, t: Tensor, y: Tensor, **conditions: Tensor) -> Tensor:
         """Return the mixed output; a guided batch of twice the samples has the null class in its second half."""
         repeats = len(y) // len(self.other)
         other, shares = self.other.repeat(repeats), self.shares.repeat(repeats).to(x_t)
         if self.null_class is not None:
             other = torch.where(y == self.null_class, y, other)
-        output = self.model(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([y, other]))
+        told = {name: torch.cat([value, value]) for name, value in conditions.items()}
+        output = self.model(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([y, other]), **told)
         first, second = output.chunk(2)
         return first.lerp(second, shares[:, None, None, None])

@@ -25,13 +25,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dit.diffusion.process import Denoised, Process
+from dit.diffusion.process import Process
 from dit.errors import ConfigError, DitError
 from dit.rng import Purpose, normal
-from dit.sampling.config import LikelihoodConfig
+from dit.sampling.config import LikelihoodConfig, SamplingConfig
 from dit.sampling.grid import Grid, grid_of_times
+from dit.sampling.sample import Denoiser, guidance_of
 from dit.sampling.solvers.adaptive import integrate_adaptively
 from dit.sampling.solvers.ode import velocity
 from dit.sampling.solvers.step import Denoise
@@ -93,7 +94,7 @@ def ode_nll(
     x_0 = x_0.to(y.device, torch.promote_types(x_0.dtype, torch.float32))
     probes = draw_probes(likelihood, seed, positions, tuple(x_0.shape[1:])).to(x_0)
     with torch.no_grad():
-        flow = Flow(differentiable(model, process, y), grid, probes)
+        flow = Flow(Denoiser(guidance_of(model, SamplingConfig(), grid, x_0.shape[1]), process, y), grid, probes)
         follow = _by_dopri5 if likelihood.solver == "dopri5" else _by_heun
         x, integral = follow(flow, grid.alpha[0].to(x_0) * x_0, likelihood, progress or (lambda share: None))
     if progress is not None:
@@ -149,18 +150,6 @@ def draw_probes(likelihood: LikelihoodConfig, seed: int, positions: Sequence[int
     draws = [normal(seed, Purpose.PROBE, positions, shape, step=k) for k in range(likelihood.num_probes)]
     probes = torch.stack(draws)
     return probes if likelihood.probes == "gaussian" else torch.where(probes < 0, -1.0, 1.0)
-
-
-def differentiable(model: Any, process: Process, y: Tensor) -> Denoise:
-    """Return the network as a function of state and time that can be derived, unlike one prepared for sampling."""
-    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-
-    def denoise(x_t: Tensor, t: Tensor) -> Denoised:
-        model_time = process.model_time(t).to(x_t.device).expand(len(x_t))
-        output = model(x_t if parameter is None else x_t.to(parameter.dtype), model_time, y)
-        return process.denoise(output.to(x_t.dtype), x_t, t)
-
-    return denoise
 
 
 @dataclass

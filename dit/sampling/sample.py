@@ -80,7 +80,7 @@ def sample(
     if noise is None and grid.t[0] < 1:
         # A grid that starts below t=1 starts where data of unit variance would be.
         x = (grid.alpha[0] ** 2 + grid.sigma[0] ** 2).sqrt().to(x) * x
-    elif noise is None and grid.schedule.start_deviation != 1:
+    elif noise is None:
         x = grid.schedule.start_deviation * x
     solver, guidance = create_solver(sampling.solver), guidance_of(model, sampling, grid, shape[0], weaker)
     ends = dict(zip(grid.t.tolist(), grid.t[1:].tolist(), strict=False)) if solver.spans_steps else {}
@@ -114,15 +114,23 @@ def integrate(
 class Denoiser:
     """Calls the guided network at one time for the whole batch and reads its output; counts the calls per sample.
 
-    Times that are known beforehand let the network compute once what depends on them and on the labels alone.
+    Times (N,) that are known beforehand let the network compute once what depends on them and on the labels alone; then
+    there are no gradients. A call at a time in `ends` stands for the step from there to that end.
     """
 
     def __init__(
-        self, guidance: Guidance, process: Process, y: Tensor, times: Tensor, ends: Mapping[float, float] | None = None
+        self,
+        guidance: Guidance,
+        process: Process,
+        y: Tensor,
+        times: Tensor | None = None,
+        ends: Mapping[float, float] | None = None,
     ) -> None:
         self.process, self.y, self.ends = process, y, ends or {}
-        conditions = process.conditions(times, self._ends_of(times))
-        self.guidance = guidance.prepare(times, process.model_time(times).to(y.device), y, conditions)
+        if times is not None:
+            conditions = process.conditions(times, self._ends_of(times))
+            guidance = guidance.prepare(times, process.model_time(times).to(y.device), y, conditions)
+        self.guidance = guidance
         model = guidance.model
         parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         self.dtype = None if parameter is None else parameter.dtype
@@ -157,18 +165,20 @@ def guidance_of(
         weaker: a second network for autoguidance.
 
     Raises:
-        ConfigError: guidance without a null class.
+        ConfigError: guidance without a null class, or of a network that was trained with its guidance.
     """
     if sampling.guidance_steps is not None:
         first, last = sampling.guidance_steps
         interval = [float(grid.t[last]), float(grid.t[first])]
         sampling = sampling.model_copy(update={"guidance_interval": interval})
     channels = num_channels if sampling.guidance_channels == "all" else min(sampling.guidance_channels, num_channels)
-    if weaker is not None:
-        return Guidance(model, weaker, None, sampling, channels)
     names = condition_names(model)
+    if names and weaker is not None:
+        raise ConfigError("sampling: expected no weaker network, for this one was trained with its guidance")
     if names:
         return _guidance_as_input(model, names, sampling, channels)
+    if weaker is not None:
+        return Guidance(model, weaker, None, sampling, channels)
     null_class = null_class_of(model)
     if null_class == 0:
         # Without classes both branches are the null class, so any scale returns the same.

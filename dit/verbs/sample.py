@@ -30,7 +30,7 @@ def run(
     steps: int | None = None,
     solver: str | None = None,
     guidance: float | None = None,
-    cache: Literal["off", "static", "taylor"] | None = None,
+    cache: Literal["off", "static", "taylor", "encoder"] | None = None,
     guide: str | None = None,
     quantize: Literal["int8_weight", "int8"] | None = None,
     seed: int = 0,
@@ -55,7 +55,8 @@ def run(
         steps: solver steps, at least 1.
         solver: name of the solver; below, under --sampling.solver.name, is the list.
         guidance: scale of classifier-free guidance; 1 is off.
-        cache: skip the blocks in every other call: reuse (static) or extrapolate (taylor) their work; images change.
+        cache: skip the blocks in every other call: reuse (static) or extrapolate (taylor) their work, or that of the
+            network's encoder (encoder); images change.
         guide: source of a weaker model that guides in place of the null class (autoguidance).
         quantize: hold the blocks' weights in 8 bits (int8_weight), or compute their products so too (int8, for GPUs and
             for CPUs with VNNI or AMX); images change a little. Needs torchao, the extra `quantize`.

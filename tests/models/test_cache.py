@@ -68,7 +68,14 @@ def test_cached_samples_are_near_the_sample_and_not_it(solver):
     assert max(errors) < 0.1
 
 
-def test_a_network_that_cannot_be_cached_is_refused():
-    sampling = SamplingConfig(solver="euler", steps=2, cache="static")
-    with pytest.raises(ConfigError, match=r"sampling\.cache: expected off"):
-        sample(lambda x, t, y: x, FLOW, torch.tensor([0]), (4, 8, 8), sampling=sampling)
+@pytest.mark.parametrize(
+    ("model", "cache", "expected"),
+    [
+        (lambda x, t, y: x, "static", "off, for this network or this guidance can't be cached"),
+        (load_network("dit_p2_sigma")[0], "encoder", "off, static or taylor with this network, found encoder"),
+    ],
+)
+def test_a_network_that_cannot_be_cached_so_is_refused(model, cache, expected):
+    sampling = SamplingConfig(solver="euler", steps=2, cache=cache)
+    with pytest.raises(ConfigError, match=rf"^sampling\.cache: expected {expected}$"):
+        sample(model, FLOW, torch.tensor([0]), (4, 8, 8), sampling=sampling)

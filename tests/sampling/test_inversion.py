@@ -63,8 +63,9 @@ def test_a_class_mixture_is_each_class_at_its_ends_and_leaves_the_null_class_alo
     def model(x, t, y):
         return y[:, None, None, None].float().expand(-1, 1, 1, 1)
 
+    model.null_class = 9
     x, t, y = torch.zeros(3, 1, 1, 1), torch.zeros(3), torch.tensor([1, 1, 1])
-    mixture = ClassMixture(model, torch.tensor([5, 5, 5]), torch.tensor([0.0, 0.5, 1.0]), null_class=9)
+    mixture = ClassMixture(model, torch.tensor([5, 5, 5]), torch.tensor([0.0, 0.5, 1.0]))
     assert mixture(x, t, y).flatten().tolist() == [1, 3, 5]
     doubled = mixture(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, 9)]))
     assert doubled.flatten().tolist() == [1, 3, 5, 9, 9, 9]

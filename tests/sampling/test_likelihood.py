@@ -4,8 +4,9 @@ import torch
 from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.diffusion.create import create_process
 from dit.errors import ConfigError, DitError
-from dit.sampling.config import LikelihoodConfig
-from dit.sampling.likelihood import Flow, differentiable, nll_grid, ode_nll
+from dit.sampling.config import LikelihoodConfig, SamplingConfig
+from dit.sampling.likelihood import Flow, nll_grid, ode_nll
+from dit.sampling.sample import Denoiser, guidance_of
 from dit.sampling.solvers.ode import velocity
 from tests.goldens import load_network
 
@@ -47,7 +48,7 @@ def test_the_divergence_of_a_network_is_the_trace_of_its_jacobian(network, laten
     """Summed over one probe per pixel, the unit vectors, Hutchinson's estimate is the trace itself."""
     units = torch.eye(256).reshape(256, 1, 4, 8, 8)
     grid = nll_grid(FLOW, LikelihoodConfig())
-    denoise = differentiable(network, FLOW, Y[:1])
+    denoise = Denoiser(guidance_of(network, SamplingConfig(), grid, 4), FLOW, Y[:1])
     _, parts = Flow(denoise, grid, units)(latents[:1], grid.t[40])
 
     def v(x):

@@ -14,6 +14,7 @@ from tests.goldens import FOLDER, assert_close, load_network, load_tensors
 SHAPE = (4, 8, 8)
 GAUSSIAN = create_process(GaussianConfig())
 FLOW = create_process(FlowConfig(learn_sigma=True))
+PLAIN, Y = create_process(FlowConfig()), torch.tensor([0])
 SIT = create_process(FlowConfig(time_scale=-1.0, time_offset=1.0, output_sign=-1, learn_sigma=True))
 
 
@@ -112,9 +113,42 @@ def test_a_grid_that_the_process_lacks_is_refused(network):
         sample(network, FLOW, torch.tensor([0]), SHAPE, sampling=SamplingConfig(grid="respaced"))
 
 
-def test_guidance_without_a_null_class_is_refused():
-    from dit.models import create_model
+def saying(**capabilities):
+    """A network that returns 0.5 and what it is told besides time and class, added up."""
 
-    model = create_model("dit_ti_2", depth=1, input_size=8, class_dropout_prob=0.0, num_classes=3)
-    with pytest.raises(ConfigError, match="no null class"):
-        sample(model, GAUSSIAN, torch.tensor([0]), SHAPE, sampling=SamplingConfig(guidance=2.0, steps=2))
+    def model(x, t, y, **conditions):
+        return torch.full_like(x, 0.5) + sum((v[:, None, None, None] for v in conditions.values()), torch.zeros(()))
+
+    vars(model).update(capabilities)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "weaker", "message"),
+    [
+        (saying(), None, "guidance: expected 1, for the model has no null class"),
+        (saying(null_class=None), None, "guidance: expected 1, for the model has no null class"),
+        (saying(condition_names=("r",), null_class=7), None, "guidance: expected 1, .* takes no other, found 2"),
+        (saying(condition_names=("guidance",)), saying(), "expected no weaker network, for this one was trained with"),
+    ],
+)
+def test_guidance_that_the_network_cannot_have_is_refused(model, weaker, message):
+    with pytest.raises(ConfigError, match=rf"sampling(\.|: ){message}"):
+        sample(model, PLAIN, Y, SHAPE, sampling=SamplingConfig(guidance=2.0, steps=2), weaker=weaker)
+
+
+def test_an_unconditional_network_is_called_once_at_any_scale():
+    drawn = [
+        sample(saying(null_class=0), PLAIN, Y, SHAPE, sampling=SamplingConfig(guidance=w, steps=2)) for w in (1.0, 3.0)
+    ]
+    assert torch.equal(drawn[0].latents, drawn[1].latents)
+    assert drawn[1].num_calls == 4
+
+
+def test_a_network_trained_with_guidance_is_told_it_and_its_interval():
+    """Its output, the velocity, is 0.5 + w + t_min + t_max, at w = 1 between 0 and 1 unless it is told otherwise."""
+    model, noise = saying(condition_names=("guidance", "t_min", "t_max")), torch.zeros(1, *SHAPE)
+    for options, velocity in (({}, 2.5), ({"guidance": 3.0, "guidance_interval": [0.25, 0.75]}, 4.5)):
+        drawn = sample(model, PLAIN, Y, SHAPE, sampling=SamplingConfig(steps=2, **options), noise=noise)
+        assert torch.equal(drawn.latents, noise - velocity)
+        assert drawn.num_calls == 4

@@ -17,7 +17,6 @@ from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.interpolation import ClassMixture, slerp
 from dit.sampling.inversion import invert
-from dit.sampling.network import null_class_of
 from dit.sampling.sample import sample
 from dit.zoo.pipeline import Pipeline
 
@@ -132,6 +131,7 @@ def invert_image(
     model, process = pipeline.model, pipeline.process
     noise = invert(model, process, y, latents, sampling=sampling).latents
     back = sample(model, process, y, pipeline.latent_shape, sampling=sampling, noise=noise).latents
+    noise = noise / process.schedule.start_deviation
     tiles = torch.cat([image.cpu(), *(pipeline.decode(part).cpu() for part in (latents, noise, back))])
     difference = tiles[1].float() - tiles[3].float()
     return Inversion(
@@ -176,7 +176,8 @@ def interpolate(
     else:
         noise = start.repeat_interleave(columns, dim=0)
         other = labels.roll(-1).repeat_interleave(columns).to(device)
-        model = ClassMixture(model, other, shares.repeat(rows).to(device), null_class_of(model))
+        model = ClassMixture(model, other, shares.repeat(rows).to(device))
+    noise = pipeline.process.schedule.start_deviation * noise
     latents = sample(model, pipeline.process, y, shape, sampling=sampling, seed=seed, noise=noise).latents
     picture, names = image_grid(pipeline.decode(latents), columns=columns), _names(pipeline, labels)
     if between == "seeds":
