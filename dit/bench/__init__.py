@@ -1,1 +1,1 @@
-"""Benchmarks: this package against what a user would take instead, and against the limit of the machine."""
+"""Benchmarks: this package against what a user would take instead."""

@@ -17,7 +17,9 @@ from dit.bench.settings import Settings, has_bf16
 from dit.diffusion.config import GaussianConfig
 from dit.diffusion.create import create_process
 from dit.errors import ConfigError
+from dit.models.dit.arguments import DiTArguments
 from dit.models.dit.network import DiT
+from dit.models.families import arguments_of
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
 from dit.sampling.solvers import SolverOptions
@@ -35,9 +37,9 @@ def run(settings: Settings) -> Iterator[Row]:
         ConfigError: DiTPipeline has no such network.
     """
     ((name, batch, share),) = settings.cases(CASES)
-    model = fast_network(name, settings.device)
-    if not isinstance(model, DiT):
+    if not isinstance(arguments_of(name), DiTArguments):
         raise ConfigError(f"--model: expected a DiT, which DiTPipeline samples from too, found {name}")
+    model = fast_network(name, settings.device)
     share = replace(share, budget=share.budget / 2)
     dtype = torch.bfloat16 if has_bf16(settings.device) else torch.float32
     label = f"DiTPipeline {str(dtype).removeprefix('torch.')}"

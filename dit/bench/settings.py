@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -67,8 +68,6 @@ def pin_threads() -> int:
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """Return what the figures depend on: device, processor, threads, versions."""
-    import diffusers
-
     return {
         "device": device.type,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
@@ -77,7 +76,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "bf16": bf16_pays(device, MIN_WIDTH),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
+        "diffusers": version("diffusers"),
     }
 
 

@@ -33,6 +33,7 @@ def test_rows_are_printed_and_written_as_they_come(monkeypatch, tmp_path, capsys
         (["denoize"], "found 'denoize'. Did you mean 'denoise'"),
         (["all", "--rounds", "0"], "--rounds: expected at least 1"),
         (["denoise", "--model", "dit_xl_3"], "dit_xl_3"),
+        (["sample", "--model", "lightningdit_ti_2"], "which DiTPipeline samples from too, found lightningdit_ti_2"),
     ],
 )
 def test_wrong_usage_is_refused(argv, message, capsys):
