@@ -89,9 +89,9 @@ def _open_file(path: Path, config: DataConfig) -> Splits:
 
 def _open_folder(folder: Path, config: DataConfig) -> Splits:
     files = sorted(_files_below(folder))
-    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        return Splits(_load(config, str(folder), is_saved=True), _fingerprint_files(files, folder))
     fingerprint = _fingerprint_files(files, folder)
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        return Splits(_load(config, str(folder), is_saved=True), fingerprint)
     shards = [file for file in files if file.suffix.lower() in _SHARD_SUFFIXES]
     images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     kinds = sorted({file.suffix.lower() for file in shards})

@@ -119,8 +119,10 @@ def _samples(path: Path, labels: dict[str, Row]) -> list[Row]:
                 names[key] = member.name
             elif kind in ("cls", "txt", "json"):
                 samples.setdefault(key, {}).update(_label(kind, _bytes_of(archive, member), where))
-        if archive.offset > path.stat().st_size:
-            raise DitError(f"{path}: expected a whole tar archive, found one that is cut short")
+        with open(path, "rb") as file:  # whatever is no header ends the loop; of a whole archive it is zeros
+            file.seek(archive.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise DitError(f"{path}: expected a whole tar archive, found one that is cut short")
     for key, name in names.items():
         known = labels.get(name) or labels.get(name.removeprefix("./")) or labels.get(name.rpartition("/")[2])
         folders = Path(name).parts[:-1]

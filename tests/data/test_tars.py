@@ -56,9 +56,9 @@ def test_labels_in_an_archive(tmp_path, members, fields, labels):
 
 
 def test_labels_beside_an_archive_and_splits_by_name(tmp_path):
-    write_tar(tmp_path / "train-0.tar", {"0.png": png(0)})
-    write_tar(tmp_path / "val-0.tar", {"1.png": png(1)})
-    (tmp_path / "metadata.csv").write_bytes(CSV.replace(b",3", b",0").replace(b"1.png,1", b"1.png,0"))
+    write_tar(tmp_path / "train-0.tar", {"./deep/0.png": png(0)})
+    write_tar(tmp_path / "val-0.tar", {"deep/1.png": png(1)})
+    (tmp_path / "metadata.csv").write_bytes(b"file_name,label\ndeep/0.png,0\n1.png,0\n")
     for split, seed in (("train", 0), ("val", 1)):
         images = opened(tmp_path, split)
         assert images.labels.tolist() == [0]
@@ -117,9 +117,10 @@ def test_what_is_wrong_is_named(tmp_path, members, problem):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("cut", [0, 300, 1000, 20_000])
+@pytest.mark.parametrize("cut", [0, 300, 1000, 1700, 2048, 2300])
 def test_an_archive_cut_short_is_named(tmp_path, cut):
-    path = write_tar(tmp_path / "x.tar", {"0.cls": b"1", "0.png": encoded(noise(90, 90), "PNG")})
+    """In data, in a header, and between two files: the first sample is whole in the last two."""
+    path = write_tar(tmp_path / "x.tar", {"0.cls": b"1", "0.png": png(0), "1.cls": b"1", "1.png": png(1)})
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(DitError, match=r"^[^\n]*x\.tar"):
+    with pytest.raises(DitError, match=r"^[^\n]*x\.tar: expected a whole tar archive"):
         opened(path)
