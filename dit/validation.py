@@ -60,8 +60,9 @@ def validate(
         for details in error.errors(include_url=False):
             field = _dotted_name(details, data)
             expected, found = _expected_and_found(details, field, section)
-            if named := re.match(r"(\w+): ", expected):  # by a validator that runs over several fields
-                field, expected = f"{field}.{named[1]}".removeprefix("."), expected[named.end() :]
+            if named := re.match(r"(\w+): ", expected):  # by a validator, most often one that runs over several fields
+                expected = expected[named.end() :]
+                field = field if field.endswith(f".{named[1]}") else f"{field}.{named[1]}".removeprefix(".")
             field = field and prefix + field
             where = f"--{field}" if field in overridden else ": ".join(filter(None, (origin, field)))
             complaints.setdefault(where, []).append((expected, found))

@@ -30,19 +30,19 @@ def _variant_facts(name: str) -> list[tuple[str, str]]:
 
 
 def _source_facts(source: str) -> list[tuple[str, str]]:
+    from dit.zoo.described import describe
     from dit.zoo.entries import entries
     from dit.zoo.folder.safetensors_file import read_header
-    from dit.zoo.source import locate
 
-    if source in entries() and not entries()[source].sources[0].embedded:
-        from dit.zoo.described import describe_entry
-
-        places = [("weights", f"{place.layout} layout, {place.describe()}") for place in entries()[source].sources]
-        return [*_described(describe_entry(source)), *places]
-    located = locate(source)
+    located = describe(source)
     for path in located.weights:
         read_header(path)  # what is cut off or no safetensors is refused here too
-    return [*_described(located.config), *(("weights", str(path)) for path in located.weights)]
+    places = [] if located.weights else entries()[source].sources
+    return [
+        *_described(located.config),
+        *(("weights", str(path)) for path in located.weights),
+        *(("weights", f"{place.layout} layout, {place.describe()}") for place in places),
+    ]
 
 
 def _described(config: "FolderConfig") -> list[tuple[str, str]]:

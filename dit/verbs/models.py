@@ -6,8 +6,8 @@ import sys
 def run(pattern: str = "*", /, pretrained: bool = False) -> None:
     """List the models that can be created by name, with their parameters and cost.
 
-    The figures are those of the published setting: latents of 32x32x4, 1000 classes, learned variance. One GMAC is a
-    thousand million multiply-accumulates of one forward pass of one image; the DiT paper calls it Gflop.
+    The figures are those of the published setting: 1000 classes, and latents or pixels as `dit info NAME` shows them.
+    One GMAC is a thousand million multiply-accumulates of one forward pass of one image; the DiT paper calls it Gflop.
 
     Args:
         pattern: names to list, * and ? stand for any characters, such as 'dit_*_2'.

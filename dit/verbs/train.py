@@ -35,7 +35,7 @@ def run(
     output = output or Path("runs") / Path(recipe).stem
     if _is_main() and not (resume or dry_run):
         _check_new(output)
-    loaded = _load(recipe, overrides)
+    loaded = _load(recipe, overrides, dry_run)
     if dry_run:
         _print_plan(loaded, output)
         return
@@ -44,7 +44,7 @@ def run(
         _finish(loaded, output)
 
 
-def _load(recipe: str, overrides: Mapping[str, Any] | None) -> "Recipe":
+def _load(recipe: str, overrides: Mapping[str, Any] | None, dry_run: bool) -> "Recipe":
     """Read the recipe; what it leaves out is the pretrained weights' own, where it names such."""
     from dit.config import check_recipe, read_recipe
 
@@ -54,10 +54,12 @@ def _load(recipe: str, overrides: Mapping[str, Any] | None) -> "Recipe":
     if not isinstance(model, dict) or model.get("pretrained") is None:
         return check(data)
     check({name: section for name, section in data.items() if name != "process"})  # before anything is downloaded
+    from dit.zoo.described import describe
     from dit.zoo.finetune import check_process, complete
     from dit.zoo.source import locate
 
-    weights = locate(model["pretrained"])
+    # A run's weights are downloaded now: data may be encoded for hours before they are loaded.
+    weights = (describe if dry_run else locate)(model["pretrained"])
     checked = check(complete(data, weights))
     check_process(checked, weights)
     return checked

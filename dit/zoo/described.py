@@ -1,15 +1,30 @@
 """What `entries.yaml` alone says of a model, as its exported folder would say it: nothing is downloaded."""
 
+from pathlib import Path
+
 from dit.files import ASSETS
 from dit.models.families import family_of
 from dit.zoo.cards.card import CARD_NAME, render
 from dit.zoo.entries import architecture_of, entries, entry_arguments, entry_facts
 from dit.zoo.folder.config import FolderConfig, ModelDescription, Provenance
-from dit.zoo.layouts.original import describe_autoencoder, imagenet_labels, published_process
+from dit.zoo.source import Located, locate
+
+
+def describe(source: str) -> Located:
+    """Find a source's description, for all that needs no weights; for the errors see `locate`.
+
+    Returns:
+        What is there; for a zoo name whose weights are elsewhere its description and no weights.
+    """
+    if source in entries() and not entries()[source].sources[0].embedded:
+        return Located(Path(source), describe_entry(source), [])
+    return locate(source)
 
 
 def describe_entry(name: str) -> FolderConfig:
     """Describe the model of a zoo name."""
+    from dit.zoo.layouts.original import describe_autoencoder, imagenet_labels, published_process  # with torch
+
     entry, arguments = entries()[name], entry_arguments(name)
     latents, _ = describe_autoencoder(entry.vae, arguments.in_channels)
     process = published_process(family_of(architecture_of(name)).layouts[0], entry.process, arguments)

@@ -29,7 +29,7 @@ class Located:
     config: FolderConfig
     """What the weights are for."""
     weights: list[Path]
-    """The safetensors file, or all shards."""
+    """The safetensors file, or all shards; none of what is only described."""
 
 
 def locate(source: str | Path, revision: str | None = None) -> Located:

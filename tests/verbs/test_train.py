@@ -109,6 +109,14 @@ def test_fine_tuning_takes_what_the_recipe_leaves_out_from_the_weights(trained, 
     assert fails(capsys, "train", "finetune", *options[2:]).endswith("add --model.pretrained VALUE")
 
 
+def test_a_dry_run_of_fine_tuning_needs_no_weights(capsys, monkeypatch):
+    monkeypatch.setattr("dit.zoo.source.fetch", None)
+    shape = ["--model.num_classes", "2", "--model.input_size", "32", "--model.in_channels", "4"]
+    steps = ["--train.epochs", "null", "--train.max_steps", "1", "--data.source", "x"]
+    lines = runs(capsys, "train", "finetune", "--dry_run", "--model.pretrained", "dit_xl_2.in256_flow", *shape, *steps)
+    assert {"  name: dit_xl_2", "  output_sign: -1", "  vae: stabilityai/sd-vae-ft-ema"} <= set(lines)
+
+
 def test_a_solver_that_the_process_does_not_have_is_refused_before_the_work(tmp_path, capsys):
     options = ["--sampling.grid", "respaced"]
     assert "sampling.grid" in fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *TINY, *options)

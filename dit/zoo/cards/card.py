@@ -91,7 +91,7 @@ def render(
         library=library,
         data=dataset_name(config),
         process=process_name(config),
-        autoencoder=config.latents.vae if config.latents else "unknown",
+        autoencoder=autoencoder_name(config),
         measured=measured,
         measures=measures(measured),
         settings=evaluation_settings(measured, config),
@@ -198,8 +198,15 @@ def process_name(config: FolderConfig) -> str:
         variance = ", learned variance" if process.learn_sigma else ""
         return f"Gaussian diffusion, {process.num_steps} {process.betas} betas{variance}"
     return {"flow": "flow matching", "edm": "denoising with preconditioning (EDM)"}.get(
-        process.name, "average velocity"
+        process.name, "flow matching of average velocities"
     )
+
+
+def autoencoder_name(config: FolderConfig) -> str:
+    """Return the autoencoder's name; "none" where the network sees the pixels."""
+    if config.latents is None:
+        return "unknown"
+    return "none" if config.latents.class_name == "Pixels" else config.latents.vae
 
 
 def dataset_name(config: FolderConfig) -> str:

@@ -8,6 +8,7 @@ import yaml
 from dit.diffusion.config import GaussianConfig
 from dit.errors import DitError
 from dit.files import write_json
+from dit.latents.codec import load_codec
 from dit.sampling.config import SamplingConfig
 from dit.zoo.cards.card import as_code, as_text, render_card
 from dit.zoo.export import export
@@ -45,12 +46,14 @@ def change(folder, **changes):
 
 def test_the_metadata_is_what_the_hub_reads(exported):
     write_json(exported / "eval.json", EVALUATION)
-    change(exported, provenance=read_config(exported).provenance.updated(license="apache-2.0"))
+    facts = {"license": "other", "license_name": "mine", "license_link": "https://x.org", "base_model": "org/base"}
+    change(exported, provenance=read_config(exported).provenance.updated(**facts))
     found = metadata_of(render_card(exported, title="digits"))
     assert found["library_name"] == "dit"
     assert found["pipeline_tag"] == "unconditional-image-generation"
     assert found["tags"] == ["dit", "diffusion-transformer", "flow", "class-conditional"]
-    assert (found["license"], found["datasets"]) == ("apache-2.0", ["ylecun/mnist"])
+    assert facts.items() <= found.items()
+    assert found["datasets"] == ["ylecun/mnist"]
     index = found["model-index"][0]
     assert index["name"] == "digits"
     metrics = {metric["type"]: metric for metric in index["results"][0]["metrics"]}
@@ -99,6 +102,13 @@ def test_damaged_figures_are_named(exported):
     write_json(exported / "eval.json", EVALUATION | {"accuracy": "high"})
     with pytest.raises(DitError, match=r"eval\.json: accuracy: expected"):
         render_card(exported)
+
+
+def test_pixels_are_no_autoencoder(exported):
+    change(exported, latents=load_codec("pixels").describe())
+    card = render_card(exported)
+    assert "by flow matching on the pixels. The weights" in card
+    assert "| autoencoder | none |" in card
 
 
 def test_a_gaussian_process_is_described(exported):

@@ -65,6 +65,7 @@ def test_the_first_format_is_read(tmp_path):
         ),
         (CONFIG | {"sampling": {"steps": 0}}, "sampling.steps: expected a value greater than or equal to 1, found 0"),
         (CONFIG | {"extra": 1}, "extra: unknown key"),
+        (CONFIG | {"model": {"name": "dit_x", "arguments": {}}}, "json: model.name: unknown name 'dit_x'"),
         ({key: value for key, value in CONFIG.items() if key != "model"}, "model: expected a value, found none"),
     ],
 )
