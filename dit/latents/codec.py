@@ -126,11 +126,12 @@ class Codec:
         if images.ndim != 4 or images.shape[1] != self.image_channels:
             raise ConfigError(f"encode: expected images (B, {self.image_channels}, H, W), found {tuple(images.shape)}")
         self.latent_size((images.shape[2], images.shape[3]))
+        images = images.to(self.device)
         if images.dtype == torch.uint8:
-            images = images.float() / 127.5 - 1
+            images = images.float().div_(127.5).sub_(1)
         elif not images.is_floating_point():
             raise ConfigError(f"encode: expected images in floating point or uint8, found {images.dtype}")
-        return self.autoencoder.encode(images.to(self.device, self.dtype)).float()
+        return self.autoencoder.encode(images.to(self.dtype)).float()
 
     def draw(self, moments: Tensor, noise: Tensor) -> Tensor:
         """Draw z (B, C, h, w) from moments (B, M, h, w) with standard normal noise (B, C, h, w)."""

@@ -78,7 +78,10 @@ class LatentDataset:
         for entry in self.index.parts:
             found = sha256(self.folder / entry.file)
             if found != entry.sha256:
-                raise DitError(f"{self.folder / entry.file}: expected sha256 {entry.sha256}, found {found}")
+                raise DitError(
+                    f"{self.folder / entry.file}: expected sha256 {entry.sha256}, found {found}; remove the folder to "
+                    "encode anew"
+                )
 
     def _open(self, entry: PartEntry) -> Part:
         path = self.folder / Path(entry.file).name

@@ -19,12 +19,12 @@ def run(
     """Encode a data set's images once, so that trainings find their latents instead of waiting for them.
 
     The moments of the latents are kept, not one draw of them. A training finds them by --latents.cache OUT where its
-    data, image size, flip and autoencoder are the same. Other fields of a recipe's sections data and latents can be set
-    by --data.FIELD VALUE and --latents.FIELD VALUE.
+    data, image size, flip and autoencoder are the same. Latents that are there already are compared with their hashes.
+    Other fields of a recipe's sections data and latents can be set by --data.FIELD VALUE and --latents.FIELD VALUE.
 
     Args:
         data: images, as data.source of a recipe: mnist, a folder, a Parquet file, a WebDataset tar or a Hub id.
-        vae: autoencoder, as latents.vae of a recipe: mnist, a folder or a Hub id.
+        vae: autoencoder, as latents.vae of a recipe: mnist, a folder or a Hub id; pixels or pixels_grey for none.
         out: folder of the cache, as latents.cache of a recipe.
         image_size: side of the square that is cut out of every image, in pixels.
         flip: also encode the mirror images, for recipes with data.flip.
@@ -52,4 +52,5 @@ def run(
     codec = load_codec(latents_config, choose_device(device))
     for split in ("train", "val"):
         encoded = encode_dataset(data_config, latents_config, codec, split)
+        encoded.verify()
         print(f"{split:<5}  {len(encoded):,} images, {encoded.num_classes} classes  {encoded.folder}")

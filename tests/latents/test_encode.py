@@ -82,9 +82,13 @@ def test_mirrored_images_of_the_training_split(tmp_path, photos, codec, small_pa
         held_out.get([0], np.array([True]))
 
 
-def test_grey_images_for_a_one_channel_autoencoder(tmp_path, photos, saved):
+def test_grey_images_for_a_one_channel_autoencoder_in_the_usual_place(tmp_path, photos, saved, monkeypatch):
+    monkeypatch.delenv("DIT_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
     codec = load_codec(saved(small_kl(in_channels=1, out_channels=1), "grey"))
-    assert len(encode_dataset(data(photos), latents(tmp_path), codec)) == 17
+    dataset = encode_dataset(data(photos), LatentsConfig(), codec)
+    assert len(dataset) == 17
+    assert dataset.folder.parent == tmp_path / ".cache" / "dit" / "latents"
 
 
 def test_half_precision_storage(tmp_path, photos, codec):
@@ -188,7 +192,9 @@ dit.latents.encode.encode_dataset(data, LatentsConfig(cache=cache, batch_size=4)
 """
 
 
-def test_an_encoding_that_was_killed_is_finished_by_the_same_command(tmp_path, photos, codec, small_parts, monkeypatch):
+def test_an_encoding_that_was_killed_is_finished_by_the_same_command(
+    tmp_path, photos, codec, small_parts, monkeypatch, capsys
+):
     """D12: after the second of three parts; the first two are not encoded again."""
     environment = os.environ | {"DIT_FAILPOINT": "encode:part-00001.safetensors:kill", "PYTHONPATH": os.getcwd()}
     arguments = [sys.executable, "-c", INTERRUPTED, str(photos), codec.folder.source, str(tmp_path / "cache")]
@@ -205,8 +211,11 @@ def test_an_encoding_that_was_killed_is_finished_by_the_same_command(tmp_path, p
         return encode(images)
 
     monkeypatch.setattr(codec, "encode", counted)
+    monkeypatch.setattr("dit.display.LINE_SECONDS", -1)
     dataset = encode_dataset(data(photos, val_fraction=0), latents(tmp_path), codec)
     assert num_encoded == 21 - 16
+    shown = [line.split(" images")[0] for line in capsys.readouterr().err.splitlines()]
+    assert shown == [f"encode train: {count}/21" for count in (8, 16, 20, 21)]
     assert_close(dataset.get(range(21))[0], encode(pixels(data(photos, val_fraction=0))), atol=1e-5, rtol=0)
     assert sorted(path.name for path in (tmp_path / "cache").iterdir() if not path.name.endswith(".lock")) == [
         dataset.folder.name
