@@ -1,18 +1,22 @@
 """`denoise`: one call of the network while sampling, against its plain forward pass and diffusers' network.
 
-Ours is a step of `prepare`, whose modulations were computed for all steps before: `sample` times that too.
+Ours is a step of `prepare`, whose modulations were computed for all steps before: `sample` times that too. The ratio of
+`products alone` is the share of the limit that it reaches.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from dit.bench.harness import Row, Run, race
 from dit.bench.peers import diffusers_dit, fast_network, inputs, network
+from dit.bench.products import products, replay
 from dit.bench.settings import Settings
+from dit.layers.precision import dtype_of
 from dit.models.dit.network import DiT
+from dit.models.network import CanPrepare
 
 CASES = (("dit_s_2", 1), ("dit_s_2", 8), ("dit_b_2", 8))
 
@@ -22,23 +26,36 @@ def run(settings: Settings) -> Iterator[Row]:
     """Measure every case."""
     for name, batch, share in settings.cases(CASES):
         settings.say(f"denoise {name}, batch {batch}")
-        ours = fast_network(name, settings.device)
-        x, t, y = inputs(ours, batch, settings.device)
+        yield from _race(name, batch, share)
 
-        def our_step(ours: Any = ours, x: Any = x, t: Any = t, y: Any = y) -> Run:
-            if not hasattr(ours, "prepare"):
-                return lambda: ours(x, t, y)
-            step = ours.prepare(t[:1], y)
-            return lambda: step(x, 0)
 
-        def forward(name: str = name, x: Any = x, t: Any = t, y: Any = y) -> Run:
-            plain = network(name, settings.device)
-            return lambda: plain(x, t, y)
+def _race(name: str, batch: int, settings: Settings) -> Iterator[Row]:
+    ours = fast_network(name, settings)
+    x, t, y = inputs(ours, batch, settings.device)
+    conditions = {condition: torch.zeros_like(t) for condition in ours.condition_names}
 
-        contenders: dict[str, Callable[[], Run]] = {"dit": our_step, "forward float32": forward}
-        if isinstance(ours, DiT):
-            contenders |= _of_diffusers(ours, batch, settings)
-        yield from race("denoise", f"{name} batch {batch}", contenders, share)
+    def our_step() -> Run:
+        if not isinstance(ours, CanPrepare):
+            return lambda: ours(x, t, y, **conditions)
+        step = ours.prepare(t[:1], y, **{condition: value[:1] for condition, value in conditions.items()})
+        return lambda: step(x, 0)
+
+    def products_alone() -> Run:
+        empty = network(name, replace(settings, device=torch.device("meta"))).eval()
+        return replay(products(empty, (x, t, y), conditions), settings.device, dtype_of(ours.block_list()[0]))
+
+    def forward() -> Run:
+        plain = network(name, settings).eval()
+        return lambda: plain(x, t, y, **conditions)
+
+    contenders: dict[str, Callable[[], Run]] = {
+        "dit": our_step,
+        "products alone": products_alone,
+        "forward float32": forward,
+    }
+    if isinstance(ours, DiT):
+        contenders |= _of_diffusers(ours, batch, settings)
+    yield from race("denoise", f"{name} batch {batch}", contenders, settings)
 
 
 def _of_diffusers(ours: DiT, batch: int, settings: Settings) -> dict[str, Callable[[], Run]]:

@@ -11,6 +11,7 @@ from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Attention  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 
+from dit.bench.settings import Settings
 from dit.layers.precision import bf16_pays
 from dit.models import create_model
 from dit.models.dit.arguments import DiTArguments
@@ -18,16 +19,16 @@ from dit.models.dit.network import DiT
 from dit.models.network import cast_blocks, narrowest_width
 
 
-def network(name: str, device: torch.device) -> Any:
+def network(name: str, settings: Settings) -> Any:
     """Return one of our networks as it is created, with random weights."""
-    with device:
-        return create_model(name)
+    with settings.device:
+        return create_model(name, **settings.arguments)
 
 
-def fast_network(name: str, device: torch.device) -> Any:
+def fast_network(name: str, settings: Settings) -> Any:
     """Return it at the precision that sampling chooses by itself, as `load_pipeline` does."""
-    model = network(name, device).eval().requires_grad_(False)
-    return cast_blocks(model, torch.bfloat16) if bf16_pays(device, narrowest_width(model)) else model
+    model = network(name, settings).eval().requires_grad_(False)
+    return cast_blocks(model, torch.bfloat16) if bf16_pays(settings.device, narrowest_width(model)) else model
 
 
 def inputs(model: Any, batch: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

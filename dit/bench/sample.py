@@ -39,7 +39,7 @@ def run(settings: Settings) -> Iterator[Row]:
     ((name, batch, share),) = settings.cases(CASES)
     if not isinstance(arguments_of(name), DiTArguments):
         raise ConfigError(f"--model: expected a DiT, which DiTPipeline samples from too, found {name}")
-    model = fast_network(name, settings.device)
+    model = fast_network(name, settings)
     share = replace(share, budget=share.budget / 2)
     dtype = torch.bfloat16 if has_bf16(settings.device) else torch.float32
     label = f"DiTPipeline {str(dtype).removeprefix('torch.')}"

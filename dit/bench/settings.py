@@ -4,8 +4,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -28,6 +28,8 @@ class Settings:
     """Name of the network, where it is not the benchmark's own."""
     batch: int | None = None
     """Batch size, where it is not the benchmark's own."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the networks that differ from those of their names."""
 
     def cases(self, default: tuple[tuple[str, int], ...]) -> Iterator[tuple[str, int, "Settings"]]:
         """Yield (model, batch size, settings with its share of what is left of the budget) of each case."""

@@ -28,9 +28,9 @@ def run(settings: Settings) -> Iterator[Row]:
     """Measure every case."""
     for name, batch, share in settings.cases(CASES):
         settings.say(f"train-step {name}, batch {batch}")
-        plain = partial(plain_step, name, batch, settings.device)
+        plain = partial(plain_step, name, batch, settings)
         contenders: dict[str, Callable[[], Run]] = {
-            "dit": partial(our_step, name, batch, settings.device),
+            "dit": partial(our_step, name, batch, settings),
             "plain float32": plain,
             "plain float32 compiled": partial(plain, compiled=True),
         }
@@ -43,21 +43,23 @@ def run(settings: Settings) -> Iterator[Row]:
         yield from race("train-step", f"{name} batch {batch}", contenders, share)
 
 
-def our_step(name: str, batch: int, device: torch.device) -> Run:
+def our_step(name: str, batch: int, settings: Settings) -> Run:
     """Return a step as `dit train` makes it."""
-    model = network(name, device)
+    model = network(name, settings)
     average = Ema(model, EmaConfig(decay=DECAY))
     optimizer = create_optimizer(model, OptimConfig())
     compile_blocks(model)
     counter = iter(range(1, 10**9))
-    half = bf16_pays(device, narrowest_width(model))
-    return _step(model, optimizer, lambda: average.update(next(counter)), inputs(model, batch, device), autocast=half)
+    half = bf16_pays(settings.device, narrowest_width(model))
+    return _step(
+        model, optimizer, lambda: average.update(next(counter)), inputs(model, batch, settings.device), autocast=half
+    )
 
 
-def plain_step(name: str, batch: int, device: torch.device, *, autocast: bool = False, compiled: bool = False) -> Run:
+def plain_step(name: str, batch: int, settings: Settings, *, autocast: bool = False, compiled: bool = False) -> Run:
     """Return a step of the plain network with torch's own optimizer and a foreach average."""
-    ours = network(name, device)
-    model = PlainDiT(ours.arguments).to(device) if isinstance(ours, DiT) else ours
+    ours = network(name, settings)
+    model = PlainDiT(ours.arguments).to(settings.device) if isinstance(ours, DiT) else ours
     averages = [parameter.detach().clone() for parameter in model.parameters()]
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, fused=compiled)
@@ -69,7 +71,7 @@ def plain_step(name: str, batch: int, device: torch.device, *, autocast: bool = 
     def update() -> None:
         torch._foreach_lerp_(averages, list(model.parameters()), 1 - DECAY)  # pyright: ignore[reportPrivateImportUsage]
 
-    return _step(model, optimizer, update, inputs(ours, batch, device), autocast=autocast)
+    return _step(model, optimizer, update, inputs(ours, batch, settings.device), autocast=autocast)
 
 
 def _step(

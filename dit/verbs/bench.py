@@ -1,6 +1,10 @@
 """`dit bench`: how fast this is here, against what else there is."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+SECTIONS = ("model",)
 
 
 def run(
@@ -13,6 +17,7 @@ def run(
     rounds: int = 7,
     json: Path | None = None,
     save: bool = False,
+    overrides: Mapping[str, Any] | None = None,
 ) -> None:
     """Measure speed on this machine, beside diffusers and a plain PyTorch network.
 
@@ -27,6 +32,7 @@ def run(
         rounds: most rounds of each race, at least 1.
         json: also write the rows, with machine and versions, to this file.
         save: also write them to tools/results, named by device, torch version and precision.
+        overrides: dotted argument of the network that differs from its name's -> value, such as model.hidden_size.
     """
     from dit.bench.names import choose
     from dit.errors import ConfigError
@@ -41,7 +47,8 @@ def run(
     from dit.device import choose_device
     from dit.files import write_json
 
-    settings = Settings(choose_device(device), rounds=rounds, budget=budget, model=model, batch=batch)
+    arguments = {name.removeprefix("model."): value for name, value in (overrides or {}).items()}
+    settings = Settings(choose_device(device), rounds, budget, model, batch, arguments)
     machine = describe_machine(settings.device)
     files = [json] if json is not None else []
     if save:

@@ -10,7 +10,7 @@ from dit.bench.names import BENCHMARKS
 from dit.bench.settings import Settings
 
 PEERS = {
-    "denoise": ["forward float32", "diffusers float32"],
+    "denoise": ["products alone", "forward float32", "diffusers float32"],
     "decode": ["diffusers float32"],
     "sample": ["DiTPipeline float32", "DiTPipeline 50 DDIM steps float32"],
     "train-step": ["plain float32", "plain float32 compiled"],
