@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad, scaled_dot_product_attention, silu
 
 EPS = 1e-6  # of every normalisation
+DOWN_BLOCK_TYPES = ("DownEncoderBlock2D", "AttnDownEncoderBlock2D")
+"""What diffusers calls a level of the encoder without and with attention."""
+UP_BLOCK_TYPES = ("UpDecoderBlock2D", "AttnUpDecoderBlock2D")
+"""What diffusers calls a level of the decoder without and with attention."""
 _DEFAULTS = {  # of diffusers, whose configurations may leave out anything
     "in_channels": 3,
     "out_channels": 3,
@@ -62,8 +66,8 @@ class KLAutoencoder(nn.Module):
         return (
             config.get("_class_name") == "AutoencoderKL"
             and described["act_fn"] == "silu"
-            and set(described["down_block_types"]) == {"DownEncoderBlock2D"}
-            and set(described["up_block_types"]) == {"UpDecoderBlock2D"}
+            and set(described["down_block_types"]) <= set(DOWN_BLOCK_TYPES)
+            and set(described["up_block_types"]) <= set(UP_BLOCK_TYPES)
         )
 
     @staticmethod
@@ -95,8 +99,9 @@ class Encoder(nn.Module):
         widths, groups = config["block_out_channels"], config["norm_num_groups"]
         self.conv_in = nn.Conv2d(config["in_channels"], widths[0], 3, padding=1)
         inputs, layers = [widths[0], *widths], config["layers_per_block"]
+        with_attention = {i for i, name in enumerate(config["down_block_types"]) if name == DOWN_BLOCK_TYPES[1]}
         self.down_blocks = nn.ModuleList(
-            Level(inputs[i], width, layers, groups, Downsample(width) if i + 1 < len(widths) else None)
+            Level(inputs[i], width, layers, groups, i in with_attention, Downsample if i + 1 < len(widths) else None)
             for i, width in enumerate(widths)
         )
         self.mid_block = Middle(widths[-1], groups, config["mid_block_add_attention"])
@@ -119,9 +124,10 @@ class Decoder(nn.Module):
         widths, groups = config["block_out_channels"][::-1], config["norm_num_groups"]
         self.conv_in = nn.Conv2d(config["latent_channels"], widths[0], 3, padding=1)
         self.mid_block = Middle(widths[0], groups, config["mid_block_add_attention"])
-        inputs, layers = [widths[0], *widths], config["layers_per_block"]
+        inputs, layers = [widths[0], *widths], config["layers_per_block"] + 1
+        with_attention = {i for i, name in enumerate(config["up_block_types"]) if name == UP_BLOCK_TYPES[1]}
         self.up_blocks = nn.ModuleList(
-            Level(inputs[i], width, layers + 1, groups, Upsample(width) if i + 1 < len(widths) else None)
+            Level(inputs[i], width, layers, groups, i in with_attention, Upsample if i + 1 < len(widths) else None)
             for i, width in enumerate(widths)
         )
         self.conv_norm_out = nn.GroupNorm(groups, widths[-1], eps=EPS)
@@ -136,23 +142,33 @@ class Decoder(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks of one width, then perhaps a change of size."""
+    """Residual blocks of one width, each perhaps followed by self-attention, then perhaps a change of size."""
 
-    def __init__(self, in_channels: int, width: int, num_blocks: int, groups: int, resize: nn.Module | None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        num_blocks: int,
+        groups: int,
+        has_attention: bool,
+        resize: "type[Downsample | Upsample] | None",
+    ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(
             Residual(in_channels if i == 0 else width, width, groups) for i in range(num_blocks)
         )
-        if isinstance(resize, Downsample):
-            self.downsamplers = nn.ModuleList([resize])
-        elif resize is not None:
-            self.upsamplers = nn.ModuleList([resize])
+        self.attentions = nn.ModuleList(Attention(width, groups) for _ in range(num_blocks) if has_attention)
+        self.downsamplers = nn.ModuleList([resize(width)] if resize is Downsample else [])
+        self.upsamplers = nn.ModuleList([resize(width)] if resize is Upsample else [])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, width, H', W') for x (B, in_channels, H, W)."""
-        for stack in self.children():  # resnets, then downsamplers or upsamplers
-            for module in stack.children():
-                x = module(x)
+        for i, block in enumerate(self.resnets):
+            x = block(x)
+            if self.attentions:
+                x = self.attentions[i](x)
+        for resize in (*self.downsamplers, *self.upsamplers):
+            x = resize(x)
         return x
 
 

@@ -16,6 +16,11 @@ SHAPES = {
     },
     "no convolution around z": {"use_quant_conv": False, "use_post_quant_conv": False},
     "no attention": {"mid_block_add_attention": False},
+    "attention in levels": {
+        "down_block_types": ("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+        "up_block_types": ("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+        "layers_per_block": 2,
+    },
     "grey": {"in_channels": 1, "out_channels": 1},
 }
 
@@ -64,8 +69,8 @@ def test_older_names_of_the_attention_layers():
     [
         {"_class_name": "AutoencoderTiny"},
         {"act_fn": "gelu"},
-        {"down_block_types": ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"]},
-        {"up_block_types": ["AttnUpDecoderBlock2D"]},
+        {"down_block_types": ["DownEncoderBlock2D", "KDownBlock2D"]},
+        {"up_block_types": ["SkipUpBlock2D"]},
     ],
 )
 def test_relatives_are_told_apart(change):
