@@ -1,5 +1,6 @@
 """Where to compute."""
 
+import os
 from typing import TYPE_CHECKING
 
 from dit.errors import ConfigError
@@ -9,9 +10,10 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: "str | torch.device | None" = None) -> "torch.device":
-    """Return the device of that name; without one the first accelerator, else the CPU.
+    """Return the device of that name; without one the process's own accelerator, else the CPU.
 
-    Pipelines and the command line both ask here, so that they compute in the same place.
+    Pipelines and the command line both ask here, so that they compute in the same place. A launcher numbers the
+    processes of a machine by LOCAL_RANK; one that shows each process a single device leaves no choice.
 
     Raises:
         ConfigError: no device of that name is here.
@@ -19,7 +21,10 @@ def choose_device(name: "str | torch.device | None" = None) -> "torch.device":
     import torch
 
     if name is None:
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        kind = torch.accelerator.current_accelerator(check_available=True)
+        if kind is None:
+            return torch.device("cpu")
+        return torch.device(kind.type, int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count())
     try:
         torch.empty(0, device=name)
         return torch.device(name)

@@ -17,6 +17,7 @@ from dit.display import Progress, warn
 from dit.errors import DitError, Preempted
 from dit.models.network import Network, narrowest_width
 from dit.run_files import append_row
+from dit.signals import StopSignals
 from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory
 from dit.training.monitor.log import Trackers, Window
 from dit.training.monitor.preview import Preview
@@ -24,7 +25,6 @@ from dit.training.monitor.step_totals import StepMetrics
 from dit.training.monitor.validation_loss import Validation, with_fixed_times
 from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
 from dit.training.ranks.processes import Processes, start_processes, tf32_products
-from dit.training.ranks.signals import StopSignals
 from dit.training.run.folder import RunFolder
 from dit.training.setup import assemble, check_sizes, restore_newest, run_facts, write_facts
 from dit.training.step import Attempt

@@ -13,11 +13,11 @@ from dit.models.counts import count
 from dit.models.network import Network, compile_blocks
 from dit.plugins import loaded_plugins
 from dit.run_files import RunFacts, cut_rows, read_rows
+from dit.signals import StopSignals
 from dit.training.batch import BatchSource
 from dit.training.compilation import compiles, expect_no_gpu
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.ranks.processes import Processes
-from dit.training.ranks.signals import StopSignals
 from dit.training.run.folder import RunFolder
 from dit.training.run.resume import check_checkpoints_are_there, check_same_run, flat_fields
 from dit.training.step import Stepper

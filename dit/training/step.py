@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 
 from dit.diffusion.process import Losses, Process
 from dit.failpoints import failpoint
+from dit.signals import StopSignals
 from dit.training.batch import Batch, BatchSource, positions_of
 from dit.training.monitor.step_totals import Pending, StepMetrics, StepTotals
 from dit.training.ranks.processes import Processes
-from dit.training.ranks.signals import StopSignals
 
 
 @dataclass

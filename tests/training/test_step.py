@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from dit.signals import StopSignals
 from dit.training.ranks.processes import start_processes
-from dit.training.ranks.signals import StopSignals
 from dit.training.step import Stepper
 from dit.training.weights.ema import Ema
 from dit.training.weights.optim import create_optimizer

@@ -1,1 +1,1 @@
-"""The processes that train together: what they tell each other, who still lives, signals."""
+"""The processes that train together: what they tell each other, and who still lives."""

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from dit.training.ranks.signals import StopSignals
+from dit.signals import StopSignals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

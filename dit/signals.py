@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted when they come, heeded at the end of a step."""
+"""Signals that ask a program to stop: noted when they come, heeded when a step or a batch is done."""
 
 import signal
 import threading
@@ -11,8 +11,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 class StopSignals:
     """Notes SIGTERM, SIGINT and SIGUSR1 while the block runs, and does nothing else about them.
 
-    Further signals change nothing: a checkpoint that is being written is finished. SIGKILL remains for the impatient,
-    and leaves the older checkpoints whole.
+    Further signals change nothing: what is being written is finished. SIGKILL remains for the impatient, and leaves
+    whole what was finished before.
     """
 
     def __init__(self) -> None:
