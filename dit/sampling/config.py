@@ -176,6 +176,24 @@ def from_first_format(fields: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+class Published(SamplingConfig):
+    """How the samples of a published figure were made: the sampling section, and what else the figure depends on."""
+
+    guide: str | None = None
+    """Zoo name of the weaker model that guides in place of the null class."""
+    labels: Literal["balanced", "drawn"] | None = None
+    """How the labels were chosen: every class as often, or each at random; left out: not told."""
+    rounding: Literal["nearest", "down"] = "nearest"
+    """How pixels in [0, 255] became bytes."""
+    vae: str | None = None
+    """Autoencoder that decoded, where it is not that of the defaults."""
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """The sampling section alone."""
+        return SamplingConfig.model_validate(self.model_dump(include=set(SamplingConfig.model_fields)))
+
+
 class LikelihoodConfig(Section):
     """How the likelihood of held-out latents is computed."""
 

@@ -23,17 +23,16 @@ def describe(source: str) -> Located:
 
 def describe_entry(name: str) -> FolderConfig:
     """Describe the model of a zoo name."""
-    from dit.zoo.layouts.original import describe_autoencoder, imagenet_labels, published_process  # with torch
+    from dit.zoo.layouts.original import describe_autoencoder, imagenet_labels, process_of_entry  # with torch
 
     entry, arguments = entries()[name], entry_arguments(name)
     latents, _ = describe_autoencoder(entry.vae, arguments.in_channels)
-    process = published_process(family_of(architecture_of(name)).layouts[0], entry.process, arguments)
-    assert process is not None
     return FolderConfig(
         model=ModelDescription(name=architecture_of(name), arguments=arguments),
-        process=process,
+        process=process_of_entry(family_of(architecture_of(name)), entry.process, arguments),
         latents=latents,
         sampling=entry.sampling,
+        published=entry.published,
         id2label=imagenet_labels(arguments.num_classes),
         provenance=Provenance(**entry_facts(name, entry.sources[0])),
     )

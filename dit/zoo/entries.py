@@ -14,14 +14,14 @@ from pydantic import Field, model_validator
 from dit.models.counts import Counts, count
 from dit.models.families import arguments_of, variants
 from dit.models.family import Arguments
-from dit.sampling.config import SamplingConfig
+from dit.sampling.config import Published, SamplingConfig
 from dit.schema import Section
 from dit.validation import validate
 from dit.yaml12 import parse_yaml
 
 
 class SourceEntry(Section):
-    """Where the weights are: in the package, on the Hub, or at an address."""
+    """Where the weights are: in the package, on the Hub, at an address, or where a person has to fetch them."""
 
     layout: Literal["native", "original", "diffusers"]
     """Their layout."""
@@ -30,31 +30,39 @@ class SourceEntry(Section):
     repository: str | None = None
     """Id on the Hub."""
     file: str | None = None
-    """File in the repository, where it is one file."""
+    """File in the repository, where it is one file, or on the page."""
     revision: str | None = None
     """Branch, tag or commit."""
     address: str | None = Field(None, pattern="https://.+")
-    """Address outside of the Hub."""
-    sha256: str | None = Field(None, pattern="[0-9a-f]{64}")
-    """Hash of the file at the address."""
+    """Address of the file outside of the Hub."""
+    page: str | None = Field(None, pattern="https://.+")
+    """Page on which a person fetches the file by hand, such as a shared drive's."""
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    """Hash of the one file."""
+    dead: str | None = None
+    """Sentence on who reports that the place is dead."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        places = [self.embedded, self.repository is not None, self.address is not None]
+        places = [self.embedded, self.repository is not None, self.address is not None, self.page is not None]
         if sum(places) != 1:
-            raise ValueError("expected one of embedded, repository and address")
+            raise ValueError("expected one of embedded, repository, address and page")
+        if self.page is not None and self.file is None:
+            raise ValueError("file: expected the file's name on the page, found none")
+        if self.sha256 is not None and self.file is None and self.address is None:
+            raise ValueError("sha256: expected it for one file only, found neither file nor address")
         return self
 
     def describe(self) -> str:
         """Return where it is, for a reader."""
         if self.embedded:
             return "part of this package"
-        if self.address:
-            return self.address
-        parts = [f"https://huggingface.co/{self.repository}"]
-        if self.revision:
-            parts.append(f"at {self.revision}")
-        return " ".join([*parts, *([f"file {self.file}"] if self.file else [])])
+        place = self.address or self.page or f"https://huggingface.co/{self.repository}"
+        parts = [f"at {self.revision}"] if self.revision else []
+        parts += [f"file {self.file}"] if self.file else []
+        parts += ["to be fetched by hand"] if self.page else []
+        parts += [f"({self.dead})"] if self.dead else []
+        return " ".join([place, *parts])
 
 
 class Report(Section):
@@ -80,16 +88,16 @@ class Entry(Section):
     arguments: dict[str, Any]
     """Arguments of the network that differ from the variant's."""
     license: str
-    """License of the weights, by its identifier on the Hub."""
+    """License of the weights, by its identifier on the Hub; unknown where none was found."""
     process: str
-    """What it was trained for, by its name in the family's first layout."""
+    """What it was trained for, by its name in the first of the family's layouts that has it."""
     vae: str
     """Its autoencoder."""
     labels: Literal["imagenet"] | None = None
     """Where the class names come from; left out: from the weights' own description."""
     sampling: SamplingConfig
     """Sampling defaults."""
-    published: SamplingConfig | None = None
+    published: Published | None = None
     """Sampling of the best reported figure, where its authors say all of it."""
     paper: str | None = None
     """Where it was published."""

@@ -238,7 +238,7 @@ def test_a_users_autoencoder_goes_along(tmp_path, mnist_codec):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"process": "edm", **HEADS}, "--process: expected gaussian or flow, found edm"),
+        ({"process": "edm", **HEADS}, "--process: expected gaussian or flow or repa, found edm"),
         ({}, "source.pt: --model.num_heads: expected it to be given; the tensors do not tell it"),
         ({"model": {"num_heads": 5}}, "model.num_heads: expected a divisor of hidden_size 48, found 5"),
         ({"vae": "mnits", **HEADS}, "Did you mean 'mnist'"),
@@ -255,8 +255,8 @@ def test_what_a_file_does_not_tell_is_asked_for(tmp_path, options, message):
 def test_a_process_that_is_not_told_is_the_familys_default(tmp_path):
     flat(tmp_path / "source.pt", golden_state("dit_p2_sigma"))
     notices = convert(tmp_path / "source.pt", tmp_path / "native", options=ReadOptions(**HEADS))
-    expected = "its process is not told, and taken to be gaussian, that of a DiT; give --process flow for a SiT"
-    assert expected in notices
+    others = "--process flow for a SiT or --process repa for a REPA"
+    assert f"its process is not told, and taken to be gaussian, that of a DiT; give {others}" in notices
     assert read_config(tmp_path / "native").process == GaussianConfig(learn_sigma=True)
 
 

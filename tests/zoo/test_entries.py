@@ -8,10 +8,12 @@ import pytest
 
 import dit
 from dit.cli import main
+from dit.errors import ConfigError
 from dit.files import ASSETS
+from dit.validation import validate
 from dit.zoo.described import entry_card
-from dit.zoo.entries import entries, entry_counts, zoo_table
-from dit.zoo.folder.config import read_config
+from dit.zoo.entries import SourceEntry, entries, entry_counts, zoo_table
+from dit.zoo.folder.config import Provenance, read_config
 from dit.zoo.labels import imagenet_classes, parse_classes
 from dit.zoo.load import load_model
 from dit.zoo.pipeline import Pipeline
@@ -53,6 +55,39 @@ def test_models_pretrained_lists_every_entry(capsys):
     assert [line.split()[0] for line in lines] == list(entries())
     assert main(["models", "dit_xl_2.in*", "--pretrained"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        ({}, "expected one of embedded, repository, address and page"),
+        ({"embedded": True, "address": "https://a.example/x.pt"}, "expected one of embedded"),
+        ({"page": "https://drive.example/folder"}, "file: expected the file's name on the page, found none"),
+        ({"repository": "org/name", "sha256": "0" * 64}, "sha256: expected it for one file only"),
+    ],
+)
+def test_a_source_has_one_place(places, message):
+    with pytest.raises(ConfigError, match=message):
+        validate(SourceEntry, {"layout": "original", **places}, origin="source")
+
+
+def test_a_place_is_described_with_what_a_reader_has_to_know():
+    page = SourceEntry(layout="original", page="https://drive.example/1", file="x.pt", dead="reported dead in 2026")
+    assert page.describe() == "https://drive.example/1 file x.pt to be fetched by hand (reported dead in 2026)"
+
+
+@pytest.mark.parametrize(
+    ("identifier", "notice"),
+    [
+        ("mit", None),
+        (None, None),
+        ("unknown", "no license"),
+        ("cc-by-nc-4.0", "non-commercial use only (cc-by-nc-4.0)"),
+    ],
+)
+def test_a_missing_or_a_non_commercial_license_is_told(identifier, notice):
+    found = Provenance(license=identifier).license_notice
+    assert found is None if notice is None else notice in found
 
 
 def test_a_zoo_name_that_is_near_is_suggested(capsys):

@@ -34,6 +34,7 @@ _LINEAR_VELOCITY = {"path_type": ("linear",), "prediction": ("velocity", "v")}
 _SIT = {"name": "flow", "time_scale": -1.0, "time_offset": 1.0, "output_sign": -1}
 _REPA = {"name": "flow", "time_scale": 1.0, "time_offset": 0.0, "output_sign": 1}
 GAUSSIAN = TrainedFor("gaussian", {"name": "gaussian"}, kind="a DiT", models=("DiT-",))
+OF_REPA = TrainedFor("repa", _REPA, kind="a REPA", args=_LINEAR_VELOCITY)
 
 _BLOCK = "transformer_blocks.{i}"
 _EMBEDDER = f"{_BLOCK}.norm1.emb"
@@ -41,14 +42,14 @@ _EMBEDDER = f"{_BLOCK}.norm1.emb"
 ORIGINAL = Layout(
     "DiT or SiT",
     _MARKS,
-    trained_for=(GAUSSIAN, TrainedFor("flow", _SIT, kind="a SiT", models=("SiT-",), args=_LINEAR_VELOCITY)),
+    trained_for=(GAUSSIAN, TrainedFor("flow", _SIT, kind="a SiT", models=("SiT-",), args=_LINEAR_VELOCITY), OF_REPA),
     vae="stabilityai/sd-vae-ft-ema",
 )
 REPA = Layout(
     "REPA",
     (*_MARKS, "projectors.*"),
     dropped=("projectors.*",),
-    trained_for=(TrainedFor("flow", _REPA, kind="a REPA", models=("SiT-",), args=_LINEAR_VELOCITY),),
+    trained_for=(OF_REPA,),
     vae="stabilityai/sd-vae-ft-ema",
 )
 DIFFUSERS = Layout(

@@ -29,7 +29,7 @@ from dit.models.counts import count
 from dit.models.families import arguments_of, differences, family_of
 from dit.models.family import Arguments
 from dit.plugins import MadeWith, made_with
-from dit.sampling.config import SamplingConfig, from_first_format
+from dit.sampling.config import Published, SamplingConfig, from_first_format
 from dit.schema import Section
 from dit.validation import validate
 
@@ -130,6 +130,15 @@ class Provenance(Section):
     sha256: str | None = None
     """Hash of the file that was converted."""
 
+    @property
+    def license_notice(self) -> str | None:
+        """One sentence where the license is missing or forbids commercial use; else None."""
+        if self.license == "unknown":
+            return "no license of these weights was found: ask their authors before you use them"
+        if "nc" in (self.license or "").split("-"):
+            return f"these weights are for non-commercial use only ({self.license})"
+        return None
+
     @model_serializer(mode="wrap")
     def _known(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if value is not None}
@@ -152,6 +161,8 @@ class FolderConfig(MadeWith, Section):
     """What the latents are: a codec's description; null where it is not known."""
     sampling: SamplingConfig
     """Defaults for sampling."""
+    published: Published | None = None
+    """Sampling of the best published figure, where there is one."""
     id2label: dict[str, str] = Field(default_factory=dict)
     """Class id, in decimal, -> class name."""
     provenance: Provenance = Field(default_factory=Provenance)

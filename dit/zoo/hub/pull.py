@@ -138,7 +138,9 @@ def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | Non
 
     is_file = source.is_file()
     options = (
-        ReadOptions(process=entry.process, vae=entry.vae, model={"name": architecture_of(facts["name"])})
+        ReadOptions(
+            process=entry.process, vae=entry.vae, model={"name": architecture_of(facts["name"]), **entry.arguments}
+        )
         if is_file and entry
         else ReadOptions()
     )
@@ -150,7 +152,7 @@ def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | Non
                 f"{facts['name']}: expected the weights of {architecture_of(facts['name'])}, "
                 f"found those of {model.config.model.name}"
             )
-        update["sampling"] = entry.sampling
+        update |= {"sampling": entry.sampling, "published": entry.published}
     else:
         update["provenance"] = model.config.provenance.updated(**facts)
     model.config = model.config.model_copy(update=update)

@@ -7,6 +7,7 @@ import pytest
 from dit.config import load_recipe
 from dit.errors import DitError
 from dit.files import ASSETS
+from dit.sampling.config import Published
 from dit.zoo.folder.config import is_exported, read_config, write_config
 
 CONFIG = {
@@ -30,6 +31,10 @@ def test_what_is_written_is_read_back(tmp_path):
     assert is_exported(tmp_path)
     assert config.process.name == "gaussian"
     assert config.class_names == ["a", "1", "c"]
+    assert config.published is None
+    config = config.model_copy(
+        update={"published": Published(steps=7, guide="dit_s_2.x", labels="balanced", vae="org/a")}
+    )
     (tmp_path / "again").mkdir()
     write_config(tmp_path / "again", config)
     assert read_config(tmp_path / "again") == config
