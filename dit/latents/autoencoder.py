@@ -101,6 +101,11 @@ def find_autoencoder(source: str) -> AutoencoderFolder:
     path = Path(source).expanduser()
     if path.is_dir():
         return AutoencoderFolder(_folder_with_config(path, source), source, revision=None, is_local=True)
+    if path.is_file():
+        raise ConfigError(
+            f"latents.vae: expected a folder, found the file {source}; `dit convert FILE FOLDER` makes one of a file "
+            "with an autoencoder of latent diffusion"
+        )
     hub_id = HubId.parse(source)
     if hub_id is not None and not path.exists():
         try:

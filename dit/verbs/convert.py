@@ -12,25 +12,27 @@ def run(
     target: Path,
     /,
     to: Literal["native", "original", "diffusers"] = "native",
-    weights: Literal["ema", "raw"] = "ema",
+    weights: Literal["ema", "raw", "vae"] = "ema",
     process: str | None = None,
     vae: str | None = None,
+    stats: Path | None = None,
     max_shard_size: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> None:
     """Read a model of any layout and write it in another: native folder, original keys, or diffusers' DiTPipeline.
 
     What a file is is told from its content. Only here may a source be a .pt file, which is read without running
-    anything that it holds.
+    anything that it holds. A file with an autoencoder of latent diffusion (VA-VAE, REPA-E) becomes a folder for --vae.
 
     Args:
         source: zoo name, folder, file or Hub id: exported, run, original DiT or SiT, training checkpoint, diffusers.
         target: new or empty folder; with --to original a new file ending in .safetensors or .pt.
         to: layout to write.
-        weights: which weights of a training checkpoint: the average or the raw ones.
+        weights: which weights of a training checkpoint: the average, the raw ones, or the autoencoder's trained along.
         process: process that the network was trained for, where the content does not tell; of a DiT's names gaussian
             (by default) or flow (a SiT).
         vae: autoencoder: mnist, a folder or a Hub id.
+        stats: of an autoencoder's file, the file with the mean and deviation of its latents.
         max_shard_size: largest weight file of a folder, such as 5GB.
         overrides: dotted argument of the network that the content does not tell -> value, such as model.num_heads.
     """
@@ -39,7 +41,7 @@ def run(
     from dit.zoo.layouts.original import ReadOptions
 
     model = {name.removeprefix("model."): value for name, value in (overrides or {}).items()}
-    options = ReadOptions(weights=weights, process=process, model=model, vae=vae)
+    options = ReadOptions(weights=weights, process=process, model=model, vae=vae, stats=stats)
     for notice in convert(source, target, to=to, options=options, max_shard_size=max_shard_size):
         say(notice)
     print(target)

@@ -11,6 +11,7 @@ from dit.errors import ConfigError
 from dit.files import new_folder
 from dit.zoo.cards.card import write_card
 from dit.zoo.layouts.diffusers import check_exportable, write_diffusers
+from dit.zoo.layouts.ldm_autoencoder import LdmAutoencoder, read_ldm_autoencoder
 from dit.zoo.layouts.native import read_native, write_native
 from dit.zoo.layouts.original import ForeignModel, ReadOptions
 from dit.zoo.layouts.original_file import write_original
@@ -29,7 +30,7 @@ def convert(
     options: ReadOptions | None = None,
     max_shard_size: str | None = None,
 ) -> list[str]:
-    """Read a model of any layout and write it in another.
+    """Read a model of any layout and write it in another, or an autoencoder's file and write diffusers' folder of it.
 
     Args:
         source: zoo name, folder, file or Hub id; exported, run, original, training checkpoint or diffusers.
@@ -45,10 +46,18 @@ def convert(
         ConfigError: something has to be given, or the layout can't hold the model.
         DitError: the source is not a model, or is damaged.
     """
-    target = Path(target)
+    target, options = Path(target), options or ReadOptions()
     if to == "original":
         _check_original_target(target, max_shard_size)
-    model = read_any(source, options or ReadOptions())
+    if (autoencoder := _read_autoencoder(Path(source), options)) is not None:
+        if to == "original" or max_shard_size is not None:
+            raise ConfigError(
+                f"{source}: expected a network, found an autoencoder; leave out --to and --max_shard_size"
+            )
+        with new_folder(target) as folder:
+            autoencoder.write(folder)
+        return autoencoder.notices
+    model = read_any(source, options)
     if to == "original":
         write_original(model, target)
         return model.notices
@@ -77,6 +86,20 @@ def read_any(source: str | Path, options: ReadOptions) -> ForeignModel:
         raise ConfigError(f"--{given[0]}: expected it left out, for {source} tells it itself")
     located = locate(source)
     return read_native(located.folder, located.config, located.weights)
+
+
+def _read_autoencoder(path: Path, options: ReadOptions) -> LdmAutoencoder | None:
+    """Read a file that holds an autoencoder; None where it is something else."""
+    autoencoder = read_ldm_autoencoder(path, options) if path.is_file() and is_foreign(path) else None
+    for option, is_given in {"--weights vae": options.weights == "vae", "--stats": options.stats is not None}.items():
+        if is_given and autoencoder is None:
+            raise ConfigError(
+                f"{option}: expected a file with an autoencoder named as in latent diffusion, found {path}"
+            )
+    for option, value in {"--process": options.process, "--vae": options.vae}.items():
+        if value is not None and autoencoder is not None:
+            raise ConfigError(f"{option}: expected it left out, for {path} is an autoencoder")
+    return autoencoder
 
 
 def _check_original_target(target: Path, max_shard_size: str | None) -> None:

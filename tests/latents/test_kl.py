@@ -54,6 +54,20 @@ def test_what_a_configuration_leaves_out_is_what_diffusers_takes():
     torch.testing.assert_close(ours.decode(z), vae.decode(z).sample, rtol=0, atol=1e-5)  # sums in another order
 
 
+def test_va_vae_has_the_published_size():
+    config = {
+        "block_out_channels": [128, 128, 256, 256, 512],
+        "down_block_types": ["DownEncoderBlock2D"] * 4 + ["AttnDownEncoderBlock2D"],
+        "up_block_types": ["AttnUpDecoderBlock2D"] + ["UpDecoderBlock2D"] * 4,
+        "layers_per_block": 2,
+        "latent_channels": 32,
+    }
+    with torch.device("meta"):
+        network = KLAutoencoder(config)
+    tensors = network.state_dict().values()
+    assert (len(tensors), sum(tensor.numel() for tensor in tensors), network.downscale) == (342, 69_836_067, 16)
+
+
 def test_older_names_of_the_attention_layers():
     names = set(network(small_kl()).state_dict())
     old = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}

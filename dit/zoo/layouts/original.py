@@ -47,14 +47,16 @@ _OTHER = {"ema": "raw", "raw": "ema"}
 class ReadOptions:
     """What the content of a file can't tell, or what the user prefers."""
 
-    weights: Literal["ema", "raw"] = "ema"
-    """Which weights of a training checkpoint."""
+    weights: Literal["ema", "raw", "vae"] = "ema"
+    """Which weights of a training checkpoint; vae: not the network's, but those of the autoencoder trained with it."""
     process: str | None = None
     """The process it was trained for, by its name in the layout."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the network, and its variant as `name`."""
     vae: str | None = None
     """The autoencoder: an embedded name, a folder or a Hub id."""
+    stats: str | Path | None = None
+    """Of an autoencoder, the file with the statistics of its latents."""
 
 
 @dataclass
@@ -95,7 +97,7 @@ def read_state_file(path: str | Path, options: ReadOptions) -> ForeignModel:
         notices.append(f"{path.name} has no {options.weights} weights; its {key!r} was taken")
     if left_out:
         notices.append(f"{len(left_out)} tensors that are no part of the model were left out, such as {left_out[0]}")
-    _check_tensors(path, native)
+    check_weights(path, native)
     autoencoder_folder = None
     if config is None:
         config, autoencoder_folder = _describe(path, native, family, layout, facts, options, notices)
@@ -202,7 +204,12 @@ def _weight_keys(weights: str) -> list[str]:
     return list(dict.fromkeys(key for layout in layouts for key in layout.weights[weights]))
 
 
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def check_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights of several types or of one that is no weight's, and NaN and infinity.
+
+    Raises:
+        DitError: naming the file and the types or tensors.
+    """
     dtypes = {tensor.dtype for tensor in tensors.values()}
     if len(dtypes) > 1 or not dtypes <= set(DTYPES.values()):
         raise DitError(
