@@ -48,8 +48,11 @@ def _source_facts(source: str) -> list[tuple[str, str]]:
 def _described(config: "FolderConfig") -> list[tuple[str, str]]:
     rows = config.model.facts()
     rows.append(("process", _values(config.process.model_dump(exclude={"retrain"}))))
-    rows.append(("autoencoder", _values(config.latents.model_dump(mode="json")) if config.latents else "unknown"))
+    latents = config.latents.model_dump(mode="json") if config.latents else None
+    rows.append(("autoencoder", _values(latents) if latents else config.provenance.autoencoder or "unknown"))
     rows.append(("sampling defaults", _values(config.sampling.model_dump())))
+    if config.published is not None:
+        rows.append(("published setting", _values(config.published.model_dump())))
     rows.append(("classes", _classes(config)))
     rows += [(f"provenance: {key}", str(value)) for key, value in config.provenance.model_dump().items()]
     return rows

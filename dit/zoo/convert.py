@@ -4,6 +4,7 @@ Everything is read into our names and written from them, so that A -> B -> A giv
 """
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ from dit.zoo.cards.card import write_card
 from dit.zoo.layouts.diffusers import check_exportable, write_diffusers
 from dit.zoo.layouts.ldm_autoencoder import LdmAutoencoder, read_ldm_autoencoder
 from dit.zoo.layouts.native import read_native, write_native
-from dit.zoo.layouts.original import ForeignModel, ReadOptions
+from dit.zoo.layouts.original import ForeignModel, ReadOptions, describe_autoencoder
 from dit.zoo.layouts.original_file import write_original
 from dit.zoo.layouts.read import is_foreign, read_foreign
 from dit.zoo.source import locate
@@ -81,11 +82,20 @@ def read_any(source: str | Path, options: ReadOptions) -> ForeignModel:
     """
     if is_foreign(Path(source)):
         return read_foreign(Path(source), options)
-    if options != ReadOptions():
-        given = [name for name in vars(options) if vars(options)[name] != vars(ReadOptions())[name]]
+    if (others := replace(options, vae=None)) != ReadOptions():
+        given = [name for name in vars(others) if vars(others)[name] != vars(ReadOptions())[name]]
         raise ConfigError(f"--{given[0]}: expected it left out, for {source} tells it itself")
     located = locate(source)
-    return read_native(located.folder, located.config, located.weights)
+    if options.vae is None:
+        return read_native(located.folder, located.config, located.weights)
+    if located.config.latents is not None:
+        raise ConfigError(f"--vae: expected it left out, for {source} tells it itself")
+    latents, folder = describe_autoencoder(options.vae, located.config.model.arguments.in_channels)
+    provenance = located.config.provenance.updated(autoencoder=None)
+    config = located.config.model_copy(update={"latents": latents, "provenance": provenance})
+    model = read_native(located.folder, config, located.weights)
+    model.autoencoder_folder = folder
+    return model
 
 
 def _read_autoencoder(path: Path, options: ReadOptions) -> LdmAutoencoder | None:

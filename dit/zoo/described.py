@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from dit.files import ASSETS
-from dit.models.families import family_of
 from dit.zoo.cards.card import CARD_NAME, render
 from dit.zoo.entries import architecture_of, entries, entry_arguments, entry_facts
 from dit.zoo.folder.config import FolderConfig, ModelDescription, Provenance
@@ -23,18 +22,21 @@ def describe(source: str) -> Located:
 
 def describe_entry(name: str) -> FolderConfig:
     """Describe the model of a zoo name."""
-    from dit.zoo.layouts.original import describe_autoencoder, imagenet_labels, process_of_entry  # with torch
+    from dit.zoo.layouts.entry import latents_of_entry, process_of_entry  # with torch
+    from dit.zoo.layouts.original import imagenet_labels
 
-    entry, arguments = entries()[name], entry_arguments(name)
-    latents, _ = describe_autoencoder(entry.vae, arguments.in_channels)
+    entry, arguments, latents = entries()[name], entry_arguments(name), latents_of_entry(name)
+    facts = entry_facts(name, entry.sources[0])
+    if latents is None:
+        facts["autoencoder"] = entry.vae
     return FolderConfig(
         model=ModelDescription(name=architecture_of(name), arguments=arguments),
-        process=process_of_entry(family_of(architecture_of(name)), entry.process, arguments),
+        process=process_of_entry(name),
         latents=latents,
         sampling=entry.sampling,
         published=entry.published,
         id2label=imagenet_labels(arguments.num_classes),
-        provenance=Provenance(**entry_facts(name, entry.sources[0])),
+        provenance=Provenance(**facts),
     )
 
 

@@ -92,7 +92,11 @@ class Entry(Section):
     process: str
     """What it was trained for, by its name in the first of the family's layouts that has it."""
     vae: str
-    """Its autoencoder."""
+    """Its autoencoder: an embedded name, or a repository on the Hub."""
+    vae_kept: Literal["diffusers", "inside", "apart"] = "diffusers"
+    """How: as diffusers has it, inside the file of the weights, or apart in a file of its own for `dit convert`."""
+    latents_scale: float | None = None
+    """Factor of the latents, where it is not the autoencoder's own."""
     labels: Literal["imagenet"] | None = None
     """Where the class names come from; left out: from the weights' own description."""
     sampling: SamplingConfig

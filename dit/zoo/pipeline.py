@@ -73,8 +73,8 @@ def load_pipeline(
         quantize_linears(model.block_list(), quantize)
     if config.latents is None:
         raise DitError(
-            f"{located.folder}: its config.json has no latents, so nothing can be decoded; "
-            "convert it again and name its autoencoder, dit convert SRC DST --to native --vae NAME"
+            f"{located.folder}: its config.json has no latents, so nothing can be decoded; give it its autoencoder, "
+            f"{config.provenance.autoencoder or 'which is not known'}: dit convert {source} DST --vae NAME"
         )
     codec = Codec.from_description(config.latents, folder=located.folder, device=device)
     if dtype is not None:

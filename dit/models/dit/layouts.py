@@ -3,7 +3,7 @@
 The original DiT and SiT, and what was trained with their code, have our names. The processes differ:
 
     SiT:   t=1 is data, the network embeds that raw t and returns data - noise.   Ours: t=1 is noise.
-    REPA:  t=1 is noise, the network embeds the raw t and returns noise - data.
+    REPA, SRA:  t=1 is noise, the network embeds the raw t and returns noise - data.
 
 so a SiT embeds 1 - t of ours and returns the opposite of our velocity.
 
@@ -78,13 +78,14 @@ DIFFUSERS = Layout(
 )
 # The tuned autoencoder's batch normalisation holds the statistics of these latents; it is no part of the network.
 REPA_E = replace(REPA, name="REPA-E", marks=(*REPA.marks, "bn.*"), dropped=("projectors.*", "bn.*"), vae=None)
+SRA = replace(REPA, name="SRA", marks=(*_MARKS, "ap_head.linear1.weight"), dropped=("ap_head.*",))
 REG = Layout(
     "REG", ("cls_projectors2.weight", *_MARKS), refused="its network denoises a class token besides the latent"
 )
 MOE = Layout("DiT-MoE", ("blocks.0.moe.gate.weight",), refused="its MLPs are mixtures of experts")
 FIT = Layout("FiT", ("blocks.0.mlp.fc1_g.weight",), refused="its networks take any size of image, with padding")
 FIT_V2 = replace(FIT, name="FiTv2", marks=(*FIT.marks, "global_adaLN_modulation.1.weight"))
-LAYOUTS = (ORIGINAL, REPA, REPA_E, DIFFUSERS, REG, MOE, FIT, FIT_V2)
+LAYOUTS = (ORIGINAL, REPA, REPA_E, SRA, DIFFUSERS, REG, MOE, FIT, FIT_V2)
 
 
 def read(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:

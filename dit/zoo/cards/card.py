@@ -205,7 +205,7 @@ def process_name(config: FolderConfig) -> str:
 def autoencoder_name(config: FolderConfig) -> str:
     """Return the autoencoder's name; "none" where the network sees the pixels."""
     if config.latents is None:
-        return "unknown"
+        return config.provenance.autoencoder or "unknown"
     return "none" if config.latents.class_name == "Pixels" else config.latents.vae
 
 

@@ -115,6 +115,8 @@ class Provenance(Section):
     """Its name, where the identifier is `other`."""
     license_link: str | None = None
     """Where its text is, likewise."""
+    autoencoder: str | None = None
+    """Its autoencoder, where that is not described."""
     limits: str | None = None
     """What it is for and what not, in place of the card's usual words."""
     converted_from: str | None = None

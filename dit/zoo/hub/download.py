@@ -3,6 +3,7 @@
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dit.display import Progress
 from dit.errors import DitError
@@ -20,7 +21,7 @@ def download_address(source: SourceEntry, folder: Path) -> Path:
     """
     assert source.address is not None
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / source.address.rpartition("/")[2]
+    target = folder / urlsplit(source.address).path.rpartition("/")[2]
     part = target.with_name(target.name + ".part")
     if not target.exists():
         try:
@@ -29,10 +30,23 @@ def download_address(source: SourceEntry, folder: Path) -> Path:
             detail = getattr(error, "reason", None) or type(error).__name__
             raise DitError(f"{source.address}: it can't be downloaded ({detail}); run the same command again") from None
         part.rename(target)
-    if source.sha256 is not None and (found := sha256(target)) != source.sha256:
-        target.unlink()
-        raise DitError(f"{source.address}: expected SHA-256 {source.sha256}, found {found}; it was deleted")
+    if source.sha256 is not None:
+        try:
+            check_hash(target, source.sha256)
+        except DitError:
+            target.unlink()  # or the next attempt would take it
+            raise
     return target
+
+
+def check_hash(path: Path, expected: str) -> None:
+    """Refuse a file whose content is not what was published.
+
+    Raises:
+        DitError: naming the file and both hashes.
+    """
+    if (found := sha256(path)) != expected:
+        raise DitError(f"{path}: expected SHA-256 {expected}, found {found}; download it again")
 
 
 def _continue_download(address: str, part: Path) -> None:

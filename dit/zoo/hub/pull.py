@@ -7,6 +7,7 @@ DIT_CACHE, or ~/.cache/dit, in `zoo/`.
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dit.errors import ConfigError, DitError
@@ -15,10 +16,10 @@ from dit.hub_files import download
 from dit.hub_ids import HubId
 from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.cards.card import write_card
-from dit.zoo.entries import Entry, architecture_of, entries, entry_facts
-from dit.zoo.folder.config import Provenance, is_exported, read_config
+from dit.zoo.entries import Entry, entries, entry_facts
+from dit.zoo.folder.config import is_exported, read_config
 from dit.zoo.folder.safetensors_file import read_header, weight_files
-from dit.zoo.hub.download import download_address
+from dit.zoo.hub.download import check_hash, download_address
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -116,47 +117,35 @@ def _fetch_entry(name: str, entry: Entry, layout: str | None, api: "HfApi | None
         if is_exported(cache_folder("zoo") / name):
             return cache_folder("zoo") / name
         file = download_address(source, cache_folder("zoo") / "downloads")
-        folder = _converted(name, file, facts | {"sha256": sha256(file)}, entry)
+        folder = _converted(name, file, facts | {"sha256": sha256(file)})
         file.unlink()
         return folder
-    assert source.repository is not None
+    if source.repository is None:
+        raise DitError(f"{name}: its weights have to be fetched by hand: {source.describe()}")
     hub_id = HubId(source.repository, source.revision)
     wanted = NEEDED if source.file is None else [source.file]
     snapshot, commit = download(hub_id, wanted, api=api, may_be_pickle=source.file is not None)
     found = snapshot if source.file is None else snapshot / source.file
-    return _converted(f"{name}@{commit[:12]}", found, facts | {"commit": commit}, entry)
+    if source.sha256 is not None:
+        check_hash(found, source.sha256)
+    return _converted(f"{name}@{commit[:12]}", found, facts | {"commit": commit})
 
 
-def _converted(key: str, source: Path, facts: dict[str, Any], entry: Entry | None = None) -> Path:
+def _converted(key: str, source: Path, facts: dict[str, Any]) -> Path:
     """Return the exported folder that a downloaded model converts to; made where it is not there yet."""
     folder = cache_folder("zoo") / key
     if is_exported(folder):
         return folder
+    from dit.zoo.layouts.entry import read_entry
     from dit.zoo.layouts.native import write_native
     from dit.zoo.layouts.original import ReadOptions
     from dit.zoo.layouts.read import read_foreign
 
-    is_file = source.is_file()
-    options = (
-        ReadOptions(
-            process=entry.process, vae=entry.vae, model={"name": architecture_of(facts["name"]), **entry.arguments}
-        )
-        if is_file and entry
-        else ReadOptions()
-    )
-    model = read_foreign(source, options)
-    update: dict[str, Any] = {"provenance": Provenance(**facts)}
-    if entry is not None:
-        if model.config.model.name != architecture_of(facts["name"]):
-            raise DitError(
-                f"{facts['name']}: expected the weights of {architecture_of(facts['name'])}, "
-                f"found those of {model.config.model.name}"
-            )
-        update |= {"sampling": entry.sampling, "published": entry.published}
-    else:
-        update["provenance"] = model.config.provenance.updated(**facts)
-    model.config = model.config.model_copy(update=update)
-    with new_folder(folder) as target:
-        write_native(model, target)
-        write_card(target, source=facts.get("name") or facts.get("repository"))
+    with TemporaryDirectory() as scratch:
+        of_entry = facts.get("name") in entries()
+        model = read_entry(facts["name"], source, Path(scratch)) if of_entry else read_foreign(source, ReadOptions())
+        model.config = model.config.model_copy(update={"provenance": model.config.provenance.updated(**facts)})
+        with new_folder(folder) as target:
+            write_native(model, target)
+            write_card(target, source=facts.get("name") or facts.get("repository"))
     return folder

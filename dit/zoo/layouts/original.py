@@ -121,12 +121,6 @@ def published_process(layout: Layout, name: str, arguments: Arguments) -> Proces
     return TypeAdapter(ProcessConfig).validate_json(json.dumps({**found, **variance}))
 
 
-def process_of_entry(family: Family, name: str, arguments: Arguments) -> ProcessConfig:
-    """Return the process that an entry of the zoo names, from the first of the family's layouts that has it."""
-    found = (published_process(layout, name, arguments) for layout in family.layouts)
-    return next(process for process in found if process is not None)
-
-
 def default_sampling(process: ProcessConfig) -> SamplingConfig:
     """Return sampling defaults for published weights: guidance 4 on three channels, as their papers' pictures.
 
