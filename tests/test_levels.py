@@ -23,7 +23,7 @@ RANKS = {
         "evaluate likelihood", "failures",
     ],
     "zoo": [
-        "entries labels", "folder", "cards", "layouts", "hub", "source",
+        "entries labels", "folder tables", "cards", "layouts", "hub", "source",
         "load pipeline create convert described finetune", "pictures", "export",
     ],
     "training": [

@@ -1,6 +1,7 @@
 """`dit models`: the networks that can be created by name."""
 
 import sys
+from collections.abc import Mapping, Sequence
 
 
 def run(pattern: str = "*", /, pretrained: bool = False) -> None:
@@ -17,32 +18,30 @@ def run(pattern: str = "*", /, pretrained: bool = False) -> None:
         _list_weights(pattern)
         return
     from dit.errors import ConfigError, did_you_mean
-    from dit.models.counts import count
-    from dit.models.families import arguments_of, list_models, variants
+    from dit.models.families import list_models, variants
+    from dit.zoo.tables import architecture_rows
 
     names = list_models(pattern)
     if not names:
         near = did_you_mean(pattern.strip("*?"), variants())
         raise ConfigError(f"models: no model fits {pattern!r}; `dit models` lists all.{near}")
-    columns = ["model", "parameters", "GMAC", "width", "depth", "heads", "patch"]
-    rows = []
-    for name in names:
-        arguments = arguments_of(name)
-        parameters, macs = count(name, arguments)
-        shape = [str(getattr(arguments, key, "-")) for key in ("hidden_size", "depth", "num_heads", "patch_size")]
-        rows.append([name, f"{parameters:,}", f"{macs / 1e9:.2f}", *shape])
-    print_table(columns, rows)
+    print_rows(architecture_rows(names))
 
 
 def _list_weights(pattern: str) -> None:
     from dit.errors import ConfigError, did_you_mean
-    from dit.zoo.entries import entries, list_models, zoo_rows
+    from dit.zoo.entries import entries, list_models
+    from dit.zoo.tables import entry_rows
 
     names = list_models(pattern, pretrained=True)
     if not names:
         near = did_you_mean(pattern.strip("*?"), entries())
         raise ConfigError(f"models: no name with weights fits {pattern!r}; `dit models --pretrained` lists all.{near}")
-    rows = [row for row in zoo_rows() if row["name"] in names]
+    print_rows(entry_rows(names))
+
+
+def print_rows(rows: Sequence[Mapping[str, str]]) -> None:
+    """Print rows, column -> cell, as `print_table` does."""
     print_table(list(rows[0]), [list(row.values()) for row in rows])
 
 

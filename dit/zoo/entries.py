@@ -151,31 +151,3 @@ def entry_facts(name: str, source: SourceEntry) -> dict[str, Any]:
 def entry_counts(name: str) -> Counts:
     """Return parameters and cost of an entry's network."""
     return count(architecture_of(name), entry_arguments(name))
-
-
-def zoo_rows() -> list[dict[str, str]]:
-    """Return a row of every entry for tables: name, parameters, data, resolution, license, published FID."""
-    return [
-        {
-            "name": name,
-            "parameters": f"{entry_counts(name).parameters:,}",
-            "data": entry.data,
-            "resolution": str(entry.image_size),
-            "license": entry.license,
-            "FID as published": _fid(entry),
-        }
-        for name, entry in entries().items()
-    ]
-
-
-def zoo_table() -> str:
-    """Return the zoo as a Markdown table, which the README holds between its markers."""
-    rows = zoo_rows()
-    columns = list(rows[0])
-    lines = [columns, ["---"] * len(columns), *([f"`{row['name']}`", *list(row.values())[1:]] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _fid(entry: Entry) -> str:
-    found = [report for report in entry.reported if report.metric.startswith("FID")]
-    return f"{found[0].value:g} ({found[0].setting.split(',')[0]})" if found else "none"

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from dit.data.registry import find_data
-from dit.diffusion.config import GaussianConfig
+from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.files import sha256, write_text
 from dit.hub_ids import HubId
 from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
@@ -197,6 +197,8 @@ def process_name(config: FolderConfig) -> str:
     if isinstance(process, GaussianConfig):
         variance = ", learned variance" if process.learn_sigma else ""
         return f"Gaussian diffusion, {process.num_steps} {process.betas} betas{variance}"
+    if isinstance(process, FlowConfig) and process.schedule.startswith("vp"):
+        return f"diffusion in continuous time, {process.prediction} prediction"
     return {"flow": "flow matching", "edm": "denoising with preconditioning (EDM)"}.get(
         process.name, "flow matching of average velocities"
     )

@@ -136,9 +136,9 @@ class Provenance(Section):
     def license_notice(self) -> str | None:
         """One sentence where the license is missing or forbids commercial use; else None."""
         if self.license == "unknown":
-            return "no license of these weights was found: ask their authors before you use them"
+            return "No license of these weights was found: ask their authors before you use them."
         if "nc" in (self.license or "").split("-"):
-            return f"these weights are for non-commercial use only ({self.license})"
+            return f"These weights are for non-commercial use only ({self.license})."
         return None
 
     @model_serializer(mode="wrap")
