@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dit.diffusion.config import ProcessConfig
 from dit.display import warn
-from dit.errors import DitError
+from dit.errors import ConfigError, DitError
 from dit.hub_ids import HubId
 from dit.latents.config import LatentsDescription
 from dit.models.families import family_of
@@ -55,7 +55,10 @@ def read_entry(name: str, source: Path, scratch: Path) -> ForeignModel:
             found.write(scratch)
             vae = str(scratch)
         arguments = {"name": architecture, **entry.arguments}
-        model = read_foreign(source, ReadOptions(process=entry.process, vae=vae, model=arguments))
+        try:
+            model = read_foreign(source, ReadOptions(process=entry.process, vae=vae, model=arguments))
+        except ConfigError as error:
+            raise DitError(f"{name}: expected its weights, found others: {error}") from None
         if vae is None:
             model.config = model.config.model_copy(update={"latents": None})
     if model.config.model.name != architecture:

@@ -37,10 +37,12 @@ def write_original(model: ForeignModel, target: Path) -> None:
 
 def _note_what_is_lost(config: FolderConfig, notices: list[str]) -> None:
     vae = f" --vae {config.latents.vae}" if config.latents else ""
-    notices.append(f"a .pt file holds the weights alone: to read it takes --process {config.process.name}{vae}")
-    published = published_process(own_layout(config)[1], config.process.name, config.model.arguments)
-    told = published.model_dump() if published else {}
-    differing = [name for name, value in config.process.model_dump().items() if told.get(name) != value]
+    layout, process = own_layout(config)[1], config.process
+    known = {entry.name: published_process(layout, entry.name, config.model.arguments) for entry in layout.trained_for}
+    name = next((name for name, published in known.items() if published == process), process.name)
+    notices.append(f"a .pt file holds the weights alone: to read it takes --process {name}{vae}")
+    told = published.model_dump() if (published := known.get(name)) else {}
+    differing = [name for name, value in process.model_dump().items() if told.get(name) != value]
     if differing:
         notices.append(
             "a .pt file can't be read back without loss, a .safetensors file can: it does not hold the process, which "
