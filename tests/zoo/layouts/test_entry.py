@@ -105,6 +105,9 @@ def test_weights_with_sras_projector_and_without_are_read_as_repas(tmp_path, ent
     assert equal(load_model(folder).state_dict(), network)
     assert model.config.latents == describe_entry(NAME).latents
     assert set(model.config.latents.scale) == {0.25}
+    notices = convert(folder, tmp_path / "out.pt", to="original")
+    assert any("to read it takes --process repa" in notice for notice in notices)
+    assert not any("without loss" in notice for notice in notices)
 
 
 def test_the_weights_of_another_network_are_refused(tmp_path, entry):
