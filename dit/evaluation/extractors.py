@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dit.errors import ConfigError, DitError, did_you_mean
+from dit.encoders.load import load_encoder
+from dit.errors import ConfigError, DitError
 from dit.evaluation.classifier import SmallClassifier, pixels_to_unit
 from dit.files import ASSETS, read_json, sha256
 
@@ -112,32 +112,15 @@ def small_classifier(name: str, device: torch.device) -> FeatureExtractor:
 
 def timm_classifier(name: str, device: torch.device) -> FeatureExtractor:
     """The pooled features and logits of any timm classifier, for example `timm/resnet50.a1_in1k`."""
-    import timm
-    from timm.data import resolve_model_data_config  # pyright: ignore[reportPrivateImportUsage]
-
-    model_name = name.removeprefix("timm/")
-    if not timm.is_model(model_name):
-        raise ConfigError(
-            f"evaluation.features: expected timm/MODEL, found no timm model {model_name!r}."
-            f"{did_you_mean(model_name, timm.list_models())}"
-        )
-    try:
-        model: Any = timm.create_model(model_name, pretrained=True)
-    except (OSError, RuntimeError) as error:
-        raise DitError(f"{name}: expected its weights on the Hub or in the cache; {_first_line(error)}") from error
-    model.eval().requires_grad_(False).to(device)
-    data = resolve_model_data_config(model)
-    mean, std = (torch.tensor(data[key], device=device).view(1, -1, 1, 1) for key in ("mean", "std"))
+    encoder = load_encoder(name, device, field="evaluation.features")
+    model = encoder.network
 
     def network(images: Tensor) -> tuple[Tensor, Tensor]:
-        x = torch.nn.functional.interpolate(
-            to_rgb(images).float() / 255, size=data["input_size"][1:], mode="bicubic", antialias=True
-        ).clamp(0, 1)
-        hidden = model.forward_features((x - mean) / std)
+        hidden = model.forward_features(encoder.prepare(to_rgb(images).float() / 255))
         return model.forward_head(hidden, pre_logits=True), model.forward_head(hidden)
 
     tag = (model.pretrained_cfg or {}).get("tag")
-    architecture = model_name.split(".")[0]
+    architecture = name.removeprefix("timm/").split(".")[0]
     return FeatureExtractor(
         name=f"timm/{architecture}.{tag}" if tag else name,
         num_features=model.head_hidden_size,
