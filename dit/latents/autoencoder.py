@@ -1,8 +1,8 @@
 """Finding and loading an autoencoder as diffusers saves it: embedded, in a folder, or on the Hub.
 
-The class is the one that the folder's `config.json` names: `AutoencoderKL` is loaded without diffusers, any other with
-it. Only safetensors are read, and loading is strict: diffusers itself would merely log that weights are missing and
-leave them at random.
+The class is the one that the folder's `config.json` names: `AutoencoderKL` and `AutoencoderRAE` are loaded without
+diffusers, any other with it. Only safetensors are read, and loading is strict: diffusers itself would merely log that
+weights are missing and leave them at random.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ from dit.files import ASSETS, new_folder, read_json, sha256
 from dit.hub_files import download
 from dit.hub_ids import HubId
 from dit.latents.diffusers_autoencoder import DiffusersAutoencoder
+from dit.latents.kind import Autoencoder
 from dit.latents.kl import KLAutoencoder
 from dit.latents.pixels import Pixels
+from dit.latents.rae import CLASS_NAME as RAE_NAME
+from dit.latents.rae import RAE
 from dit.tensors import check_tensors, listed
-
-Autoencoder = KLAutoencoder | DiffusersAutoencoder | Pixels
-"""What a codec normalises the latents of."""
 
 EMBEDDED = ASSETS / "vae"
 CONFIG_NAME = "config.json"
@@ -132,7 +132,10 @@ def load_autoencoder(folder: AutoencoderFolder, dtype: torch.dtype = torch.float
     config = folder.config()
     if folder.class_name == Pixels.__name__:
         return Pixels(config["in_channels"]).to(dtype).eval()
-    autoencoder = _load_kl(folder, config) if KLAutoencoder.is_supported(config) else _load_other(folder)
+    if KLAutoencoder.is_supported(config):
+        autoencoder = _load_kl(folder, config)
+    else:
+        autoencoder = _load_rae(folder, config) if folder.class_name == RAE_NAME else _load_other(folder)
     for name, tensor in autoencoder.state_dict().items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise DitError(f"{folder.path}: expected finite weights, found NaN or infinity in {name}")
@@ -140,25 +143,37 @@ def load_autoencoder(folder: AutoencoderFolder, dtype: torch.dtype = torch.float
 
 
 def _load_kl(folder: AutoencoderFolder, config: dict[str, Any]) -> KLAutoencoder:
-    found: dict[str, Tensor] = {}
-    whole = [path for path in folder.weights() if path.name == WEIGHTS_NAME]
-    for path in whole or folder.weights():
-        if path.suffix == ".safetensors":
-            try:
-                found |= {KLAutoencoder.current_name(name): tensor for name, tensor in load_file(path).items()}
-            except (SafetensorError, OSError) as error:
-                raise _unloadable(folder, error) from None
+    found = {KLAutoencoder.current_name(name): tensor for name, tensor in _read(folder).items()}
     try:
         with torch.device("meta"):
             autoencoder = KLAutoencoder(config)
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise _unloadable(folder, error) from None
-    expected = autoencoder.state_dict()
-    if not found:
-        raise DitError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: no {WEIGHTS_NAME}")
-    check_tensors(folder.path, expected, found)
+    check_tensors(folder.path, autoencoder.state_dict(), found)
     autoencoder.load_state_dict({name: tensor.float() for name, tensor in found.items()}, assign=True)
     return autoencoder
+
+
+def _load_rae(folder: AutoencoderFolder, config: dict[str, Any]) -> RAE:
+    try:
+        return RAE(config, _read(folder), folder.path)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise _unloadable(folder, error) from None
+
+
+def _read(folder: AutoencoderFolder) -> dict[str, Tensor]:
+    """Read all tensors of a folder, memory-mapped."""
+    found: dict[str, Tensor] = {}
+    whole = [path for path in folder.weights() if path.name == WEIGHTS_NAME]
+    for path in whole or folder.weights():
+        if path.suffix == ".safetensors":
+            try:
+                found |= load_file(path)
+            except (SafetensorError, OSError) as error:
+                raise _unloadable(folder, error) from None
+    if not found:
+        raise DitError(f"latents.vae {folder.source!r}: {folder.path} can't be loaded: no {WEIGHTS_NAME}")
+    return found
 
 
 def _load_other(folder: AutoencoderFolder) -> DiffusersAutoencoder:

@@ -1,7 +1,8 @@
 """Images to latents and back, through any autoencoder as diffusers saves it, or as pixels.
 
 An encoder gives *moments*: the mean and the log-variance of a Gaussian over z, or z itself where it is deterministic.
-A draw is z = mean + exp(log_var / 2) noise, and what a diffusion model sees is normalised per channel:
+A draw is z = mean + exp(log_var / 2) noise, and what a diffusion model sees is normalised per channel, or per channel
+and position where the autoencoder's file holds such statistics:
 
     latents = (z - shift) * scale        image = decoder(latents / scale + shift)
 
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from dit.errors import ConfigError, DitError
-from dit.latents.autoencoder import CONFIG_NAME, Autoencoder, AutoencoderFolder, find_autoencoder, load_autoencoder
+from dit.latents.autoencoder import CONFIG_NAME, AutoencoderFolder, find_autoencoder, load_autoencoder
 from dit.latents.config import COPY_NAME, LatentsConfig, LatentsDescription
 from dit.latents.decoder import speed_up_decoder
+from dit.latents.kind import Autoencoder
 
 DECODED_PIXELS = 2**14  # decoded at a time: 16 images of 32 x 32, one of 128 x 128 or more
 LOG_VAR_RANGE = (-30.0, 20.0)  # diffusers' clamp
@@ -45,8 +47,7 @@ def load_codec(
         config = LatentsConfig(vae=config)
     folder = find_autoencoder(config.vae)
     codec = Codec(load_autoencoder(folder, dtype or torch.float32), folder)
-    scale, shift = _normalisation(folder.config(), config, codec.latent_channels)
-    return codec.with_normalisation(scale, shift).to(device or "cpu")
+    return codec.with_normalisation(*_normalisation(folder.config(), config, codec)).to(device or "cpu")
 
 
 class Codec:
@@ -63,16 +64,24 @@ class Codec:
         self.latent_channels = self.num_moments // 2 if self.is_gaussian else self.num_moments
         self.with_normalisation([1.0] * self.latent_channels, [0.0] * self.latent_channels)
 
-    def with_normalisation(self, scale: Sequence[float], shift: Sequence[float]) -> Self:
-        """Set the normalisation of each latent channel, and return the codec itself."""
-        for name, values in (("scale", scale), ("shift", shift)):
+    def with_normalisation(self, scale: Sequence[float] | None, shift: Sequence[float] | None) -> Self:
+        """Set the normalisation of each latent channel, None: by the file's own statistics; return the codec itself."""
+        self.per_channel = None if scale is None or shift is None else (tuple(scale), tuple(shift))
+        if self.per_channel is None:
+            if self.autoencoder.statistics is None:
+                raise DitError(f"{self.folder.path}: expected statistics of latents in its file, found none")
+            mean, std = self.autoencoder.statistics  # (C, h, w) each
+            self.scale, self.shift = (1 / std).to(self.device), mean.to(self.device)
+            return self
+        for name, values in zip(("scale", "shift"), self.per_channel, strict=True):
             if len(values) != self.latent_channels:
                 raise ConfigError(
                     f"latents.{name}: expected {self.latent_channels} numbers, one per channel of "
                     f"{self.folder.source!r}, found {len(values)}"
                 )
-        self.scale = torch.tensor(scale, device=self.device).view(-1, 1, 1)  # (C, 1, 1)
-        self.shift = torch.tensor(shift, device=self.device).view(-1, 1, 1)
+        self.scale, self.shift = (
+            torch.tensor(values, device=self.device).view(-1, 1, 1) for values in self.per_channel
+        )
         return self
 
     @property
@@ -103,6 +112,11 @@ class Codec:
             ConfigError: the autoencoder can't make that size.
         """
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if self.autoencoder.image_size not in (None, height) or self.autoencoder.image_size not in (None, width):
+            raise ConfigError(
+                f"data.image_size: expected {self.autoencoder.image_size}, the one size of {self.folder.source!r}, "
+                f"found {height if height == width else (height, width)}"
+            )
         if height < 1 or width < 1 or height % self.downscale or width % self.downscale:
             raise ConfigError(
                 f"data.image_size: expected a multiple of {self.downscale}, the downscaling of {self.folder.source!r}, "
@@ -187,8 +201,8 @@ class Codec:
             image_channels=self.image_channels,
             latent_channels=self.latent_channels,
             downscale=self.downscale,
-            scale=tuple(self.scale.flatten().tolist()),
-            shift=tuple(self.shift.flatten().tolist()),
+            scale=self.per_channel and tuple(self.scale.flatten().tolist()),
+            shift=self.per_channel and tuple(self.shift.flatten().tolist()),
         )
 
     @classmethod
@@ -255,12 +269,25 @@ def _described_folder(description: LatentsDescription, folder: str | Path | None
     return find_autoencoder(source if revision is None else f"{source}@{revision}")
 
 
-def _normalisation(own: Mapping[str, Any], config: LatentsConfig, num_channels: int) -> tuple[list[float], list[float]]:
-    """Return scale and shift of each channel: the recipe's, or the autoencoder's own.
+def _normalisation(
+    own: Mapping[str, Any], config: LatentsConfig, codec: Codec
+) -> tuple[list[float] | None, list[float] | None]:
+    """Return scale and shift of each channel: the recipe's, or the autoencoder's own; None for those in its file.
 
     An autoencoder may give `scaling_factor` and `shift_factor`, per-channel `latents_mean` and `latents_std`, or both
     kinds: then latents are (z - mean) * scaling_factor / std, as in diffusers' pipelines.
     """
+    num_channels = codec.latent_channels
+    if codec.autoencoder.statistics is not None:
+        given = (config.std or config.scale) is not None, (config.mean or config.shift) is not None
+        if given == (False, False):
+            return None, None
+        if given != (True, True):
+            raise ConfigError(
+                f"latents: {config.vae!r} has its own normalisation per position; give both scale (or std) and shift "
+                "(or mean) in its place, or neither"
+            )
+        own = {}
     factor, std = own.get("scaling_factor"), own.get("latents_std")
     if config.std is not None:
         scale = [1 / value for value in config.std]

@@ -61,7 +61,7 @@ class LatentsDescription(Section):
     """Channels of a latent."""
     downscale: int
     """Pixels per position of the latent, in height and in width."""
-    scale: tuple[float, ...]
-    """Factor of each channel: latents = (z - shift) * scale."""
-    shift: tuple[float, ...]
-    """Number that is subtracted before."""
+    scale: tuple[float, ...] | None
+    """Factor of each channel: latents = (z - shift) * scale; null: that of the file, per channel and position."""
+    shift: tuple[float, ...] | None
+    """Number that is subtracted before; null together with scale."""

@@ -8,7 +8,7 @@ levels, through rounding.
 import torch
 from torch import nn
 
-from dit.latents.autoencoder import Autoencoder
+from dit.latents.kind import Autoencoder
 from dit.latents.kl import Upsample
 from dit.layers.precision import bf16_pays
 

@@ -1,4 +1,4 @@
-"""Autoencoders that only diffusers has, behind the interface of `KLAutoencoder`.
+"""Autoencoders that only diffusers has.
 
 B images of `image_channels` x H x W pixels; C latent channels, h x w positions; M moments, 2C (Gaussian) or C.
 """
@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dit.latents.kind import Autoencoder
+
 PROBE_SIZE = 64  # pixels; the largest downscaling factor there is
 
 
-class DiffusersAutoencoder(nn.Module):
+class DiffusersAutoencoder(Autoencoder):
     """Any autoencoder of images; its sizes are found out by encoding one small image.
 
     Args:
@@ -25,7 +27,7 @@ class DiffusersAutoencoder(nn.Module):
         super().__init__()
         self.network: Any = network
         try:
-            self.image_channels: int = self.network.config.in_channels
+            self.image_channels = self.network.config.in_channels
             image = torch.zeros(1, self.image_channels, PROBE_SIZE, PROBE_SIZE, dtype=self.network.dtype)
             with torch.no_grad():
                 self.is_gaussian = hasattr(self.network.encode(image), "latent_dist")

@@ -53,11 +53,12 @@ def encode_dataset(
     """
     codec.latent_size(data.image_size)
     images = open_images(data, split, channels=codec.image_channels)
+    description = codec.describe()
     identity = Identity(
         data=images.fingerprint,
         vae=codec.fingerprint,
-        scale=tuple(codec.scale.flatten().tolist()),
-        shift=tuple(codec.shift.flatten().tolist()),
+        scale=description.scale,
+        shift=description.shift,
         flip=data.flip and split == "train",
         storage=latents.storage,
     )

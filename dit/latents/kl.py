@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad, scaled_dot_product_attention, silu
 
+from dit.latents.kind import Autoencoder
+
 EPS = 1e-6  # of every normalisation
 DOWN_BLOCK_TYPES = ("DownEncoderBlock2D", "AttnDownEncoderBlock2D")
 """What diffusers calls a level of the encoder without and with attention."""
@@ -37,7 +39,7 @@ _DEFAULTS = {  # of diffusers, whose configurations may leave out anything
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of diffusers before 0.18
 
 
-class KLAutoencoder(nn.Module):
+class KLAutoencoder(Autoencoder):
     """Encoder to the mean and log-variance of a Gaussian over z, and decoder.
 
     Args:
@@ -50,8 +52,8 @@ class KLAutoencoder(nn.Module):
         super().__init__()
         config = _DEFAULTS | dict(config)
         channels = config["latent_channels"]
-        self.image_channels: int = config["in_channels"]
-        self.num_moments: int = 2 * channels
+        self.image_channels = config["in_channels"]
+        self.num_moments = 2 * channels
         self.downscale = 2 ** (len(config["block_out_channels"]) - 1)
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         if config["use_quant_conv"]:

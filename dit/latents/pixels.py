@@ -6,9 +6,11 @@ B images, 1 or 3 channels, H x W pixels.
 import torch
 from torch import Tensor, nn
 
+from dit.latents.kind import Autoencoder
 
-class Pixels(nn.Module):
-    """Behind the interface of `KLAutoencoder`, the identity.
+
+class Pixels(Autoencoder):
+    """The identity.
 
     Args:
         image_channels: 1 (grey) or 3 (RGB).
@@ -29,7 +31,3 @@ class Pixels(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Return z (B, channels, H, W) as it is."""
         return z
-
-    def decoder_parts(self) -> list[nn.Module]:
-        """Return the modules that `decode` runs: none."""
-        return []

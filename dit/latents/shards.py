@@ -30,9 +30,9 @@ class Identity(Section):
     """Fingerprint of the images, labels and the split."""
     vae: str
     """Fingerprint of the autoencoder."""
-    scale: tuple[float, ...]
-    """Factor of each channel that makes latents of z; not applied to what is stored."""
-    shift: tuple[float, ...]
+    scale: tuple[float, ...] | None
+    """Factor of each channel that makes latents of z; not applied to what is stored; null: that of the autoencoder."""
+    shift: tuple[float, ...] | None
     """Number that is subtracted before."""
     flip: bool
     """Whether mirrored images are there too."""

@@ -70,6 +70,8 @@ def _codec(weights: Located) -> dict[str, Any]:
     vae = str(weights.folder / COPY_NAME) if found.vae == COPY_NAME else found.vae
     if found.revision:
         vae += f"@{found.revision}"
+    if found.scale is None or found.shift is None:
+        return {"vae": vae}
     if len({*found.scale}) == len({*found.shift}) == 1:
         return {"vae": vae, "scale": found.scale[0], "shift": found.shift[0]}
     return {"vae": vae, "mean": list(found.shift), "std": [1 / scale for scale in found.scale]}
