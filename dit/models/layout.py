@@ -80,6 +80,11 @@ class Layout:
     """Names, with wildcards and with the prefix, that are no part of the model: left out with a notice."""
     rules: tuple[Rule, ...] = ()
     """How names map; a name that no rule speaks of is ours."""
+    continued_by: str = ""
+    """Beginning of the blocks whose numbers, which start anew, go on where those of `blocks.` end."""
+    moments: tuple[str, ...] = ()
+    """Names, among the dropped ones, of the mean and the variance of each latent channel, by which such weights know
+    latents to be normalised."""
     weights: Mapping[str, tuple[str, ...]] = field(
         default_factory=lambda: {"ema": ("ema",), "raw": ("model", "state_dict")}
     )

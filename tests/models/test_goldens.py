@@ -4,14 +4,16 @@ The state is read as a user's file is: recognised, renamed, its arguments told b
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from torch.nn.functional import linear, silu
 
-from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, ProcessConfig
+from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, ProcessConfig, VelocityWeighting
 from dit.diffusion.create import create_process
 from dit.models.registry import build
 from dit.sampling.config import SamplingConfig
@@ -46,12 +48,13 @@ GIVEN: dict[str, dict[str, Any]] = {
 CONDITIONS = {"r": "r", "h": "h", "guidance": "omega", "t_min": "t_min", "t_max": "t_max"}
 DATA_AT_1 = FlowConfig(time_scale=-1, time_offset=1, output_sign=-1)
 RAW_TIME = FlowConfig(time_scale=1)
+IMAGE = FlowConfig(prediction="x0", velocity_floor=0.05, weighting=VelocityWeighting(), time_scale=-1, time_offset=1)
 
 
-def load(name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(name: str, said: str = "sampling") -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(FOLDER / "families" / f"{name}.safetensors", "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        return tensors, json.loads(file.metadata().get("sampling", "{}"))
+        return tensors, json.loads(file.metadata().get(said, "{}"))
 
 
 def network_of(tensors: dict[str, Tensor], given: dict[str, Any], part: str = "state.") -> Any:
@@ -67,9 +70,9 @@ def network_of(tensors: dict[str, Tensor], given: dict[str, Any], part: str = "s
     return network
 
 
-def read(name: str) -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
-    tensors, sampling = load(name)
-    return network_of(tensors, GIVEN[name]), tensors, sampling
+def read(name: str, said: str = "sampling") -> tuple[Any, dict[str, Tensor], dict[str, Any]]:
+    tensors, facts = load(name, said)
+    return network_of(tensors, GIVEN[name]), tensors, facts
 
 
 def labels_of(y: Tensor) -> Tensor:
@@ -135,6 +138,37 @@ def test_the_halves_of_ddt():
     assert_close(network.decode(golden["reuse_x"], golden["encoder_state"]), golden["reuse_out"], FORWARD)
 
 
+def test_the_tokens_that_repa_aligns():
+    network, golden, config = read("repa", "config")
+    _, (tokens,) = network.forward_intermediates(golden["x"], golden["t"], golden["y"], after=[config["encoder_depth"]])
+    for i in (0, 2, 4):
+        layer = (golden[f"state.projectors.0.{i}.{part}"] for part in ("weight", "bias"))
+        tokens = linear(silu(tokens) if i else tokens, *layer)
+    assert_close(tokens, golden["projected.0"], FORWARD)
+
+
+# Name of the file -> its process, the time that the loss is taken at, the data and the loss.
+LOSSES: dict[str, tuple[ProcessConfig, Callable[[dict[str, Tensor]], Tensor], str, str]] = {
+    "lightningdit": (DATA_AT_1, lambda golden: 1 - golden["t"].double(), "loss_data", "loss_mse"),
+    "lightningdit_options": (DATA_AT_1, lambda golden: 1 - golden["t"].double(), "loss_data", "loss_mse"),
+    "jit": (IMAGE, lambda golden: 1 - golden["loss_t"].double(), "loss_data", "loss"),
+    "rae_dit": (RAW_TIME, lambda golden: golden["t"].double(), "loss_data", "loss_mse"),
+    "rae_ditdh": (RAW_TIME, lambda golden: golden["t"].double(), "loss_data", "loss_mse"),
+    "repa": (RAW_TIME, lambda golden: golden["t"].double(), "loss_data", "loss_denoise"),
+    "repae": (RAW_TIME, lambda golden: golden["t"].double(), "normalised_eval", "loss_denoise"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss(name):
+    network, golden, _ = read(name)
+    process, time, data, expected = LOSSES[name]
+    y = golden.get("loss_y", golden["y"])
+    losses = create_process(process).losses(network, golden[data], y, noise=golden["loss_noise"], u=time(golden))
+    actual = losses.loss if golden[expected].numel() > 1 else losses.loss.mean(0, keepdim=True)
+    assert_close(actual, golden[expected], 2 * FORWARD)  # a square doubles the relative error
+
+
 def draw(
     network: Any, process: ProcessConfig, y: Tensor, noise: Tensor, solver: str | dict[str, Any], **options: Any
 ) -> tuple[Sampled, list[Tensor]]:
@@ -177,10 +211,9 @@ def test_trajectory_of_lightningdit(name, key):
 def test_sample_of_jit():
     network, golden, sampling = read("jit")
     low, high = sampling["interval"]
-    process = FlowConfig(prediction="x0", velocity_floor=0.05, time_scale=-1, time_offset=1)
     drawn, _ = draw(
         network,
-        process,
+        IMAGE,
         golden["sample_y"],
         golden["sample_noise"],
         "heun",

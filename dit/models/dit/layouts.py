@@ -76,8 +76,22 @@ DIFFUSERS = Layout(
     trained_for=(GAUSSIAN,),
     vae="stabilityai/sd-vae-ft-ema",
 )
+# As REPA's first versions named the blocks after the one whose tokens are aligned.
+REPA_DECODER = replace(
+    REPA,
+    name="REPA with a decoder",
+    marks=(*_MARKS, "decoder_blocks.0.attn.qkv.weight"),
+    continued_by="decoder_blocks.",
+)
 # The tuned autoencoder's batch normalisation holds the statistics of these latents; it is no part of the network.
-REPA_E = replace(REPA, name="REPA-E", marks=(*REPA.marks, "bn.*"), dropped=("projectors.*", "bn.*"), vae=None)
+REPA_E = replace(
+    REPA,
+    name="REPA-E",
+    marks=(*REPA.marks, "bn.*"),
+    dropped=("projectors.*", "bn.*"),
+    moments=("bn.running_mean", "bn.running_var"),
+    vae=None,
+)
 SRA = replace(REPA, name="SRA", marks=(*_MARKS, "ap_head.linear1.weight"), dropped=("ap_head.*",))
 REG = Layout(
     "REG", ("cls_projectors2.weight", *_MARKS), refused="its network denoises a class token besides the latent"
@@ -85,7 +99,7 @@ REG = Layout(
 MOE = Layout("DiT-MoE", ("blocks.0.moe.gate.weight",), refused="its MLPs are mixtures of experts")
 FIT = Layout("FiT", ("blocks.0.mlp.fc1_g.weight",), refused="its networks take any size of image, with padding")
 FIT_V2 = replace(FIT, name="FiTv2", marks=(*FIT.marks, "global_adaLN_modulation.1.weight"))
-LAYOUTS = (ORIGINAL, REPA, REPA_E, SRA, DIFFUSERS, REG, MOE, FIT, FIT_V2)
+LAYOUTS = (ORIGINAL, REPA, REPA_DECODER, REPA_E, SRA, DIFFUSERS, REG, MOE, FIT, FIT_V2)
 
 
 def read(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:

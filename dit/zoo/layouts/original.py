@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch import Tensor
@@ -102,6 +103,10 @@ def read_state_file(path: str | Path, options: ReadOptions) -> ForeignModel:
     if config is None:
         config, autoencoder_folder = _describe(path, native, family, layout, facts, options, notices)
         config = config.model_copy(update={"provenance": config.provenance.updated(weights=key and found)})
+        if config.latents and layout.moments:
+            latents = _normalised_by(config.latents, path, tensors, layout.moments)
+            config = config.model_copy(update={"latents": latents})
+            notices.append(f"its latents are normalised by {' and '.join(layout.moments)}")
     check_tensors(path, empty_model(config.model).state_dict(), native)
     return ForeignModel(config, native, notices, autoencoder_folder)
 
@@ -276,6 +281,19 @@ def _process(
     process = published_process(layout, name, arguments)
     assert process is not None
     return process
+
+
+def _normalised_by(
+    latents: LatentsDescription, path: Path, tensors: Mapping[str, Tensor], names: tuple[str, ...]
+) -> LatentsDescription:
+    """Return a description of latents that are normalised by the mean and the variance of these names, each (C,)."""
+    found = {name: tensors[name] for name in names if name in tensors}
+    check_tensors(path, {name: torch.empty(latents.latent_channels, device="meta") for name in names}, found)
+    check_weights(path, found)
+    mean, variance = (found[name].double() for name in names)
+    if not (variance > 0).all():
+        raise DitError(f"{path}: {names[1]}: expected positive numbers, found {variance.min().item():g}")
+    return latents.model_copy(update={"scale": tuple(variance.rsqrt().tolist()), "shift": tuple(mean.tolist())})
 
 
 def _latents(

@@ -1,5 +1,6 @@
 """State dicts by layout: which one their names are, and giving them our names and back."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -68,6 +69,8 @@ def to_native(tensors: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, 
     """
     left_out = [name for name in tensors if _is_any(name, layout.dropped)]
     rest = {name.removeprefix(layout.prefix): tensor for name, tensor in tensors.items() if name not in left_out}
+    if layout.continued_by:
+        rest = _counted_on(rest, layout.continued_by)
     native: dict[str, Tensor] = {}
     for rule in layout.rules:
         for name, foreign in _instances(rule, rule.foreign[0], rest):
@@ -87,6 +90,14 @@ def from_native(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tens
         for name, others in _instances(rule, stacks.get(rule.foreign[0].partition("{i}")[0], rule.native), rest):
             foreign |= _SPLIT[rule.kind](rest.pop(name), others)
     return {layout.prefix + name: tensor for name, tensor in (foreign | rest).items()}
+
+
+def _counted_on(tensors: Mapping[str, Tensor], stack: str) -> dict[str, Tensor]:
+    """Give the blocks of a second stack the numbers after those of `blocks.`."""
+    first, number = count_blocks(tensors), re.compile("^" + re.escape(stack) + r"(0|[1-9]\d{0,8})\.", re.ASCII)
+    return {
+        number.sub(lambda found: f"blocks.{first + int(found[1])}.", name): tensor for name, tensor in tensors.items()
+    }
 
 
 def _instances(rule: Rule, counted: str, tensors: Iterable[str]) -> list[tuple[str, list[str]]]:

@@ -7,11 +7,15 @@ import torch
 from safetensors.torch import save_file
 
 from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, GaussianConfig, LogitNormalTime
-from dit.errors import ConfigError
+from dit.errors import ConfigError, DitError
+from dit.latents.codec import Codec
 from dit.models.families import FAMILIES, arguments_of
 from dit.sampling.config import SamplingConfig
 from dit.zoo.layouts.original import ReadOptions, published_process, read_state_file
+from tests.goldens import assert_close
+from tests.latents.conftest import small_kl
 from tests.models.test_goldens import GIVEN, load
+from tests.zoo.conftest import equal
 
 LAYOUTS = [(family, layout) for family in FAMILIES.values() for layout in family.layouts if not layout.refused]
 
@@ -87,3 +91,48 @@ def test_inference_files_lack_the_second_head(name, left_out, tmp_path):
     torch.save(state | ({"net.rope_freqs": torch.ones(16, 6, dtype=torch.complex64)} if name == "pmf" else {}), path)
     arguments = read_state_file(path, ReadOptions(model=GIVEN[name])).config.model.arguments
     assert not getattr(arguments, "velocity_head")  # noqa: B009 - of this family alone
+
+
+def test_the_blocks_of_repas_first_versions_are_counted_on(tmp_path):
+    path, state = tmp_path / "last.pt", state_of("repa")
+    old = {key.replace("blocks.2.", "decoder_blocks.0."): value for key, value in state.items()}
+    assert old.keys() != state.keys()
+    torch.save({"ema": old, "args": argparse.Namespace(model="SiT-XL/2", path_type="linear", prediction="v")}, path)
+    model = read_state_file(path, ReadOptions(model=GIVEN["repa"]))
+    network = {key: value for key, value in state.items() if not key.startswith("projectors.")}
+    assert model.config.model.arguments.depth == 3
+    assert equal(model.tensors, network)
+    assert model.config.process == FlowConfig(time_scale=1)
+
+
+@pytest.fixture
+def autoencoder_of_6_channels(tmp_path):
+    small_kl(latent_channels=6).save_pretrained(tmp_path / "vae")
+    return str(tmp_path / "vae")
+
+
+def test_the_batch_norm_of_repa_e_normalises_its_latents(tmp_path, autoencoder_of_6_channels):
+    path, golden = tmp_path / "0400000.pt", load("repae")[0]
+    torch.save({"ema": state_of("repae")}, path)
+    model = read_state_file(path, ReadOptions(model=GIVEN["repae"], vae=autoencoder_of_6_channels))
+    codec = Codec.from_description(model.config.latents, folder=tmp_path)
+    # No eps beside the variance; both multiply and add once, in float32.
+    assert_close(codec.denormalise(golden["sampled_euler"]), golden["sampled_latent"], 1e-6)
+    assert "its latents are normalised by bn.running_mean and bn.running_var" in model.notices
+    assert read_state_file(path, ReadOptions(model=GIVEN["repae"])).config.latents is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bn.running_var": None}, "1 tensors are missing: bn.running_var"),
+        ({"bn.running_mean": torch.zeros(4)}, "1 tensors have another shape: bn.running_mean"),
+        ({"bn.running_mean": torch.full((6,), torch.nan)}, "1 tensors hold NaN or infinity: bn.running_mean"),
+        ({"bn.running_var": torch.zeros(6)}, "bn.running_var: expected positive numbers, found 0"),
+    ],
+)
+def test_a_batch_norm_that_normalises_nothing_is_refused(tmp_path, autoencoder_of_6_channels, change, message):
+    path = tmp_path / "0400000.pt"
+    torch.save({key: value for key, value in (state_of("repae") | change).items() if value is not None}, path)
+    with pytest.raises(DitError, match=f"^{path}: {message}"):
+        read_state_file(path, ReadOptions(model=GIVEN["repae"], vae=autoencoder_of_6_channels))
