@@ -56,7 +56,9 @@ def read_dinov2(name: str, *, field: str = "encoder") -> tuple[dict[str, Tensor]
     folder, hub_id = Path(name).expanduser(), HubId.parse(name)
     if not folder.is_dir():
         if hub_id is None:
-            raise ConfigError(f"{field}: expected timm/MODEL, a folder or a Hub id org/name[@revision], found {name!r}")
+            raise ConfigError(
+                f"{field}: expected a folder or a Hub id org/name[@revision] of a DINOv2 with registers, found {name!r}"
+            )
         folder, _ = download(hub_id, _FILES)
     config = read_json(folder / _FILES[0])
     try:

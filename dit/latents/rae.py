@@ -48,8 +48,8 @@ _LARGEST = dict.fromkeys([key for key, value in _DEFAULTS.items() if type(value)
     "patch_size": 256,
 }
 """Sizes that a configuration may ask for: they are allocated before the weights are compared."""
-_POSITIONS = "decoder.decoder_pos_embed"
-_STATISTICS = {"_latents_mean": 0.0, "_latents_std": 1.0}
+POSITIONS = "decoder.decoder_pos_embed"
+STATISTICS = {"_latents_mean": 0.0, "_latents_std": 1.0}
 """Their names, and what stands for them where the file has none."""
 _NORMS = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
@@ -95,8 +95,8 @@ class RAE(Autoencoder):
         for name in ("encoder_mean", "encoder_std"):  # config.json says them too
             found.pop(name, None)
         self.statistics = self._read_statistics(found, config["scaling_factor"], side)
-        if _POSITIONS not in found:
-            found[_POSITIONS] = positions(config["decoder_hidden_size"], side)
+        if POSITIONS not in found:
+            found[POSITIONS] = positions(config["decoder_hidden_size"], side)
         self._encoder_tensors = {
             name.removeprefix("encoder."): found.pop(name) for name in list(found) if name.startswith("encoder.")
         }
@@ -110,7 +110,7 @@ class RAE(Autoencoder):
     def encode(self, images: Tensor) -> Tensor:
         """Encode images (B, 3, H, W) in [-1, 1] to z (B, D, S, S)."""
         if self.encoder is None:
-            self.encoder = self._load_encoder().to(images.device, images.dtype)
+            self.encoder = self.load_encoder().to(images.device, images.dtype)
         patches = self.encoder((images + 1) / 2).patches  # (B, T, D)
         side = round(patches.shape[1] ** 0.5)
         return patches.transpose(1, 2).unflatten(2, (side, side))
@@ -120,7 +120,13 @@ class RAE(Autoencoder):
         pixels = unpatchify(self.decoder(z), self.downscale)
         return 2 * (pixels * self.get_buffer("pixel_std") + self.get_buffer("pixel_mean")) - 1
 
-    def _load_encoder(self) -> Encoder:
+    def load_encoder(self) -> Encoder:
+        """Build the encoder.
+
+        Raises:
+            ConfigError: its sizes do not fit each other.
+            DitError: its weights are missing, unexpected, of another shape or not finite.
+        """
         from dit.encoders.dinov2 import dinov2
 
         for name, tensor in self._encoder_tensors.items():
@@ -132,7 +138,7 @@ class RAE(Autoencoder):
     def _read_statistics(self, tensors: dict[str, Tensor], factor: float, side: int) -> tuple[Tensor, Tensor]:
         """Take mean and deviation (D, S, S) out of the tensors; 0 and 1 where there are none."""
         shape, found = (self.num_moments, side, side), []
-        for name, usual in _STATISTICS.items():
+        for name, usual in STATISTICS.items():
             tensor = tensors.pop(name, torch.tensor([usual])).float()
             if tensor.numel() != 1 and tuple(tensor.squeeze(0).shape) != shape:
                 raise DitError(f"{self.where}: expected {name} of {list(shape)}, found {list(tensor.shape)}")
@@ -140,7 +146,7 @@ class RAE(Autoencoder):
         mean, std = found[0], (found[1] + STD_EPS) / factor
         if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
             raise DitError(
-                f"{self.where}: expected finite {' and '.join(_STATISTICS)}, deviations above 0, found others"
+                f"{self.where}: expected finite {' and '.join(STATISTICS)}, deviations above 0, found others"
             )
         return mean, std
 

@@ -11,16 +11,23 @@ from typing import Literal
 from dit.errors import ConfigError
 from dit.files import new_folder
 from dit.zoo.cards.card import write_card
+from dit.zoo.layouts.autoencoder_file import ForeignAutoencoder, read_content
 from dit.zoo.layouts.diffusers import check_exportable, write_diffusers
-from dit.zoo.layouts.ldm_autoencoder import LdmAutoencoder, read_ldm_autoencoder
+from dit.zoo.layouts.ldm_autoencoder import read_ldm_autoencoder
 from dit.zoo.layouts.native import read_native, write_native
 from dit.zoo.layouts.original import ForeignModel, ReadOptions, describe_autoencoder
 from dit.zoo.layouts.original_file import write_original
+from dit.zoo.layouts.rae_decoder import read_rae_decoder
 from dit.zoo.layouts.read import is_foreign, read_foreign
 from dit.zoo.source import locate
 
 Layout = Literal["native", "original", "diffusers"]
 ORIGINAL_SUFFIXES = (".safetensors", ".pt")
+AUTOENCODERS = {
+    read_ldm_autoencoder: ("weights", "model", "stats"),
+    read_rae_decoder: ("model", "stats", "encoder"),
+}
+"""Readers of the files of autoencoders, and the options that each uses."""
 
 
 def convert(
@@ -98,18 +105,20 @@ def read_any(source: str | Path, options: ReadOptions) -> ForeignModel:
     return model
 
 
-def _read_autoencoder(path: Path, options: ReadOptions) -> LdmAutoencoder | None:
+def _read_autoencoder(path: Path, options: ReadOptions) -> ForeignAutoencoder | None:
     """Read a file that holds an autoencoder; None where it is something else."""
-    autoencoder = read_ldm_autoencoder(path, options) if path.is_file() and is_foreign(path) else None
-    for option, is_given in {"--weights vae": options.weights == "vae", "--stats": options.stats is not None}.items():
-        if is_given and autoencoder is None:
-            raise ConfigError(
-                f"{option}: expected a file with an autoencoder named as in latent diffusion, found {path}"
-            )
-    for option, value in {"--process": options.process, "--vae": options.vae}.items():
-        if value is not None and autoencoder is not None:
-            raise ConfigError(f"{option}: expected it left out, for {path} is an autoencoder")
-    return autoencoder
+    usual = vars(ReadOptions())
+    given = [name for name, value in vars(options).items() if value != usual[name]]
+    content = read_content(path) if path.is_file() and is_foreign(path) else {}
+    for read, used in AUTOENCODERS.items():
+        if (autoencoder := read(path, content, options)) is not None:
+            if unused := [name for name in given if name not in used]:
+                raise ConfigError(f"--{unused[0]}: expected it left out, for {path} is an autoencoder")
+            return autoencoder
+    asked = [f"--{name}" for name in ("stats", "encoder") if name in given]
+    if asked or options.weights == "vae":
+        raise ConfigError(f"{[*asked, '--weights vae'][0]}: expected a file with an autoencoder, found {path}")
+    return None
 
 
 def _check_original_target(target: Path, max_shard_size: str | None) -> None:

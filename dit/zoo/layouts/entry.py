@@ -9,6 +9,7 @@ from dit.hub_ids import HubId
 from dit.latents.config import LatentsDescription
 from dit.models.families import family_of
 from dit.zoo.entries import Entry, architecture_of, entries, entry_arguments
+from dit.zoo.layouts.autoencoder_file import read_content
 from dit.zoo.layouts.ldm_autoencoder import read_ldm_autoencoder
 from dit.zoo.layouts.original import (
     SD_AUTOENCODERS,
@@ -51,9 +52,11 @@ def read_entry(name: str, source: Path, scratch: Path) -> ForeignModel:
         model = read_foreign(source, ReadOptions())
     else:
         vae = entry.vae if entry.vae_kept == "diffusers" else None
-        if entry.vae_kept == "inside" and (found := read_ldm_autoencoder(source, ReadOptions(weights="vae"))):
-            found.write(scratch)
-            vae = str(scratch)
+        if entry.vae_kept == "inside":
+            found = read_ldm_autoencoder(source, read_content(source), ReadOptions(weights="vae"))
+            if found is not None:
+                found.write(scratch)
+                vae = str(scratch)
         arguments = {"name": architecture, **entry.arguments}
         try:
             model = read_foreign(source, ReadOptions(process=entry.process, vae=vae, model=arguments))

@@ -10,24 +10,18 @@ folder is then taken by `latents.vae` and `--vae` as any other.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from dit.errors import ConfigError, DitError
-from dit.files import write_json
-from dit.latents.autoencoder import CONFIG_NAME, WEIGHTS_NAME
 from dit.latents.kl import DOWN_BLOCK_TYPES, UP_BLOCK_TYPES, KLAutoencoder
 from dit.models.layout import Shapes, count_blocks, expect_dimensions
-from dit.tensors import check_tensors
-from dit.zoo.folder.safetensors_file import read_header
-from dit.zoo.folder.weights import save_tensors
+from dit.tensors import check_tensors, listed
+from dit.zoo.layouts.autoencoder_file import ForeignAutoencoder, check_statistics, pair_in, read_content, state_in
 from dit.zoo.layouts.original import ReadOptions, check_weights
-from dit.zoo.layouts.pickle_file import load_pickle
 from dit.zoo.layouts.table import strip_wrappers
 
 MARKS = ("encoder.mid.block_1.conv1.weight", "decoder.mid.block_1.conv1.weight")
@@ -48,29 +42,13 @@ _PLACES = {
 }
 
 
-@dataclass
-class LdmAutoencoder:
-    """An autoencoder in memory, by diffusers' names."""
-
-    config: dict[str, Any]
-    """Its config.json."""
-    tensors: dict[str, Tensor]
-    """Its weights."""
-    notices: list[str] = field(default_factory=list)
-    """What was decided or left out on the way, one line each."""
-
-    def write(self, folder: Path) -> None:
-        """Write it into an existing empty folder, which diffusers' `AutoencoderKL` loads too."""
-        write_json(folder / CONFIG_NAME, self.config)
-        save_tensors(self.tensors, folder / WEIGHTS_NAME)
-
-
-def read_ldm_autoencoder(path: Path, options: ReadOptions) -> LdmAutoencoder | None:
-    """Read a file, if it holds such an autoencoder.
+def read_ldm_autoencoder(path: Path, content: Mapping[Any, Any], options: ReadOptions) -> ForeignAutoencoder | None:
+    """Read the content of a file, if it is such an autoencoder.
 
     Args:
-        path: safetensors, or what torch.save wrote; a state dict, perhaps under `state_dict`, or under `vae` beside a
-            network's, which `options.weights` then asks for.
+        path: what a message calls the file.
+        content: a state dict, or one under `state_dict`, or under `vae` beside a network's, for which `options.weights`
+            then asks.
         options: `stats`, and `norm_num_groups` among the arguments, where they are not 32.
 
     Returns:
@@ -80,7 +58,7 @@ def read_ldm_autoencoder(path: Path, options: ReadOptions) -> LdmAutoencoder | N
         ConfigError: an argument does not fit.
         DitError: the autoencoder is of another kind, or damaged; the file is named.
     """
-    state, statistics = _load(path, options.weights)
+    state, statistics = _state_and_statistics(content, options.weights)
     state = {} if state is None else strip_wrappers(state)
     if not all(mark in state for mark in MARKS):
         return None
@@ -101,28 +79,28 @@ def read_ldm_autoencoder(path: Path, options: ReadOptions) -> LdmAutoencoder | N
     with torch.device("meta"):
         expected = KLAutoencoder(config).state_dict()
     check_tensors(path, expected, tensors)
-    read = LdmAutoencoder(config, tensors)
+    read = ForeignAutoencoder(config, tensors)
     if left_out:
         read.notices.append(f"{len(left_out)} tensors of its training were left out, such as {left_out[0]}")
     if options.stats is not None:
-        statistics = read_statistics(Path(options.stats), config["latent_channels"])
+        statistics = read_statistics(Path(options.stats))
     if statistics is None:
         read.notices.append(
             "nothing says how its latents are normalised: give --stats FILE here, or latents.scale or latents.mean and "
             "latents.std in a recipe"
         )
     else:
-        mean, std = statistics
+        where = path if options.stats is None else options.stats
+        mean, std = check_statistics(where, *statistics, shape=(config["latent_channels"],))
         read.config |= {"scaling_factor": 1.0, "latents_mean": mean.tolist(), "latents_std": std.tolist()}
     return read
 
 
-def read_statistics(path: Path, num_channels: int) -> tuple[Tensor, Tensor]:
+def read_statistics(path: Path) -> tuple[Tensor, Tensor]:
     """Read a file of latent statistics: `mean` and `std`, or `latents_bias` and `latents_scale`, which is 1 / std.
 
     Args:
         path: safetensors or what torch.save wrote, tensors of C numbers in any shape such as (1, C, 1, 1).
-        num_channels: C.
 
     Returns:
         Mean and deviation (C,) float64.
@@ -130,19 +108,13 @@ def read_statistics(path: Path, num_channels: int) -> tuple[Tensor, Tensor]:
     Raises:
         DitError: it holds something else.
     """
-    found = _read(path)
-    for shift, scale in (("mean", "std"), ("latents_bias", "latents_scale")):
-        values = found.get(shift), found.get(scale)
-        if all(isinstance(value, Tensor) and value.numel() == num_channels for value in values):
-            mean, deviation = (value.flatten().double() for value in values if value is not None)
-            std = 1 / deviation if scale == "latents_scale" else deviation
-            if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
-                raise DitError(f"{path}: expected finite numbers, and positive ones in {scale}, found others")
-            return mean, std
-    raise DitError(
-        f"{path}: expected mean and std, or latents_bias and latents_scale, of {num_channels} channels, found "
-        f"{', '.join(map(str, list(found)[:5])) or 'nothing'}"
-    )
+    found = read_content(path)
+    if (pair := pair_in(found, "mean", "std")) is not None:
+        return pair
+    if (pair := pair_in(found, "latents_bias", "latents_scale")) is not None:
+        return pair[0], 1 / pair[1]
+    names = listed(map(str, found)) or "no tensor"
+    raise DitError(f"{path}: expected mean and std, or latents_bias and latents_scale, found {names}")
 
 
 def diffusers_name(name: str, num_levels: int) -> str:
@@ -190,30 +162,11 @@ def _config(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _load(path: Path, weights: str) -> tuple[dict[str, Tensor] | None, tuple[Tensor, Tensor] | None]:
+def _state_and_statistics(
+    content: Mapping[Any, Any], weights: str
+) -> tuple[dict[str, Tensor] | None, tuple[Tensor, Tensor] | None]:
     """Return the state dict that may be an autoencoder's, and mean and deviation where a batch norm says them."""
-    content = _read(path)
-    statistics = None
-    if weights == "vae":
-        ema = content.get("ema")
-        mean, variance = (isinstance(ema, dict) and ema.get(f"bn.running_{name}") for name in ("mean", "var"))
-        if isinstance(mean, Tensor) and isinstance(variance, Tensor):
-            statistics = mean.flatten().double(), variance.flatten().double().sqrt()
-        content = content.get("vae")
-    elif isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    is_state = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
-    return content if is_state else None, statistics
-
-
-def _read(path: Path) -> dict[Any, Any]:
-    """Read a file of either kind, told by its first bytes; a pickle that holds no dictionary gives an empty one."""
-    if not path.is_file():
-        raise DitError(f"{path}: expected a file, found {'a folder' if path.is_dir() else 'nothing there'}")
-    with open(path, "rb") as file:
-        start = file.read(9)
-    if start[8:9] == b"{" or path.suffix == ".safetensors":  # a pickle under that name is refused
-        read_header(path)
-        return load_file(path)
-    content = load_pickle(path)
-    return content if isinstance(content, dict) else {}
+    if weights != "vae":
+        return state_in(content, "state_dict"), None
+    norm = pair_in(content.get("ema"), "bn.running_mean", "bn.running_var")
+    return state_in(content, "vae"), norm and (norm[0], norm[1].sqrt())

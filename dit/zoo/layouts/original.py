@@ -58,6 +58,8 @@ class ReadOptions:
     """The autoencoder: an embedded name, a folder or a Hub id."""
     stats: str | Path | None = None
     """Of an autoencoder, the file with the statistics of its latents."""
+    encoder: str | None = None
+    """Of a representation autoencoder's decoder, the encoder: a folder or a Hub id."""
 
 
 @dataclass

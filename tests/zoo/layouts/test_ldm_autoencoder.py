@@ -12,7 +12,6 @@ from dit.errors import ConfigError, DitError
 from dit.latents.codec import load_codec
 from dit.latents.config import LatentsConfig
 from dit.zoo.convert import convert
-from dit.zoo.layouts.ldm_autoencoder import read_statistics
 from dit.zoo.layouts.original import ReadOptions
 from tests.goldens import assert_close, load_tensors
 from tests.zoo.conftest import CreatesFile, equal
@@ -79,6 +78,12 @@ def test_diffusers_loads_the_folder(tmp_path):
     assert_close(codec.normalise(torch.ones(1, C, 1, 1)).flatten(), (1 - MEAN) / STD, 1e-6)
 
 
+def convert_with(stats, tmp_path):
+    flat(tmp_path / "vae.pt", golden_state())
+    torch.save(stats, tmp_path / "stats.pt")
+    convert(tmp_path / "vae.pt", tmp_path / "vae", options=ReadOptions(model=GROUPS, stats=tmp_path / "stats.pt"))
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -87,30 +92,46 @@ def test_diffusers_loads_the_folder(tmp_path):
     ],
 )
 def test_statistics(tmp_path, content):
-    torch.save(content, tmp_path / "stats.pt")
-    mean, std = read_statistics(tmp_path / "stats.pt", C)
-    assert_close(mean.float(), MEAN, 1e-6)
-    assert_close(std.float(), STD, 1e-6)
+    convert_with(content, tmp_path)
+    latents = load_codec(str(tmp_path / "vae")).normalise(torch.ones(1, C, 1, 1)).flatten()
+    assert_close(latents, (1 - MEAN) / STD, 1e-6)  # a reciprocal in float64, rounded
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ({"mean": MEAN, "std": STD[:4]}, "of 5 channels, found mean, std"),
-        ({"mean": MEAN, "std": STD * 0}, "positive ones in std, found others"),
-        ({"latents_bias": MEAN, "latents_scale": -STD}, "positive ones in latents_scale"),
-        ({"mean": MEAN * torch.nan, "std": STD}, "expected finite numbers"),
-        ({"mean": [0.0] * C, "std": [1.0] * C}, "found mean, std"),
-        ([MEAN, STD], "found nothing"),
-        ({"latent": MEAN, "data": CreatesFile("sentinel")}, "which could run code"),
+        ({"mean": MEAN, "std": STD[:4]}, "expected statistics of [5], found [5] and [4]"),
+        ({"mean": MEAN, "std": STD * 0}, "expected finite statistics and positive deviations"),
+        ({"latents_bias": MEAN, "latents_scale": -STD}, "expected finite statistics and positive deviations"),
+        ({"mean": MEAN * torch.nan, "std": STD}, "expected finite statistics"),
+        (
+            {"mean": [0.0] * C, "std": [1.0] * C},
+            "expected mean and std, or latents_bias and latents_scale, found mean, ",
+        ),
+        ([MEAN, STD], "expected mean and std, or latents_bias and latents_scale, found no tensor"),
+        ({"mean": MEAN, "std": STD, "data": CreatesFile("sentinel")}, "which could run code"),
     ],
 )
 def test_other_statistics_are_refused(tmp_path, monkeypatch, content, problem):
     monkeypatch.chdir(tmp_path)
-    torch.save(content, "stats.pt")
-    with pytest.raises(DitError, match=f"^stats.pt: .*{re.escape(problem)}"):
-        read_statistics(tmp_path.relative_to(tmp_path) / "stats.pt", C)
-    assert not (tmp_path / "sentinel").exists()
+    with pytest.raises(DitError, match=rf"stats\.pt: .*{re.escape(problem)}"):
+        convert_with(content, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stats.pt", "vae.pt"]
+
+
+def test_a_batch_norm_of_other_latents_is_refused(tmp_path):
+    content = {"vae": golden_state(), "ema": {"bn.running_mean": MEAN, "bn.running_var": -STD}}
+    torch.save(content, tmp_path / "joint.pt")
+    with pytest.raises(DitError, match=r"joint\.pt: expected finite statistics"):
+        convert(tmp_path / "joint.pt", tmp_path / "vae", options=ReadOptions(model=GROUPS, weights="vae"))
+
+
+@pytest.mark.parametrize("option", [{"weights": "vae"}, {"stats": "stats.pt"}, {"encoder": "x"}])
+def test_an_autoencoder_that_was_asked_for_has_to_be_there(tmp_path, option):
+    torch.save({"ema": {"x_embedder.proj.weight": torch.ones(1)}}, tmp_path / "network.pt")
+    for source in (str(tmp_path / "network.pt"), "dit_ti_2.mnist"):
+        with pytest.raises(ConfigError, match=f"--{next(iter(option))}.*: expected a file with an autoencoder, found"):
+            convert(source, tmp_path / "out", options=ReadOptions(**option))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +172,7 @@ def test_damaged_autoencoders_are_refused_and_leave_nothing(tmp_path, edit, prob
         (["--model.norm_num_groups", "8", "--model.depth", "2"], "--model.depth: an autoencoder takes --model.norm_"),
         (["--model.norm_num_groups", "8", "--vae", "mnist"], "--vae: expected it left out"),
         (["--model.norm_num_groups", "8", "--to", "original"], "expected a network, found an autoencoder"),
-        (["--weights", "vae"], "--weights vae: expected a file with an autoencoder"),
+        (["--model.norm_num_groups", "8", "--encoder", "x"], "--encoder: expected it left out"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(tmp_path, capsys, arguments, problem):
@@ -160,12 +181,6 @@ def test_options_that_do_not_fit_are_refused(tmp_path, capsys, arguments, proble
     assert main(["convert", str(tmp_path / "vae.pt"), target, *arguments]) == 2
     assert problem in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["vae.pt"]
-
-
-def test_statistics_of_a_network_are_refused(tmp_path):
-    torch.save({"mean": MEAN, "std": STD}, tmp_path / "stats.pt")
-    with pytest.raises(ConfigError, match="--stats: expected a file with an autoencoder"):
-        convert("dit_ti_2.mnist", tmp_path / "out", options=ReadOptions(stats=tmp_path / "stats.pt"))
 
 
 def test_a_file_in_place_of_the_folder_is_told_how_to_become_one(tmp_path):
