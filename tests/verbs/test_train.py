@@ -9,7 +9,9 @@ from PIL import Image
 
 from dit.cli import main
 from dit.config import load_recipe
+from dit.zoo.pipeline import load_pipeline
 from tests.command import RECIPE, ROOT, TINY, fails, runs
+from tests.latents.conftest import write_small_rae
 
 
 def test_k1_an_unknown_key_exits_2_and_names_the_nearest(capsys):
@@ -161,3 +163,22 @@ def test_the_data_are_looked_at_before_the_autoencoder_is_downloaded(options, tm
     message = capsys.readouterr().err
     assert str(tmp_path / "empty") in message
     assert "sd-vae" not in message
+
+
+def test_tokens_of_an_encoder_are_trained_on_sampled_and_decoded(tmp_path, jpegs, capsys):
+    """A DiT-DH on the latents of a representation autoencoder, as its authors train one."""
+    output, rae = tmp_path / "run", write_small_rae(tmp_path / "rae")
+    network = ["--model.name", "ditdh_ti_1", "--model.hidden_size", "48", "--model.num_heads", "3"]
+    network += ["--model.head_hidden_size", "64", "--model.head_num_heads", "2", "--model.depth", "2"]
+    steps = ["--train.max_steps", "20", "--train.batch_size", "8", "--optim.lr", "1e-3", "--optim.warmup_steps", "0"]
+    few = ["--train.log_every", "1", "--train.preview_samples", "2", "--sampling.steps", "2", "--ema.decay", "0.5"]
+    data = ["--data.source", jpegs, "--data.image_size", "24", "--latents.vae", rae, "--output", output]
+    runs(capsys, "train", "dit_s_2_folder", *data, *network, *steps, *few)
+    losses = [row["loss"] for row in rows(output)]
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    shutil.rmtree(rae)  # the export stands alone
+    described = json.loads((output / "export" / "config.json").read_text())["latents"]
+    assert (described["vae"], described["scale"], described["latent_channels"]) == ("vae", None, 32)
+    (picture,) = load_pipeline(output / "export")("dogs")
+    assert picture.size == (24, 24)
