@@ -58,6 +58,7 @@ class Codec:
         self.autoencoder = autoencoder
         self.folder, self.class_name = folder, folder.class_name
         self.decoder_dtype: torch.dtype | None = None  # decided when something is decoded
+        self.preview: Codec = self  # decodes what is only looked at
         self.fingerprint = folder.fingerprint()
         self.image_channels, self.downscale = autoencoder.image_channels, autoencoder.downscale
         self.num_moments, self.is_gaussian = autoencoder.num_moments, autoencoder.is_gaussian
@@ -102,6 +103,8 @@ class Codec:
     def to(self, device: str | torch.device) -> Self:
         """Move to a device."""
         self.autoencoder.to(device)
+        if self.preview is not self:
+            self.preview.to(device)
         self.scale, self.shift = self.scale.to(device), self.shift.to(device)
         return self
 
@@ -269,37 +272,38 @@ def _described_folder(description: LatentsDescription, folder: str | Path | None
     return find_autoencoder(source if revision is None else f"{source}@{revision}")
 
 
+def own_normalisation(own: Mapping[str, Any], num_channels: int) -> tuple[list[float], list[float]] | None:
+    """Return scale and shift of each channel as config.json has them; None where it has no scale.
+
+    There may be `scaling_factor` and `shift_factor`, per-channel `latents_mean` and `latents_std`, or both kinds: then
+    latents are (z - mean) * scaling_factor / std, as in diffusers' pipelines.
+    """
+    factor, std = own.get("scaling_factor"), own.get("latents_std")
+    shift = own.get("latents_mean") or [own.get("shift_factor") or 0.0] * num_channels
+    if factor is None and std is None:
+        return None
+    return [(1.0 if factor is None else factor) / value for value in std or [1.0] * num_channels], shift
+
+
 def _normalisation(
     own: Mapping[str, Any], config: LatentsConfig, codec: Codec
-) -> tuple[list[float] | None, list[float] | None]:
-    """Return scale and shift of each channel: the recipe's, or the autoencoder's own; None for those in its file.
-
-    An autoencoder may give `scaling_factor` and `shift_factor`, per-channel `latents_mean` and `latents_std`, or both
-    kinds: then latents are (z - mean) * scaling_factor / std, as in diffusers' pipelines.
-    """
+) -> tuple[Sequence[float] | None, Sequence[float] | None]:
+    """Return scale and shift of each channel: the recipe's, or the autoencoder's own; None for those in its file."""
     num_channels = codec.latent_channels
+    scale = [config.scale] * num_channels if config.scale is not None else None
+    scale = [1 / value for value in config.std] if config.std is not None else scale
+    shift = config.mean or ([config.shift] * num_channels if config.shift is not None else None)
     if codec.autoencoder.statistics is not None:
-        given = (config.std or config.scale) is not None, (config.mean or config.shift) is not None
-        if given == (False, False):
-            return None, None
-        if given != (True, True):
+        if (scale is None) != (shift is None):
             raise ConfigError(
                 f"latents: {config.vae!r} has its own normalisation per position; give both scale (or std) and shift "
                 "(or mean) in its place, or neither"
             )
-        own = {}
-    factor, std = own.get("scaling_factor"), own.get("latents_std")
-    if config.std is not None:
-        scale = [1 / value for value in config.std]
-    elif config.scale is not None:
-        scale = [config.scale] * num_channels
-    elif factor is None and std is None:
+        return scale, shift
+    published = own_normalisation(own, num_channels)
+    if published is None and scale is None:
         raise ConfigError(
             f"latents.scale: {config.vae!r} has neither scaling_factor nor latents_std; give scale or std"
         )
-    else:
-        scale = [(1.0 if factor is None else factor) / value for value in std or [1.0] * num_channels]
     own_shift = own.get("latents_mean") or [own.get("shift_factor") or 0.0] * num_channels
-    if config.mean is not None:
-        return scale, list(config.mean)
-    return scale, own_shift if config.shift is None else [config.shift] * num_channels
+    return scale or (published and published[0]), shift or own_shift

@@ -108,6 +108,9 @@ class SamplingConfig(Section):
     encoder alone, in networks that have one."""
     cache_interval: Annotated[int, Field(ge=2)] = 2
     """With a cache, every how many calls the blocks are computed."""
+    preview_decoder: str | None = None
+    """Autoencoder whose small decoder draws previews and trajectories, such as madebyollin/taesd for Stable Diffusion's
+    latents; a folder or a Hub id; null: the autoencoder itself."""
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Self:

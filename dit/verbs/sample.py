@@ -205,10 +205,13 @@ def _write_many(pipeline: "Pipeline", out: Path, wish: Wish, source: str, quanti
 def _write_trajectory(pipeline: "Pipeline", out: Path, wish: Wish, path: Path) -> None:
     from dit.data.picture import image_grid
     from dit.files import write_bytes
+    from dit.latents.preview import load_preview
     from dit.zoo.pictures.pictures import save_gif, trace, trajectory_frames, trajectory_strip
 
-    labels = pipeline.labels(wish.classes, wish.num)
-    trajectory = trace(pipeline, labels, pipeline.settings(**wish.settings), seed=wish.seed)
+    labels, settings = pipeline.labels(wish.classes, wish.num), pipeline.settings(**wish.settings)
+    if settings.preview_decoder is not None:
+        pipeline.codec.preview = load_preview(settings.preview_decoder, pipeline.codec)
+    trajectory = trace(pipeline, labels, settings, seed=wish.seed)
     columns = _columns(len(labels), len(labels))
     if path.suffix.lower() == ".gif":
         write_bytes(path, save_gif(trajectory_frames(pipeline, trajectory, columns=columns)))

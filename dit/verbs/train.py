@@ -102,6 +102,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     from dit.diffusion.create import create_process
     from dit.latents.codec import load_codec
     from dit.latents.encode import encode_dataset
+    from dit.latents.preview import load_preview
     from dit.sampling.grid import create_grid
     from dit.training.loop import run as train
     from dit.training.ranks.processes import start_processes
@@ -113,6 +114,8 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     processes = start_processes(recipe.train)
     open_images(recipe.data, "train")  # a wrong source is refused before an autoencoder is downloaded
     codec = load_codec(recipe.latents, processes.device)
+    if recipe.sampling.preview_decoder is not None:
+        codec.preview = load_preview(recipe.sampling.preview_decoder, codec)
     # Every process asks; one encodes what is not cached yet, the others wait at the cache's lock.
     train_set, val_set = (encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val"))
     recipe = resolve(recipe, latent_shape=train_set.latents_shape, num_classes=train_set.num_classes)

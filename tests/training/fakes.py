@@ -59,6 +59,10 @@ class FakeLatents:
 class FakeCodec:
     """Latents are the moments' draw; images are their first channel."""
 
+    @property
+    def preview(self):
+        return self
+
     def to(self, device):
         return self
 

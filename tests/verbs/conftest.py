@@ -13,6 +13,7 @@ def trained(tmp_path_factory):
     """Run folder of three steps."""
     output = tmp_path_factory.mktemp("trained") / "run"
     options = ["--train.max_steps", "3", "--evaluation.num", "20", "--evaluation.batch_size", "10"]
+    options += ["--sampling.preview_decoder", "mnist"]
     assert main(["train", RECIPE, "--output", str(output), *TINY, *options]) == 0
     return output
 

@@ -7,6 +7,7 @@ from dit.cli import main
 from dit.data.mnist import mnist_images
 from dit.zoo.pipeline import Pipeline
 from tests.command import fails, runs
+from tests.latents.conftest import small_kl
 
 
 @pytest.mark.parametrize(
@@ -136,3 +137,22 @@ def test_a_signal_keeps_what_was_made_and_the_same_command_goes_on(out, tmp_path
     assert main([str(argument) for argument in command]) == 75
     assert "the same command goes on" in capsys.readouterr().err
     assert runs(capsys, *command) == [f"{tmp_path / out}: made 2 of 4 images"]
+
+
+def test_a_preview_decoder_draws_the_trajectory_and_not_the_samples(tmp_path, capsys):
+    levels = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    grey = {"in_channels": 1, "out_channels": 1, "latent_channels": 4, "block_out_channels": (8, 8, 8)}
+    small_kl(**levels, **grey).save_pretrained(tmp_path / "other")
+    command = ["sample", "dit_ti_2.mnist", "--classes", "3", "--steps", "2"]
+    for name, options in (("own", []), ("other", ["--sampling.preview_decoder", tmp_path / "other"])):
+        runs(
+            capsys,
+            *command,
+            "--out",
+            tmp_path / f"{name}.png",
+            "--trajectory",
+            tmp_path / f"{name}_strip.png",
+            *options,
+        )
+    assert (tmp_path / "own.png").read_bytes() == (tmp_path / "other.png").read_bytes()
+    assert (tmp_path / "own_strip.png").read_bytes() != (tmp_path / "other_strip.png").read_bytes()

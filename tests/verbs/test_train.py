@@ -69,6 +69,11 @@ def test_a_run_ends_in_an_evaluated_export(trained):
     assert "class accuracy" in (trained / "export" / "README.md").read_text()
 
 
+def test_a_preview_decoder_stays_where_it_was_used(trained):
+    assert load_recipe(trained / "recipe.yaml").sampling.preview_decoder == "mnist"
+    assert json.loads((trained / "export" / "config.json").read_text())["sampling"]["preview_decoder"] is None
+
+
 def test_resume_continues_and_exports_anew(trained, tmp_path, capsys):
     output = shutil.copytree(trained, tmp_path / "run")
     options = ["--train.max_steps", "4", "--evaluation.num", "20", "--evaluation.batch_size", "10"]

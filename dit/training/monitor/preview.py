@@ -48,7 +48,7 @@ class Preview:
             shape, options = source.dataset.latents_shape, {"seed": source.seed, "positions": positions}
             with self.processes.autocast():
                 drawn = sample(network, self.process, y, shape, sampling=self.sampling, **options)
-            images.append(source.codec.decode(drawn.latents).cpu())
+            images.append(source.codec.preview.decode(drawn.latents).cpu())
         return torch.cat(images)
 
     def save(self, network: nn.Module, path: Path) -> None:

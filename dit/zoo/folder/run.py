@@ -63,7 +63,7 @@ def describe_run(run: str | Path, checkpoint: Checkpoint | None = None) -> Folde
         model=ModelDescription.of(recipe.model.name, **facts.model_arguments),
         process=recipe.process.model_copy(update={"retrain": False}),
         latents=facts.codec,
-        sampling=recipe.sampling,
+        sampling=recipe.sampling.model_copy(update={"preview_decoder": None}),  # of the machine that trained
         id2label=facts.id2label,
         provenance=provenance,
         plugins=facts.plugins,

@@ -69,10 +69,10 @@ def trajectory_frames(pipeline: Pipeline, trajectory: Trajectory, *, columns: in
     names = _names(pipeline, trajectory.labels)
     num_rows = -(-len(trajectory.labels) // columns)
     above, further = names if num_rows == 1 else [], [""] * (num_rows - 1)
-    frames = []
+    decode, frames = pipeline.codec.preview.decode, []
     for k in _spread(len(trajectory.states), MAX_FRAMES):
         parts = (trajectory.states[k], trajectory.predicted[k])
-        state, predicted = (image_grid(pipeline.decode(part), columns=columns) for part in parts)
+        state, predicted = (image_grid(decode(part), columns=columns) for part in parts)
         state = caption(state, above=above, beside=[f"t = {trajectory.times[k]:.2f}", *further])
         frames.append(below(state, caption(predicted, beside=["predicted", *further])))
     return frames
@@ -81,8 +81,9 @@ def trajectory_frames(pipeline: Pipeline, trajectory: Trajectory, *, columns: in
 def trajectory_strip(pipeline: Pipeline, trajectory: Trajectory, *, columns: int = 10) -> Image.Image:
     """Return a picture with two rows per sample: its state, and the predicted data, from noise (left) to the end."""
     chosen = _spread(len(trajectory.states), columns)
-    states = torch.stack([pipeline.decode(trajectory.states[k]) for k in chosen], dim=1)  # (N, columns, c, h, w)
-    predicted = torch.stack([pipeline.decode(trajectory.predicted[k]) for k in chosen], dim=1)
+    decode = pipeline.codec.preview.decode
+    states = torch.stack([decode(trajectory.states[k]) for k in chosen], dim=1)  # (N, columns, c, h, w)
+    predicted = torch.stack([decode(trajectory.predicted[k]) for k in chosen], dim=1)
     rows = torch.stack([states, predicted], dim=1)  # (N, 2, columns, c, h, w)
     names = _names(pipeline, trajectory.labels) or ["state"] * len(states)
     return caption(

@@ -1,5 +1,7 @@
 """Previews: the samples that `sample` gives, whatever the batch, as a PNG."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from PIL import Image
@@ -7,7 +9,7 @@ from PIL import Image
 from dit.sampling.sample import sample
 from dit.training.monitor.preview import Preview
 from dit.training.ranks.processes import start_processes
-from tests.training.fakes import make_parts, make_recipe
+from tests.training.fakes import FakeCodec, make_parts, make_recipe
 from tests.training.test_batch import make_source
 
 
@@ -26,6 +28,13 @@ def test_samples_are_those_of_sample(preview_and_parts):
     y = torch.tensor([0, 1, 2, 0, 1, 2, 0])
     expected = codec.decode(sample(model, process, y, (2, 4, 4), sampling=preview.sampling, seed=5).latents)
     assert (images.int() - expected.int()).abs().max() <= 1  # arithmetic differs in the last bit between batch sizes
+
+
+def test_a_preview_decoder_draws_it(preview_and_parts, monkeypatch):
+    preview, model, *_ = preview_and_parts
+    decoder = SimpleNamespace(decode=lambda latents: torch.full_like(latents, 7).byte())
+    monkeypatch.setattr(FakeCodec, "preview", decoder)
+    assert preview.draw(model).unique().tolist() == [7]
 
 
 def test_grid_has_a_column_per_class(preview_and_parts, tmp_path):
