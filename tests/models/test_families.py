@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from dit.errors import ConfigError
-from dit.models import counts, create_model, list_models, register_family
+from dit.models import create_model, list_models, register_family
 from dit.models.families import FAMILIES, arguments_of, variants
 from dit.models.family import Arguments, Family
-from dit.models.network import CanFit, CanPrepare, CanShowTokens, block_names, cast_blocks
+from dit.models.network import CanFit, CanPrepare, CanShowTokens, block_names, cast_blocks, compile_blocks
 from dit.models.registry import build
-from dit.zoo.entries import architecture_of, entries, entry_arguments
 from dit.zoo.folder.config import ModelDescription
 from dit.zoo.folder.weights import empty_model, fill, save_weights
 from dit.zoo.layouts.architecture import describe_network
@@ -18,15 +17,13 @@ from tests.goldens import assert_close
 
 SMALL = [name for name, family in variants().items() if name == next(iter(family.variants))]
 """The smallest variant of each family."""
-NETWORKS = [(name, arguments_of(name)) for name in list_models()]
-NETWORKS += [(architecture_of(name), entry_arguments(name)) for name in entries()]
-NETWORKS = {counts.key(*network): network for network in NETWORKS}
 
 
 def random_network(name, **overrides):
-    """A small network of a family in which no trained parameter is left at zero."""
+    """A small network of a family in which no trained parameter is left at zero, with 4 x 4 tokens."""
     torch.manual_seed(0)
-    network = create_model(name, **{"num_classes": 5} | overrides).eval()
+    size = 4 * getattr(arguments_of(name), "patch_size", 1)
+    network = create_model(name, **{"num_classes": 5, "input_size": size} | overrides).eval()
     for parameter in network.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -52,21 +49,6 @@ def call(network, x, t, y):
 @pytest.fixture(scope="module", params=SMALL)
 def network(request):
     return random_network(request.param)
-
-
-@pytest.mark.parametrize("key", NETWORKS)
-def test_the_file_of_counts_holds_what_the_networks_have(key):
-    assert counts.count_live(*NETWORKS[key]) == tuple(counts._known()[key])
-
-
-def test_the_file_of_counts_holds_nothing_else():
-    assert list(counts._known()) == list(NETWORKS)
-
-
-def test_what_the_file_does_not_hold_is_counted():
-    arguments = arguments_of(SMALL[0], num_classes=3)
-    more = arguments_of(SMALL[0], num_classes=4)
-    assert counts.count(SMALL[0], more).parameters == counts.count(SMALL[0], arguments).parameters + 192
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -115,6 +97,28 @@ def test_samples_do_not_see_each_other(network):
     assert_close(torch.cat([call(network, x[i : i + 1], t[i : i + 1], y[i : i + 1]) for i in range(3)]), output, 5e-6)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_an_oblong_input_comes_back_patch_by_patch(name):
+    """Where tokens don't see each other, one pixel decides its own patch of the output, all of it and nothing else."""
+    p = getattr(arguments_of(name), "patch_size", 1)
+    try:
+        network = random_network(name, input_size=(2 * p, 3 * p))
+    except ConfigError as error:
+        assert "input_size: expected a square" in str(error)  # noqa: PT017
+        return
+    for path, module in network.named_modules():
+        if path.endswith(("attn.proj", "attn.out_proj")):
+            torch.nn.init.zeros_(module.weight)
+        if getattr(module, "padding", (0, 0)) != (0, 0):  # a convolution over the whole image at the end
+            torch.nn.init.dirac_(module.weight)
+    x, t, y = inputs(network, batch=1)
+    changed = torch.zeros(x.shape[2:], dtype=torch.bool)
+    changed[:p, 2 * p :] = True
+    other = x.clone()
+    other[..., 0, 2 * p] += 1
+    assert torch.equal((call(network, other, t, y) != call(network, x, t, y)).any(1)[0], changed)
+
+
 def test_a_prepared_step_is_the_plain_call(network):
     if not isinstance(network, CanPrepare):
         pytest.skip("it prepares nothing")
@@ -158,6 +162,17 @@ def test_the_blocks_are_most_of_the_network_and_can_be_cast(network):
     assert in_bf16.dtype == torch.float32
     # bfloat16 keeps 8 bits: a relative 0.4% a rounding, which a few blocks of random weights multiply.
     assert_close(in_bf16, output, 0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch warns of its own doings while it compiles
+def test_compiled_blocks_are_the_blocks(network):
+    x, t, y = inputs(network)
+    other = build(SMALL_OF[type(network)], network.arguments).eval()
+    other.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        # Fused operations round less often, and products sum in another order.
+        assert_close(call(compile_blocks(other), x, t, y), call(network, x, t, y), 5e-6)
 
 
 def test_fitting_to_the_same_classes_changes_nothing(network):

@@ -135,12 +135,12 @@ class Imf(Network):
                 nn.init.xavier_uniform_(module.weight.flatten(1))
             if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-            if isinstance(module, FinalLayer):
-                nn.init.zeros_(module.linear.weight)
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=width**-0.5)
         for name, parameter in self.named_parameters():
             if name.endswith("_tokens"):
                 nn.init.normal_(parameter, std=width**-0.5)
+            if name.endswith("_final_layer.linear.weight"):
+                nn.init.zeros_(parameter)
 
     def forward(
         self,

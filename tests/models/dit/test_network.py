@@ -37,11 +37,6 @@ def test_parameters_and_macs_match_the_paper(size, index):
     assert found.macs / 1e9 == pytest.approx(macs[index], rel=0.01)
 
 
-def test_xl_2_has_the_published_counts():
-    assert count("dit_xl_2", arguments_of("dit_xl_2")).parameters == 675_129_632
-    assert count("dit_xl_2", arguments_of("dit_xl_2", input_size=64)).parameters == 676_014_368
-
-
 def test_non_square_input_matches_a_transposed_network():
     """Swapping rows and columns of the input, the patch kernel and the positions transposes the output."""
     torch.manual_seed(0)
@@ -58,26 +53,6 @@ def test_non_square_input_matches_a_transposed_network():
     x, t, y = torch.randn(2, 4, 8, 24), torch.tensor([5.0, 700.0]), torch.tensor([0, 5])
     with torch.no_grad():
         assert_close(turned(x.transpose(2, 3), t, y).transpose(2, 3), model(x, t, y), 1e-5)
-
-
-def test_starts_as_zero_output_and_identity_blocks():
-    model = create_model("dit_ti_2", **TINY)
-    assert not model(torch.randn(1, 4, 16, 16), torch.tensor([3]), torch.tensor([1])).any()
-    tokens = torch.randn(2, 64, 48)
-    assert torch.equal(model.blocks[0](tokens, torch.randn(2, 48)), tokens)
-
-
-def test_initial_weights_follow_the_paper():
-    torch.manual_seed(0)
-    model = create_model("dit_ti_2", depth=1, num_classes=1000)
-    assert model.y_embedder.embedding_table.weight.std().item() == pytest.approx(0.02, rel=0.02)
-    assert model.t_embedder.mlp[2].weight.std().item() == pytest.approx(0.02, rel=0.02)
-    patch = model.x_embedder.proj.weight
-    bound = (6 / (192 + 16)) ** 0.5
-    assert bound * 0.98 < patch.abs().max().item() <= bound
-    qkv = model.blocks[0].attn.qkv.weight
-    assert qkv.std().item() == pytest.approx((2 / (192 + 576)) ** 0.5, rel=0.02)
-    assert not model.blocks[0].attn.qkv.bias.any()
 
 
 def test_every_block_gets_its_tokens_row_by_row():
