@@ -21,10 +21,10 @@ CLASSES = ("a", "b", "c")
 class Network(nn.Module):
     """The optimal network of latents N(label, STD^2): every class has its own mean."""
 
-    def __init__(self, process, path, prediction):
+    def __init__(self, process, path):
         super().__init__()
         self.anchor = nn.Parameter(torch.zeros(()))
-        self.of_class = [GaussianData(path, mean, STD).network(process, prediction) for mean in (0.0, 1.0, 2.0)]
+        self.of_class = [GaussianData(path, mean, STD).network(process) for mean in (0.0, 1.0, 2.0)]
 
     def forward(self, x, t, y):
         outputs = torch.stack([network(x, t, y) for network in self.of_class])  # (3, B, C, H, W)
@@ -68,7 +68,7 @@ class Codec:
 
 def run(name="linear", *, held_out=None, class_names=CLASSES, process=None, path=None, **options):
     process = process or process_of(name)
-    network = Network(process, path or PATHS[name], getattr(process.config, "prediction", "eps"))
+    network = Network(process, path or PATHS[name])
     likelihood = LikelihoodConfig(**({"num": 150, "steps": 64} | options))
     return evaluate_likelihood(
         network, process, Codec(), held_out or Latents(), likelihood, class_names=class_names, batch_size=40
@@ -119,7 +119,7 @@ def test_several_probes_show_their_part_of_the_error():
 
 def test_a_choice_of_latents_is_made_by_the_seed_and_not_by_batches():
     held_out = Latents()
-    arguments = Network(process_of("linear"), PATHS["linear"], "velocity"), process_of("linear"), Codec(), held_out
+    arguments = Network(process_of("linear"), PATHS["linear"]), process_of("linear"), Codec(), held_out
     likelihood = LikelihoodConfig(num=20, steps=2)
     first, again, other = (
         evaluate_likelihood(*arguments, likelihood, class_names=CLASSES, seed=seed, batch_size=size)

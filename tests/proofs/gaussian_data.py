@@ -20,20 +20,34 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dit.diffusion.config import FlowConfig, GaussianConfig
+from dit.diffusion.config import EdmConfig, FlowConfig, GaussianConfig
 from dit.diffusion.create import create_process
 from dit.diffusion.process import Denoised, Process
 from dit.sampling.grid import Grid
 from dit.sampling.sample import integrate
 from tests.proofs.reference import Path, derivative
 
+SIGMA_DATA, SIGMA_MAX = 0.5, 80.0
+"""Of EDM."""
+
 
 def process_of(name: str, **options) -> Process:
     """Return a process with the schedule that PATHS calls `name`, with a prediction that has no trouble at t=1."""
     if name.startswith("discrete_"):
         return create_process(GaussianConfig(betas=name.removeprefix("discrete_"), **{"learn_sigma": False} | options))
+    if name == "edm":
+        return create_process(EdmConfig(sigma_data=SIGMA_DATA, sigma_max=SIGMA_MAX, **options))
+    if name == "linear_noise_2":
+        name, options = "linear", {"noise_scale": 2.0} | options
     prediction = "velocity" if name in ("linear", "gvp") else "v"
     return create_process(FlowConfig(**{"schedule": name, "prediction": prediction} | options))
+
+
+def prediction_of(process: Process) -> str:
+    """Return the name of what the networks of a process return."""
+    if isinstance(process.config, FlowConfig):
+        return process.config.prediction
+    return "preconditioned" if isinstance(process.config, EdmConfig) else "eps"
 
 
 @dataclass(frozen=True)
@@ -72,19 +86,31 @@ class GaussianData:
         a, b = coefficients(self.path, prediction, t)
         return like(a, x) * x_0 + like(b, x) * eps
 
-    def network(self, process: Process, prediction: str = "eps"):
+    def network(self, process: Process):
         """Be a network `model(x, t, y)` of a process, for times that float32 holds exactly (see `exact_times`)."""
 
         def model(x, model_time, y):
-            t = (model_time.double() - process.time_offset) / process.time_scale
-            return process.output_sign * self.output(prediction, x, t.numpy())
+            t = ((model_time.double() - process.time_offset) / process.time_scale).numpy()
+            return process.output_sign * self.output(prediction_of(process), x, t)
 
-        return model
+        return self._edm_network if isinstance(process.config, EdmConfig) else model
+
+    def _edm_network(self, x, model_time, y):
+        """Return F(c_in x_t, ln(sigma) / 4) at x = c_in x_t."""
+        t = np.exp(4 * model_time.double().numpy()) / SIGMA_MAX
+        near = np.round(256 * t) / 256
+        t = np.where(np.abs(t - near) < 1e-6, near, t)  # float32 blurs even the logarithms of exact times
+        root = np.hypot(SIGMA_MAX * t, SIGMA_DATA).reshape(-1, *[1] * (x.dim() - 1))  # 1 / c_in
+        return self.output("preconditioned", like(root, x) * x, t)
 
 
 def coefficients(path: Path, prediction: str, t):
     """Return (a, b) of the output a x_0 + b eps."""
     alpha, sigma = path.alpha(t), path.sigma(t)
+    if prediction == "preconditioned":  # F in x_0 = c_skip x_t + c_out F, for alpha = 1
+        root = np.hypot(sigma, SIGMA_DATA)
+        c_skip, c_out = SIGMA_DATA**2 / root**2, sigma * SIGMA_DATA / root
+        return (1 - c_skip) / c_out, -c_skip * sigma / c_out
     ones, zeros = np.ones_like(alpha), np.zeros_like(alpha)
     if prediction == "velocity":
         return derivative(path.alpha, t), derivative(path.sigma, t)

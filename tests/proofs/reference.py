@@ -70,15 +70,20 @@ def cosine_abar(t):
 
 
 LINEAR_BETAS = np.linspace(1e-4, 0.02, 1000)
+SCALED_LINEAR_BETAS = np.linspace(np.sqrt(0.00085), np.sqrt(0.012), 1000) ** 2
 _ABAR = cosine_abar(np.arange(1001) / 1000)
 COSINE_BETAS = np.minimum(1 - _ABAR[1:] / _ABAR[:-1], 0.999)
 
 PATHS = {
     "linear": Path(lambda t: 1 - t, lambda t: t**2),
+    "linear_noise_2": Path(lambda t: 1 - t, lambda t: (2 * t) ** 2),
+    "edm": Path(lambda t: 1 + 0 * t, lambda t: (80 * t) ** 2),
     "gvp": Path(lambda t: np.cos(np.pi * t / 2), lambda t: np.sin(np.pi * t / 2) ** 2),
     "vp_linear": of_abar(lambda t: -0.1 * t - 19.9 * t**2 / 2),
     "vp_cosine": of_abar(lambda t: np.log(cosine_abar(t))),
     "discrete_linear": discrete(LINEAR_BETAS),
     "discrete_cosine": discrete(COSINE_BETAS),
+    "discrete_scaled_linear": discrete(SCALED_LINEAR_BETAS),
 }
-VARIANCE_PRESERVING = [name for name in PATHS if name != "linear"]
+STRAIGHT = ["linear", "linear_noise_2", "edm"]  # alpha and sigma are linear in t
+VARIANCE_PRESERVING = [name for name in PATHS if name not in STRAIGHT]

@@ -23,8 +23,10 @@ CASES = [
     *(("gvp", prediction) for prediction in ("velocity", "v", "x0")),
     *(("vp_linear", prediction) for prediction in ("eps", "v", "x0")),
     *(("vp_cosine", prediction) for prediction in ("v", "x0")),
-    ("discrete_linear", "eps"),
-    ("discrete_cosine", "eps"),
+    *(
+        (name, None)
+        for name in ("linear_noise_2", "edm", "discrete_linear", "discrete_cosine", "discrete_scaled_linear")
+    ),
 ]
 
 
@@ -33,13 +35,12 @@ class TwoGaussians:
 
     num_classes, null_class = NULL, NULL
 
-    def __init__(self, name: str, prediction: str, **options):
-        options |= {} if name.startswith("discrete") else {"prediction": prediction}
-        self.process = process_of(name, **options)
+    def __init__(self, name: str, prediction: str | None = None):
+        self.process = process_of(name, **({"prediction": prediction} if prediction else {}))
         self.conditional, self.unconditional = (
             GaussianData(PATHS[name], mean=mean, std=std) for mean, std in ((0.5, 0.6), (-0.2, 1.1))
         )
-        self.outputs = [data.network(self.process, prediction) for data in (self.conditional, self.unconditional)]
+        self.outputs = [data.network(self.process) for data in (self.conditional, self.unconditional)]
         self.rows, self.null_rows = [], []
 
     def __call__(self, x, t, y):
@@ -81,8 +82,7 @@ def test_proof_12_two_gaussians_give_a_linear_guided_velocity(name, prediction, 
 
 @pytest.mark.parametrize("name", PATHS)
 def test_proof_12_scale_one_is_the_conditional_output_bit_for_bit(name):
-    prediction = "eps" if name.startswith("discrete") else "v"
-    model = TwoGaussians(name, prediction)
+    model = TwoGaussians(name)
     sampling = SamplingConfig(solver="euler", steps=N, grid="auto")
     guided = sample(model, model.process, Y, SHAPE, sampling=sampling, noise=X)
     assert sum(model.null_rows) == 0
@@ -93,7 +93,7 @@ def test_proof_12_scale_one_is_the_conditional_output_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", PATHS)
 def test_proof_12_channels_that_are_not_guided_stay_conditional(name):
-    model = TwoGaussians(name, "eps" if name.startswith("discrete") else "v")
+    model = TwoGaussians(name)
     sampled, times = run(model, guidance_channels=1)
     assert_close(sampled.latents[:, :1], model.euler(X, lambda k, t: W, times)[:, :1])
     assert_close(sampled.latents[:, 1:], model.euler(X, lambda k, t: 1.0, times)[:, 1:])
@@ -103,7 +103,7 @@ def test_proof_12_channels_that_are_not_guided_stay_conditional(name):
 @pytest.mark.parametrize("name", PATHS)
 def test_proof_12_an_interval_skips_the_unconditional_call_outside(name, calls):
     """Between t = 0.3 and 0.7 the velocity is guided; elsewhere no row of the null class goes through the network."""
-    model = TwoGaussians(name, "eps" if name.startswith("discrete") else "v")
+    model = TwoGaussians(name)
     sampled, times = run(model, guidance_interval=[0.3, 0.7], guidance_calls=calls)
     inside = (times[:-1] >= 0.3) & (times[:-1] <= 0.7)
     assert 0 < inside.sum() < N
@@ -114,7 +114,7 @@ def test_proof_12_an_interval_skips_the_unconditional_call_outside(name, calls):
 
 
 def test_proof_12_an_interval_of_steps():
-    model = TwoGaussians("linear", "velocity")
+    model = TwoGaussians("linear")
     sampled, times = run(model, guidance_steps=[3, 8])
     assert_close(sampled.latents, model.euler(X, lambda k, t: W if 3 <= k <= 8 else 1.0, times))
     assert (sampled.num_calls, sum(model.null_rows)) == (N + 6, 18)
@@ -124,7 +124,7 @@ def test_proof_12_an_interval_of_steps():
 @pytest.mark.parametrize("schedule", ["linear", "power_cosine"])
 def test_proof_12_schedules_of_the_scale(name, schedule):
     """From 1 at the noise to w at the data: 1 + (w - 1) s, or 1 + (w - 1) (1 - cos(pi s^p)) / 2, with s = 1 - t."""
-    model = TwoGaussians(name, "eps" if name.startswith("discrete") else "velocity")
+    model = TwoGaussians(name)
     power = {"guidance_power": 3.0} if schedule == "power_cosine" else {}
     sampled, times = run(model, guidance_schedule=schedule, **power)
 
@@ -138,7 +138,7 @@ def test_proof_12_schedules_of_the_scale(name, schedule):
 @pytest.mark.parametrize("name", PATHS)
 def test_proof_12_autoguidance_is_guided_by_the_weaker_network(name):
     """The weaker network is asked for the same class: labels are kept."""
-    model = TwoGaussians(name, "eps" if name.startswith("discrete") else "v")
+    model = TwoGaussians(name)
     asked = []
 
     def weaker(x, t, y):
@@ -172,12 +172,12 @@ def test_proof_12_rescale_brings_back_the_conditional_deviation(share):
 )
 def test_proof_12_calls_are_counted(solver, calls):
     """A guided call counts as two; heun's and midpoint's second call of a step are guided by their own time."""
-    model = TwoGaussians("linear", "velocity")
+    model = TwoGaussians("linear")
     sampling = SamplingConfig(solver=solver, steps=N, guidance=W)
     sampled = sample(model, model.process, Y, SHAPE, sampling=sampling, noise=X)
     assert sampled.num_calls == 2 * calls == sum(model.rows) / 3
     interval = sampling.model_copy(update={"guidance_interval": [0.3, 0.7]})
-    model = TwoGaussians("linear", "velocity")
+    model = TwoGaussians("linear")
     sampled = sample(model, model.process, Y, SHAPE, sampling=interval, noise=X)
     assert sampled.num_calls == calls + sum(model.null_rows) / 3
     assert 0 < sum(model.null_rows) < 3 * calls

@@ -11,7 +11,7 @@ from dit.sampling.grid import create_grid, grid_of_times, log_snr_times
 from dit.sampling.solvers.step import create_solver
 from dit.zoo.entries import entries
 from tests.proofs.gaussian_data import GaussianData, assert_close, process_of, solve, state, transfer
-from tests.proofs.reference import PATHS
+from tests.proofs.reference import PATHS, STRAIGHT, VARIANCE_PRESERVING
 
 N = 16
 GRIDS = ["uniform", "quadratic", "shifted", "log_snr", "karras", "list", "respaced", "respaced_ddim"]
@@ -72,7 +72,7 @@ def test_proof_02_heun_is_a_product_over_the_grid(name, grid):
     times = times_of(name, grid)
     h, a = np.diff(times), path.rate(times, 0.5)
     factors = 1 + h * (a[:-1] + a[1:]) / 2 + h**2 * a[:-1] * a[1:] / 2
-    if name not in ("linear", "gvp"):
+    if name not in ("linear", "linear_noise_2", "gvp"):
         factors[-1] = path.alpha(times[-2]) * 0.25 / path.variance(times[-2], 0.5)
     data = GaussianData(path, std=0.5)
     actual = solve(create_solver(sampling.solver), create_grid(process, sampling), data.denoise, state(1.0))
@@ -181,7 +181,7 @@ def test_proof_02_ddim_with_noise_is_affine_in_state_and_noise(name, eta):
     assert_close(transfer(create_solver(sampling.solver), grid, data.denoise), expected)
 
 
-@pytest.mark.parametrize(("name", "grid"), [case for case in CASES if case[0] != "linear"])
+@pytest.mark.parametrize(("name", "grid"), [case for case in CASES if case[0] in VARIANCE_PRESERVING])
 def test_proof_03_ddim_turns_by_the_angle_between_the_times(name, grid):
     """With s = 1 and m = 0, x_0 = cos(phi) x and eps = sin(phi) x, so a step multiplies by cos(phi_t - phi_s)."""
     times = times_of(name, grid)
@@ -192,7 +192,7 @@ def test_proof_03_ddim_turns_by_the_angle_between_the_times(name, grid):
     assert_close(states, np.cumprod([1, *np.cos(np.diff(phi))]))
 
 
-@pytest.mark.parametrize(("name", "grid"), [case for case in CASES if case[0] != "linear"])
+@pytest.mark.parametrize(("name", "grid"), [case for case in CASES if case[0] in VARIANCE_PRESERVING])
 def test_proof_04_ddpm_keeps_the_variance_of_unit_data(name, grid):
     """With s = 1 and variance `upper` every state has variance 1, but the last step draws no noise: 1 - beta_0."""
     sampling = settings("ddpm", grid, variance="upper")
@@ -205,7 +205,7 @@ def test_proof_04_ddpm_keeps_the_variance_of_unit_data(name, grid):
 
 
 @pytest.mark.parametrize("steps", [2, 10, 1000])
-@pytest.mark.parametrize("betas", ["linear", "cosine"])
+@pytest.mark.parametrize("betas", ["linear", "cosine", "scaled_linear"])
 def test_proof_04_ddpm_on_the_original_steps(betas, steps):
     """The last variance is 1 - beta_0 of the table itself; with all steps kept the respaced table is the original."""
     name = f"discrete_{betas}"
@@ -258,12 +258,14 @@ def test_proof_04_a_learned_variance_at_its_bounds_is_the_fixed_one(variance):
 
 
 EXPONENTIAL = ["ddim", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "ddpm"]
-STRAIGHT = ["euler", "midpoint", "euler_maruyama"]
 
 
 @pytest.mark.parametrize(
     ("name", "solver"),
-    [*((name, solver) for name in PATHS for solver in EXPONENTIAL), *(("linear", solver) for solver in STRAIGHT)],
+    [
+        *((name, solver) for name in PATHS for solver in EXPONENTIAL),
+        *((name, solver) for name in STRAIGHT for solver in ("euler", "midpoint", "euler_maruyama")),
+    ],
 )
 def test_proof_05_a_point_mass_is_reached_in_one_step(name, solver):
     """Exponential integrators are exact for constant predicted data, Euler and midpoint on straight lines."""
@@ -287,7 +289,7 @@ WEAK_ORDERS = [
     ({"solver": "ddpm", "variance": "lower"}, "log_snr", 1, 0.1),
     ({"solver": "ddim", "eta": 0.5}, "log_snr", 1, 0.1),
     ({"solver": "dpmpp_2m_sde"}, "log_snr", 2, 0.2),
-    ({"solver": "euler_maruyama"}, "log_snr", 1, 0.1),
+    ({"solver": "euler_maruyama"}, "log_snr", 1, 0.15),
     ({"solver": "euler_maruyama", "diffusion": "forward"}, "log_snr", 1, 0.15),
     ({"solver": "euler_maruyama", "diffusion": "constant"}, "uniform", 1, 0.1),
 ]
@@ -300,11 +302,11 @@ def describe(value):
 @pytest.mark.parametrize(("options", "grid", "expected", "tolerance"), ORDERS, ids=describe)
 @pytest.mark.parametrize("name", PATHS)
 def test_proof_06_order_between_inner_times(name, options, grid, expected, tolerance):
-    """Error at t=0.01 of starting at t=0.99."""
-    if (name, options["solver"]) == ("linear", "midpoint"):
+    """Error at the early time of starting at the late one."""
+    if name in STRAIGHT and options["solver"] == "midpoint":
         expected = 3  # on the straight path the leading term of Gaussian data's error cancels
     data = GaussianData(PATHS[name], mean=0.4, std=0.5)
-    exact = data.flow(1.7, 0.99, 0.01)
+    exact = data.flow(1.7, *inner_ends(name))
 
     def error(num: int) -> float:
         end = solve(create_solver(settings(**options).solver), inner_grid(name, grid, num), data.denoise, state(1.7))
@@ -316,22 +318,23 @@ def test_proof_06_order_between_inner_times(name, options, grid, expected, toler
 @pytest.mark.parametrize(("options", "grid", "expected", "tolerance"), WEAK_ORDERS, ids=describe)
 @pytest.mark.parametrize("name", PATHS)
 def test_proof_06_weak_order_between_inner_times(name, options, grid, expected, tolerance):
-    """Error of the variance at t=0.01, summed over the noises exactly, of starting with V at t=0.99."""
+    """Error of the variance at the early time, summed over the noises exactly, of starting with V at the late one."""
     path = PATHS[name]
+    late, early = inner_ends(name)
 
     def error(num: int) -> float:
         solver, denoise = create_solver(settings(**options).solver), GaussianData(path, std=0.5).denoise
         row = transfer(solver, inner_grid(name, grid, num), denoise)[-1]
-        row[0] *= np.sqrt(path.variance(0.99, 0.5))
-        return abs(row.square().sum().item() - path.variance(0.01, 0.5))
+        row[0] *= np.sqrt(path.variance(late, 0.5))
+        return abs(row.square().sum().item() - path.variance(early, 0.5))
 
     assert abs(order(error) - expected) < tolerance
 
 
 @pytest.mark.parametrize(("solver", "expected"), [("euler", 1), ("heun", 2), ("midpoint", 2)])
-@pytest.mark.parametrize("name", ["linear", "gvp"])
+@pytest.mark.parametrize("name", ["linear", "linear_noise_2", "gvp"])
 def test_proof_06_order_of_the_whole_path(name, solver, expected):
-    if (name, solver) == ("linear", "midpoint"):
+    if name in STRAIGHT and solver == "midpoint":
         expected = 3
     data, process = GaussianData(PATHS[name], std=0.5), process_of(name)
     exact = data.flow(1.7, 1.0, 0.0)
@@ -366,14 +369,18 @@ def test_proof_06_the_adaptive_solver_keeps_its_tolerance(name):
         assert min(seen) > times[-1] - 1e-12  # nothing may be asked beyond the end, where a network knows nothing
 
 
+def inner_ends(name: str) -> tuple[float, float]:
+    """Return a late and an early time; between EDM's the deviation of the noise falls from 4 to 0.08."""
+    return (0.05, 0.001) if name == "edm" else (0.99, 0.01)
+
+
 def inner_grid(name: str, grid: str, num: int):
-    process, ends = process_of(name), torch.tensor([0.99, 0.01], dtype=torch.float64)
-    uniform = torch.linspace(0.99, 0.01, num + 1, dtype=torch.float64)
+    process, ends = process_of(name), torch.tensor(inner_ends(name), dtype=torch.float64)
+    uniform = torch.linspace(*ends.tolist(), num + 1, dtype=torch.float64)
     times = uniform if grid == "uniform" else log_snr_times(process.schedule, ends, num + 1)
     return grid_of_times(process.schedule, process.prediction, times)
 
 
 def order(error) -> float:
-    """Return minus the slope of log error over log N, for N = 32 to 256."""
-    nums = np.array([32, 64, 128, 256])
-    return -np.polyfit(np.log(nums), np.log([error(num) for num in nums.tolist()]), 1)[0]
+    """Return minus the slope of log error over log N, between N = 32 and 128."""
+    return float(np.log(error(32) / error(128)) / np.log(4))

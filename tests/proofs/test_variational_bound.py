@@ -35,7 +35,7 @@ def test_proof_07_posterior_of_any_two_times(name):
     assert_close(q.of_x_t, variance * ratio / added, 1e-11)
 
 
-@pytest.mark.parametrize("betas", ["linear", "cosine"])
+@pytest.mark.parametrize("betas", ["linear", "cosine", "scaled_linear"])
 def test_proof_07_posterior_tables(betas):
     """c1 + c2 sqrt(abar_t) = sqrt(abar_{t-1}) and c2^2 (1 - abar_t) + beta~_t = 1 - abar_{t-1}, at every step."""
     process = process_of(f"discrete_{betas}")
@@ -48,7 +48,7 @@ def test_proof_07_posterior_tables(betas):
 
 
 @pytest.mark.parametrize("grid", ["respaced", "respaced_ddim"])
-@pytest.mark.parametrize("betas", ["linear", "cosine"])
+@pytest.mark.parametrize("betas", ["linear", "cosine", "scaled_linear"])
 def test_proof_07_respaced_tables_are_rebuilt_from_the_kept_steps(betas, grid):
     """beta'_i = 1 - abar[k_i] / abar[k_{i-1}], with abar before the first = 1."""
     name = f"discrete_{betas}"
@@ -62,7 +62,15 @@ def test_proof_07_respaced_tables_are_rebuilt_from_the_kept_steps(betas, grid):
 @pytest.mark.parametrize("learn_sigma", [True, False], ids=["learned", "fixed"])
 @pytest.mark.parametrize(
     ("betas", "num_steps"),
-    [("linear", 21), ("linear", 100), ("linear", 1000), ("cosine", 2), ("cosine", 10), ("cosine", 1000)],
+    [
+        ("linear", 21),
+        ("linear", 100),
+        ("linear", 1000),
+        ("cosine", 2),
+        ("cosine", 10),
+        ("cosine", 1000),
+        ("scaled_linear", 1000),
+    ],
 )
 def test_proof_08_the_bound_telescopes_to_the_entropy(betas, num_steps, learn_sigma):
     """Data N(0, 1) and reverse variance beta_t make p the exact reversal: the bound is the entropy, 1.4189385 nats.
@@ -155,5 +163,7 @@ def test_proof_09_a_likelihood_bin_is_the_normal_mass_within_1_over_255():
 def path_of(betas: str, num_steps: int):
     if betas == "linear":
         return discrete(np.linspace(0.1, 20, num_steps) / num_steps)
+    if betas == "scaled_linear":
+        return discrete(np.linspace(0.00085**0.5, 0.012**0.5, num_steps) ** 2)
     abar = cosine_abar(np.arange(num_steps + 1) / num_steps)
     return discrete(np.minimum(1 - abar[1:] / abar[:-1], 0.999))

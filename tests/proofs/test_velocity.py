@@ -4,18 +4,30 @@ import numpy as np
 import pytest
 import torch
 
-from dit.diffusion.prediction import PREDICTIONS
+from dit.diffusion import prediction
 from dit.diffusion.process import Denoised
 from dit.sampling.solvers.ode import velocity
-from tests.proofs.gaussian_data import GaussianData, assert_close, coefficients, exact_times, like, process_of, state
+from tests.proofs.gaussian_data import (
+    SIGMA_DATA,
+    GaussianData,
+    assert_close,
+    coefficients,
+    exact_times,
+    like,
+    process_of,
+    state,
+)
 from tests.proofs.reference import PATHS, derivative
 
+PREDICTIONS = prediction.PREDICTIONS | {"preconditioned": prediction.PreconditionedPrediction(SIGMA_DATA)}
 T = np.linspace(0.02, 0.98, 49)
 X = state(-1.7, 0.0, 0.4, 2.3)
 DATA = {"mean": 0.6, "std": 0.7}
 # At t = 1e-6 and 1e-3, in 40 digits by mpmath.
 EARLY_SIGMA = {
     "linear": [1e-6, 1e-3],
+    "linear_noise_2": [2e-6, 2e-3],
+    "edm": [8e-5, 8e-2],
     "gvp": [1.5707963267942506e-6, 0.0015707956808308788],
     "vp_linear": [0.00031624349005000105, 0.010485416335094896],
     "vp_cosine": [0.00019712611125517109, 0.0064252801356655107],
@@ -100,8 +112,7 @@ def test_proof_14_a_network_is_read_at_the_time_that_it_is_told(name):
     discrete = name.startswith("discrete")
     times = torch.tensor((np.arange(1000) + 1) / 1000 if discrete else exact_times(128))[::7]
     x = torch.linspace(-2, 2, len(times), dtype=torch.float64).reshape(-1, 1, 1, 1)
-    prediction = "eps" if discrete else process.config.prediction
-    output = data.network(process, prediction)(x, process.model_time(times), None)
+    output = data.network(process)(process.model_input(x, times), process.model_time(times), None)
     denoised = process.denoise(output, x, times)
     for k, t in enumerate(times.tolist()):
         x_0, eps = data.data_and_noise(x[k], t)

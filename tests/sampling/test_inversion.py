@@ -24,8 +24,7 @@ Y = torch.tensor([0, 3])
 def test_inversion_of_gaussian_data_standardises_it_and_comes_back(name, solver, tolerance):
     """The ODE's map between N(0, s^2) and N(0, 1) is a division by s."""
     process, latents = process_of(name), 0.5 * torch.randn(2, *SHAPE)
-    prediction = "velocity" if name == "linear" else "eps"
-    model = GaussianData(PATHS[name], std=0.5).network(process, prediction)
+    model = GaussianData(PATHS[name], std=0.5).network(process)
     sampling = SamplingConfig(solver=solver, steps=100)
     inverted = invert(model, process, Y, latents, sampling=sampling)
     torch.testing.assert_close(inverted.latents, latents / 0.5, rtol=tolerance, atol=tolerance)
