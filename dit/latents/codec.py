@@ -301,6 +301,8 @@ def _normalisation(
             )
         return scale, shift
     published = own_normalisation(own, num_channels)
+    if config.normalise == "measured":  # from the training set, once it is encoded
+        return published or ([1.0] * num_channels, [0.0] * num_channels)
     if published is None and scale is None:
         raise ConfigError(
             f"latents.scale: {config.vae!r} has neither scaling_factor nor latents_std; give scale or std"

@@ -24,6 +24,9 @@ class LatentsConfig(Section):
     """Mean of each latent channel, instead of shift."""
     std: tuple[float, ...] | None = None
     """Standard deviation of each latent channel, instead of 1 / scale."""
+    normalise: Literal["own", "measured"] = "own"
+    """What scale and shift are: own, those above or the autoencoder's; measured, by mean and deviation of each channel
+    over the training images."""
     batch_size: int = Field(default=32, ge=1, le=4096)
     """Images that are encoded at a time."""
     storage: Literal["float32", "float16"] = "float32"
@@ -33,6 +36,9 @@ class LatentsConfig(Section):
 
     @model_validator(mode="after")
     def _one_normalisation(self) -> Self:
+        given = [name for name in ("scale", "shift", "mean", "std") if getattr(self, name) is not None]
+        if self.normalise == "measured" and given:
+            raise ValueError(f"normalise: expected own, since {given[0]} is given, found measured")
         if self.mean is not None and self.shift is not None:
             raise ValueError("give either shift or mean, found both")
         if self.std is not None and self.scale is not None:

@@ -49,16 +49,13 @@ def encode_dataset(
 
     Raises:
         ConfigError: the images can't be encoded with this autoencoder.
-        DitError: an image is broken, or the folder of this cache holds latents of other data, autoencoder or scale.
+        DitError: an image is broken, or the folder of this cache holds latents of other data or another autoencoder.
     """
     codec.latent_size(data.image_size)
     images = open_images(data, split, channels=codec.image_channels)
-    description = codec.describe()
     identity = Identity(
         data=images.fingerprint,
         vae=codec.fingerprint,
-        scale=description.scale,
-        shift=description.shift,
         flip=data.flip and split == "train",
         storage=latents.storage,
     )

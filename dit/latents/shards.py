@@ -24,16 +24,12 @@ INDEX_NAME = "index.json"
 
 
 class Identity(Section):
-    """What latents depend on: caches with equal identities hold equal moments."""
+    """What moments depend on: caches with equal identities hold equal ones. Their normalisation comes later."""
 
     data: str
     """Fingerprint of the images, labels and the split."""
     vae: str
     """Fingerprint of the autoencoder."""
-    scale: tuple[float, ...] | None
-    """Factor of each channel that makes latents of z; not applied to what is stored; null: that of the autoencoder."""
-    shift: tuple[float, ...] | None
-    """Number that is subtracted before."""
     flip: bool
     """Whether mirrored images are there too."""
     storage: str

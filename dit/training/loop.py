@@ -79,7 +79,7 @@ def run(
     recipe = recipe.model_copy(update={"train": recipe.train.with_max_steps(len(train_set))})
     processes = start_processes(recipe.train, narrowest_width(model))
     check_sizes(recipe, model, processes, train_set)
-    facts = run_facts(recipe, model, processes, train_set)
+    facts = run_facts(recipe, model, processes, codec, train_set)
     processes.check_agreement(facts)
     folder = RunFolder(output)
     with ExitStack() as stack:

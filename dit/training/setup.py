@@ -30,11 +30,15 @@ if TYPE_CHECKING:
     from dit.latents.dataset import LatentDataset
 
 
-def run_facts(recipe: Recipe, model: Network, processes: Processes, train_set: "LatentDataset") -> dict[str, Any]:
+def run_facts(
+    recipe: Recipe, model: Network, processes: Processes, codec: "Codec", train_set: "LatentDataset"
+) -> dict[str, Any]:
     """Return what must be the same in all processes and when the run is resumed, by dotted field."""
+    latents = codec.describe().model_dump(mode="json", include={"fingerprint", "scale", "shift"})
     return {
         **flat_fields(recipe),
         **{f"model.{key}": value for key, value in model.arguments.model_dump(mode="json").items()},
+        **{f"latents: {key}": value for key, value in latents.items()},
         "train.mixed_precision": processes.precision,
         "data: number of images": len(train_set),
         "data: fingerprint": train_set.fingerprint,

@@ -13,6 +13,7 @@ def run(
     out: Path,
     image_size: int = 256,
     flip: bool = False,
+    stats: bool = False,
     device: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> None:
@@ -28,6 +29,7 @@ def run(
         out: folder of the cache, as latents.cache of a recipe.
         image_size: side of the square that is cut out of every image, in pixels.
         flip: also encode the mirror images, for recipes with data.flip.
+        stats: also measure mean and deviation of each latent channel, for recipes with latents.normalise: measured.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
         overrides: `data.FIELD` or `latents.FIELD` -> value.
     """
@@ -37,7 +39,7 @@ def run(
 
     values = {
         "data": {"source": data, "image_size": image_size, "flip": flip},
-        "latents": {"vae": vae, "cache": str(out)},
+        "latents": {"vae": vae, "cache": str(out), "normalise": "measured" if stats else "own"},
     }
     for key, value in (overrides or {}).items():
         section, _, field = key.partition(".")
@@ -48,9 +50,14 @@ def run(
     from dit.device import choose_device
     from dit.latents.codec import load_codec
     from dit.latents.encode import encode_dataset
+    from dit.latents.statistics import write_statistics
 
     codec = load_codec(latents_config, choose_device(device))
     for split in ("train", "val"):
         encoded = encode_dataset(data_config, latents_config, codec, split)
         encoded.verify()
         print(f"{split:<5}  {len(encoded):,} images, {encoded.num_classes} classes  {encoded.folder}")
+        if stats and split == "train":
+            statistics = write_statistics(encoded)
+            for name, values in (("mean", statistics.mean), ("std", statistics.std)):
+                print(f"{name:<5}  {', '.join(f'{value:g}' for value in values)}")

@@ -103,6 +103,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     from dit.latents.codec import load_codec
     from dit.latents.encode import encode_dataset
     from dit.latents.preview import load_preview
+    from dit.latents.statistics import normalise_measured
     from dit.sampling.grid import create_grid
     from dit.training.loop import run as train
     from dit.training.ranks.processes import start_processes
@@ -118,6 +119,8 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
         codec.preview = load_preview(recipe.sampling.preview_decoder, codec)
     # Every process asks; one encodes what is not cached yet, the others wait at the cache's lock.
     train_set, val_set = (encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val"))
+    if recipe.latents.normalise == "measured":
+        normalise_measured(codec, train_set)
     recipe = resolve(recipe, latent_shape=train_set.latents_shape, num_classes=train_set.num_classes)
     torch.manual_seed(recipe.train.seed)
     model = create_model(

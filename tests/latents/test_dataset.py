@@ -26,7 +26,7 @@ def write(folder, moments=None, fingerprint=FINGERPRINT):
         write_part(path, moments[rows], rows % 3, rows, fingerprint=fingerprint, skipped=[])
         entries.append(part_entry(path, size))
         start += size
-    identity = Identity(data="d", vae="v", scale=(1.0, 1.0), shift=(0.0, 0.0), flip=True, storage="float32")
+    identity = Identity(data="d", vae="v", flip=True, storage="float32")
     index = Index(
         fingerprint=FINGERPRINT,
         identity=identity,

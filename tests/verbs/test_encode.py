@@ -1,7 +1,10 @@
+import json
 import re
 
+import pytest
+
 from dit.cli import main
-from tests.command import fails, runs
+from tests.command import TINY, fails, runs
 
 
 def test_images_are_encoded_once_and_their_latents_compared_with_their_hashes(jpegs, small_vae, tmp_path, capsys):
@@ -28,3 +31,26 @@ def test_a_wrong_option_is_named(tmp_path, capsys):
     assert fails(capsys, *argv, "--image_size", "3").startswith("--image_size: expected a value greater than")
     assert fails(capsys, *argv, "--optim.lr", "1") == "--optim.lr: dit encode takes --data.FIELD and --latents.FIELD"
     assert fails(capsys, *argv, "--latents.storage", "int4").startswith("--storage: expected 'float32' or 'float16'")
+
+
+def test_measured_statistics_are_those_of_a_run_and_of_its_export(jpegs, small_vae, tmp_path, capsys):
+    argv = ["--latents.cache", tmp_path / "cache", "--data.val_fraction", "0.2"]
+    encode = ["encode", "--data", jpegs, "--vae", small_vae, "--image_size", "32", "--out", tmp_path / "cache"]
+    lines = runs(capsys, *encode, "--data.val_fraction", "0.2", "--stats")
+    assert [line.split()[0] for line in lines] == ["train", "mean", "std", "val"]
+    (path,) = tmp_path.glob("cache/*/statistics.json")
+    statistics = json.loads(path.read_text())
+    assert lines[2].split(", ")[-1] == f"{statistics['std'][-1]:g}"
+    train = ["train", "dit_s_2_folder", "--data.source", jpegs, "--latents.vae", small_vae, "--data.image_size", "32"]
+    train += ["--data.flip", "false", "--output", tmp_path / "run", "--latents.normalise", "measured", *TINY]
+    train += ["--model.num_heads", "4", "--train.preview_every", "0", "--train.max_steps"]
+    runs(capsys, *train, "1", *argv)
+    assert len(list(tmp_path.glob("cache/*/statistics.json"))) == len(list(tmp_path.glob("cache/train*"))) == 1
+    described = json.loads((tmp_path / "run" / "export" / "config.json").read_text())["latents"]
+    assert described["shift"] == pytest.approx(statistics["mean"])
+    assert described["scale"] == pytest.approx([1 / value for value in statistics["std"]])
+    statistics["mean"][0] = 1.5
+    path.write_text(json.dumps(statistics))
+    line = fails(capsys, *train, "2", "--resume", *argv)
+    assert f"latents: shift: the run has [{described['shift'][0]}" in line
+    assert "found [1.5, " in line
