@@ -19,8 +19,8 @@ class DiTDHArguments(RotaryArguments):
     """Height and width of the latent, or one number for both."""
     in_channels: Size = 768
     """Channels of the latent."""
-    patch_size: Annotated[int, Field(ge=1, le=1)] = 1
-    """Side of a patch, in latent pixels: 1."""
+    patch_size: Size = 1
+    """Side of a patch, in latent pixels; 1 in the published models."""
     head_hidden_size: Size = 2048
     """Width of the head's tokens."""
     head_depth: Depth = 2
@@ -64,6 +64,8 @@ class DiTDHArguments(RotaryArguments):
 
 
 _TINY: dict[str, Any] = {
+    "patch_size": 2,
+    "in_channels": 4,
     "hidden_size": 128,
     "depth": 6,
     "num_heads": 2,
@@ -72,7 +74,7 @@ _TINY: dict[str, Any] = {
     "head_num_heads": 4,
 }
 
-VARIANTS: dict[str, dict[str, Any]] = {"ditdh_ti_1": _TINY} | {
+VARIANTS: dict[str, dict[str, Any]] = {"ditdh_ti_2": _TINY} | {
     f"ditdh_{size}_1": {"hidden_size": width, "depth": depth, "num_heads": heads}
     for size, width, depth, heads in (
         ("s", 384, 12, 6),

@@ -3,7 +3,8 @@
 s = SiLU(time + encoder(x, time, class)), widened; output = head(x, s): the head sees the input anew.
 State-dict keys are those of the published checkpoints.
 
-B batch, C latent channels, H x W latent, T = HW tokens, D encoder width, E head width, d head size, K classes.
+B batch, C latent channels, H x W latent, p patch, T = HW/p^2 tokens, D encoder width, E head width, d head size,
+K classes.
 
 Source: Zheng et al., "Diffusion transformers with representation autoencoders", 2025, section 5.
 """
@@ -35,9 +36,9 @@ class DiTDH(Network):
 
     def __init__(self, arguments: DiTDHArguments) -> None:
         super().__init__(arguments)
-        width, wide, channels = arguments.hidden_size, arguments.head_hidden_size, arguments.in_channels
-        self.x_embedder = PatchEmbed(channels, wide, 1)
-        self.s_embedder = PatchEmbed(channels, width, 1)
+        width, wide, patch = arguments.hidden_size, arguments.head_hidden_size, arguments.patch_size
+        self.x_embedder = PatchEmbed(arguments.in_channels, wide, patch)
+        self.s_embedder = PatchEmbed(arguments.in_channels, width, patch)
         self.s_projector = nn.Identity() if width == wide else nn.Linear(width, wide)
         self.t_embedder = FourierEmbedder(width)
         self.y_embedder = LabelEmbedder(arguments.num_classes + (arguments.null_class is not None), width)
@@ -47,7 +48,7 @@ class DiTDH(Network):
         self.blocks = nn.ModuleList(
             [LightningDiTBlock(half) for half in (arguments.encoder, arguments.head) for _ in range(half.depth)]
         )
-        self.final_layer = FinalLayer(wide, channels, use_rms_norm=arguments.rms_norm)
+        self.final_layer = FinalLayer(wide, patch**2 * arguments.in_channels, use_rms_norm=arguments.rms_norm)
         if not self.final_layer.linear.weight.is_meta:
             self.initialize_weights()
 
@@ -101,7 +102,7 @@ class DiTDH(Network):
         state = self.s_projector(silu(time[:, None] + state))  # (B, T, E)
         tokens = self._run(self.x_embedder(x_t), state, arguments.head, arguments.depth, kept)
         output = self.final_layer.modulated(tokens, self.final_layer.adaLN_modulation(state))
-        return unpatchify(output, arguments.grid_size, 1), [kept[number] for number in after]
+        return unpatchify(output, arguments.grid_size, arguments.patch_size), [kept[number] for number in after]
 
     def fit(self, weights: Mapping[str, Tensor], old: DiTDHArguments, rows: Mapping[int, int]) -> dict[str, Tensor]:
         """Return the weights that this freshly drawn network starts from: see `dit.models.network.CanFit`."""

@@ -80,7 +80,7 @@ _PIXEL_SIZES: dict[str, dict[str, Any]] = {
     "h": {"hidden_size": 1280, "depth": 48, "num_heads": 16, "bottleneck_size": 256},
 }
 PMF_VARIANTS: dict[str, dict[str, Any]] = {
-    "pmf_ti_4": {"patch_size": 4, **_TINY, **_TINY_TOKENS, "bottleneck_size": 32}
+    "pmf_ti_8": {"patch_size": 8, **_TINY, **_TINY_TOKENS, "bottleneck_size": 32}
 } | {
     f"pmf_{size}_{patch}": {"patch_size": patch, "input_size": 16 * patch, **arguments}
     for patch in (16, 32)

@@ -45,7 +45,7 @@ _SIZES: dict[str, dict[str, Any]] = {
 }
 _TINY = {"hidden_size": 192, "depth": 6, "num_heads": 3, "bottleneck_size": 32, "context_start": 2}
 
-VARIANTS: dict[str, dict[str, Any]] = {"jit_ti_4": {"patch_size": 4, **_TINY, "num_context_tokens": 8}} | {
+VARIANTS: dict[str, dict[str, Any]] = {"jit_ti_8": {"patch_size": 8, **_TINY, "num_context_tokens": 4}} | {
     f"jit_{size}_{patch}": {
         "patch_size": patch,
         "input_size": 16 * patch,

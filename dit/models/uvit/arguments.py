@@ -45,7 +45,7 @@ class UViTArguments(PatchArguments):
 
 
 _SIZES: dict[str, dict[str, Any]] = {
-    "ti": {"hidden_size": 192, "depth": 6, "num_heads": 3},
+    "ti": {"hidden_size": 208, "depth": 6, "num_heads": 4},
     "s": {"hidden_size": 512, "depth": 12, "num_heads": 8},
     "m": {"hidden_size": 768, "depth": 16, "num_heads": 12},
     "l": {"hidden_size": 1024, "depth": 20, "num_heads": 16},
