@@ -116,10 +116,7 @@ class SamplingConfig(Section):
     def _fields_fit(self) -> Self:
         if isinstance(self.grid, ListGrid) and len(self.grid.times) != self.steps:
             raise ValueError(f"grid.times: expected {self.steps} (= steps) times, found {len(self.grid.times)}")
-        for field, (choice, users) in NEEDS.items():
-            chosen = getattr(self, choice)
-            if chosen not in users and getattr(self, field) != type(self).model_fields[field].default:
-                raise ValueError(f"{field}: expected only with {choice} {' or '.join(users)}, found {choice} {chosen}")
+        _refuse_unused(self, NEEDS)
         if self.guidance_steps is not None and not self.guidance_steps[0] <= self.guidance_steps[1] < self.steps:
             raise ValueError(f"guidance_steps: expected [first, last] below {self.steps}, found {self.guidance_steps}")
         if self.guidance_steps is not None and self.guidance_interval is not None:
@@ -138,6 +135,13 @@ _FLAT = (
     *("eta", "variance", "diffusion", "diffusion_scale", "tolerance"),
     *("times", "t_start", "t_end", "rho", "shift"),
 )
+
+
+def _refuse_unused(section: Section, needs: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+    for field, (choice, users) in needs.items():
+        chosen = getattr(section, choice)
+        if chosen not in users and getattr(section, field) != type(section).model_fields[field].default:
+            raise ValueError(f"{field}: expected only with {choice} {' or '.join(users)}, found {choice} {chosen}")
 
 
 def changed(sampling: SamplingConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,3 +222,8 @@ class LikelihoodConfig(Section):
     """Time of the noise; left out: 1."""
     variance: Literal["auto", "learned", "lower", "upper"] = "auto"
     """Reverse variance of a Gaussian process's variational bound; auto: learned if the network has it, else upper."""
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> Self:
+        _refuse_unused(self, {"steps": ("solver", ("heun",)), "tolerance": ("solver", ("dopri5",))})
+        return self

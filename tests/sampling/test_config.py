@@ -1,7 +1,7 @@
 import pytest
 
 from dit.errors import ConfigError
-from dit.sampling.config import GRIDS, SamplingConfig, changed, from_first_format, is_first_format
+from dit.sampling.config import GRIDS, LikelihoodConfig, SamplingConfig, changed, from_first_format, is_first_format
 from dit.sampling.solvers import SOLVERS
 from dit.validation import validate
 
@@ -54,6 +54,19 @@ def test_a_name_is_short_for_a_solver_or_a_grid_without_further_options():
 )
 def test_what_a_choice_does_not_use_is_refused(values, expected):
     assert message(values).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"tolerance": 1e-3}, "tolerance: expected only with solver dopri5, found solver heun"),
+        ({"solver": "dopri5", "steps": 64}, "steps: expected only with solver heun, found solver dopri5"),
+    ],
+)
+def test_what_the_solver_of_a_likelihood_does_not_use_is_refused(values, expected):
+    with pytest.raises(ConfigError) as error:
+        validate(LikelihoodConfig, values, origin="r.yaml")
+    assert str(error.value) == f"r.yaml: {expected}"
 
 
 @pytest.mark.parametrize(

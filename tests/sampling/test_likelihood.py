@@ -112,5 +112,5 @@ def test_damaged_weights_are_an_error_rather_than_a_number(latents, solver):
             create_process(FlowConfig()),
             latents,
             Y,
-            likelihood=LikelihoodConfig(solver=solver, steps=2),
+            likelihood=LikelihoodConfig(solver=solver),
         )
