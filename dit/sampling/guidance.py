@@ -72,6 +72,7 @@ class Guidance:
         null_class: its label, or None to keep the class asked for (autoguidance).
         sampling: scale, interval, schedule, rescale and how calls are batched.
         num_channels: leading output channels that are guided.
+        last_time: where a schedule of the scale has reached w: the first of a process's discrete steps, or data.
         prepared: the network's own way to be called at known times and labels, where it has one.
         told: conditions of the network that are the same in every call, by name.
     """
@@ -81,6 +82,7 @@ class Guidance:
     null_class: int | None
     sampling: SamplingConfig
     num_channels: int
+    last_time: float = 0.0
     prepared: PreparedCalls | None = None
     told: Mapping[str, float] = field(default_factory=dict)
 
@@ -110,7 +112,8 @@ class Guidance:
             low, high = sampling.guidance_interval
             if not low <= t <= high:
                 return 1.0
-        return 1 + (sampling.guidance - 1) * _COURSES[sampling.guidance_schedule](1 - t, sampling.guidance_power)
+        course, passed = _COURSES[sampling.guidance_schedule], 1 - (t - self.last_time)
+        return 1 + (sampling.guidance - 1) * course(passed, sampling.guidance_power)
 
     def __call__(
         self, x_t: Tensor, t: float, model_time: Tensor, y: Tensor, conditions: Mapping[str, Tensor] | None = None
@@ -154,6 +157,6 @@ class Guidance:
 _COURSES: dict[str, Callable[[float, float], float]] = {
     "constant": lambda s, power: 1.0,
     "linear": lambda s, power: s,
-    # Source: Gao et al., "MDTv2", 2023, equation 10.
+    # Source: Gao et al., "MDTv2", 2023, equation 10, whose time of the step k of N is k / N.
     "power_cosine": lambda s, power: (1 - math.cos(math.pi * s**power)) / 2,
 }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dit.diffusion.process import Denoised, Model, Process
+from dit.diffusion.schedule import DiscreteSchedule
 from dit.errors import ConfigError, DitError
 from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
@@ -177,15 +178,17 @@ def guidance_of(
         raise ConfigError("sampling: expected no weaker network, for this one was trained with its guidance")
     if names:
         return _guidance_as_input(model, names, sampling, channels)
+    # A discrete process's first step, k = 0 at t = 1 / N, is its last of a sampling.
+    last_time = grid.schedule.first_time if isinstance(grid.schedule, DiscreteSchedule) else 0.0
     if weaker is not None:
-        return Guidance(model, weaker, None, sampling, channels)
+        return Guidance(model, weaker, None, sampling, channels, last_time)
     null_class = null_class_of(model)
     if null_class == 0:
         # Without classes both branches are the null class, so any scale returns the same.
         sampling = sampling.model_copy(update={"guidance": 1.0})
     if sampling.guidance != 1 and null_class is None:
         raise ConfigError("sampling.guidance: expected 1, for the model has no null class (class_dropout_prob is 0)")
-    return Guidance(model, model, null_class, sampling, channels)
+    return Guidance(model, model, null_class, sampling, channels, last_time)
 
 
 def _guidance_as_input(model: Model, names: tuple[str, ...], sampling: SamplingConfig, num_channels: int) -> Guidance:

@@ -99,10 +99,9 @@ def test_masked_forward(name):
 def test_power_cosine_guidance(name):
     network, golden, _ = read(name)
     values = {"guidance": 3.8, "guidance_channels": 3, "guidance_schedule": "power_cosine", "guidance_power": 4.0}
-    # The original counts the time of step k as k / 1000.
-    guidance = Guidance(network, network, 7, SamplingConfig.model_validate(values), 3)
+    guidance = Guidance(network, network, 7, SamplingConfig.model_validate(values), 3, last_time=1 / 1000)
     for x, step, y, expected in zip(*(golden[f"cfg_{key}"][:2] for key in ("x", "t", "y", "out")), strict=True):
-        actual, _ = guidance(x[None], float(step) / 1000, step[None], y[None])
+        actual, _ = guidance(x[None], (float(step) + 1) / 1000, step[None], y[None])
         assert_close(actual[0], expected, SAMPLED)
 
 

@@ -123,13 +123,16 @@ def test_proof_12_an_interval_of_steps():
 @pytest.mark.parametrize("name", ["linear", "discrete_linear"])
 @pytest.mark.parametrize("schedule", ["linear", "power_cosine"])
 def test_proof_12_schedules_of_the_scale(name, schedule):
-    """From 1 at the noise to w at the data: 1 + (w - 1) s, or 1 + (w - 1) (1 - cos(pi s^p)) / 2, with s = 1 - t."""
+    """From 1 at the noise to w at the data: 1 + (w - 1) s, or 1 + (w - 1) (1 - cos(pi s^p)) / 2, with s = 1 - t.
+
+    MDT counts the time of a step k as k / 1000, whichever of the steps are taken: at the last, k = 0, the scale is w.
+    """
     model = TwoGaussians(name)
     power = {"guidance_power": 3.0} if schedule == "power_cosine" else {}
     sampled, times = run(model, guidance_schedule=schedule, **power)
 
     def scale(k, t):
-        s = 1 - t
+        s = 1 - round(1000 * t - 1) / 1000 if name == "discrete_linear" else 1 - t
         return 1 + (W - 1) * (s if schedule == "linear" else (1 - math.cos(math.pi * s**3)) / 2)
 
     assert_close(sampled.latents, model.euler(X, scale, times))
