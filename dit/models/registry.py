@@ -24,5 +24,10 @@ def create_model(name: str, **overrides: Any) -> Network:
 
 def build(name: str, arguments: Arguments) -> Network:
     """Build a network of a variant's family from its arguments."""
+    return network_class(name)(arguments)
+
+
+def network_class(name: str) -> type[Network]:
+    """Return the class of a variant's network."""
     module, _, network = family_of(name).network.partition(":")
-    return getattr(import_module(module), network)(arguments)
+    return getattr(import_module(module), network)

@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
+
+from dit.diffusion.process import Process
+from dit.errors import ConfigError
 
 Step = Callable[[Tensor, int, slice], Tensor]
 """step(x_t (B, C, H, W), i, rows) -> output of the network at the i-th time for those rows of the labels."""
@@ -32,6 +36,26 @@ class CanPrepare(Protocol):
     def prepare(self, t_grid: Tensor, y: Tensor, **options: Any) -> Step:
         """Return the steps at times t_grid (N,) as the network embeds them for labels y (R,); options: `cache`, ..."""
         ...
+
+
+GUIDANCE_INPUTS = ("guidance", "t_min", "t_max")
+"""Further arguments of a call that sampling chooses; all others are the process's."""
+
+
+def check_conditions(model: Any, process: Process) -> None:
+    """Refuse a process that does not tell the network what it asks for besides time and class, or tells it more.
+
+    Raises:
+        ConfigError: naming what is asked for and what is told.
+    """
+    asked = {name for name in condition_names(model) if name not in GUIDANCE_INPUTS}
+    told = set(process.conditions(torch.zeros(()), torch.zeros(())))
+    if asked != told:
+        asked_for, found = (", ".join(sorted(names)) or "nothing" for names in (asked, told))
+        raise ConfigError(
+            f"process: expected one that tells this network {asked_for} besides time and class, found "
+            f"{process.config.name}, which tells {found}; see process.name and process.condition"
+        )
 
 
 def condition_names(model: Any) -> tuple[str, ...]:

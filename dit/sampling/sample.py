@@ -16,7 +16,7 @@ from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import Grid, create_grid
 from dit.sampling.guidance import Guidance
-from dit.sampling.network import condition_names, null_class_of
+from dit.sampling.network import GUIDANCE_INPUTS, condition_names, null_class_of
 from dit.sampling.solvers.step import NoiseOfStep, Solver, create_solver
 
 Callback = Callable[[int, float, Tensor, Tensor], None]
@@ -203,7 +203,7 @@ def _guidance_as_input(model: Model, names: tuple[str, ...], sampling: SamplingC
             f"{sampling.guidance:g}"
         )
     low, high = sampling.guidance_interval or (0.0, 1.0)
-    told = {"guidance": sampling.guidance, "t_min": low, "t_max": high}
+    told = dict(zip(GUIDANCE_INPUTS, (sampling.guidance, low, high), strict=True))
     unguided = sampling.model_copy(update={"guidance": 1.0, "guidance_interval": None})
     return Guidance(
         model, model, None, unguided, num_channels, told={name: told[name] for name in names if name in told}

@@ -104,14 +104,18 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     from dit.latents.encode import encode_dataset
     from dit.latents.preview import load_preview
     from dit.latents.statistics import normalise_measured
+    from dit.models.registry import network_class
     from dit.sampling.grid import create_grid
+    from dit.sampling.network import check_conditions
     from dit.training.loop import run as train
     from dit.training.ranks.processes import start_processes
     from dit.training.resolve import resolve
     from dit.zoo.create import create_model
 
     process = create_process(recipe.process)
-    create_grid(process, recipe.sampling)  # a solver that does not fit is refused now and not at the first preview
+    # What does not fit is refused now and not at the first step or preview.
+    check_conditions(network_class(recipe.model.name), process)
+    create_grid(process, recipe.sampling)
     processes = start_processes(recipe.train)
     open_images(recipe.data, "train")  # a wrong source is refused before an autoencoder is downloaded
     codec = load_codec(recipe.latents, processes.device)

@@ -29,6 +29,7 @@ from dit.layers.quantize import Quantization, check_torchao, quantize_linears
 from dit.models.network import narrowest_width
 from dit.rng import Purpose, uniform
 from dit.sampling.config import SamplingConfig, changed
+from dit.sampling.network import check_conditions
 from dit.sampling.sample import Sampled, sample
 from dit.validation import validate
 from dit.zoo.folder.config import FolderConfig
@@ -68,6 +69,8 @@ def load_pipeline(
     infos = (info for path in located.weights for info in read_header(path).tensors.values())
     is_fast = dtype is None and all(info.dtype == "F32" for info in infos) and bf16_pays(device, narrowest_width(empty))
     blocks = torch.bfloat16 if is_fast else None
+    process = create_process(config.process)
+    check_conditions(empty, process)
     model = fill(empty, located.weights, device=device, dtype=dtype, block_dtype=blocks)
     if quantize is not None:
         quantize_linears(model.block_list(), quantize)
@@ -79,7 +82,7 @@ def load_pipeline(
     codec = Codec.from_description(config.latents, folder=located.folder, device=device)
     if dtype is not None:
         codec.exact()
-    return Pipeline(model, create_process(config.process), codec, config)
+    return Pipeline(model, process, codec, config)
 
 
 MAX_IMAGES = 10_000_000

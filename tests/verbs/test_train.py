@@ -130,6 +130,19 @@ def test_a_solver_that_the_process_does_not_have_is_refused_before_the_work(tmp_
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model.name", "meanflow_ti_2"], "tells this network r besides time and class, found flow, which tells no"),
+        (["--process.name", "average_velocity"], "tells this network nothing besides time and class, found average_v"),
+        (["--model.name", "imf_ti_2", "--process.name", "average_velocity"], "tells this network h besides time and "),
+    ],
+)
+def test_a_process_that_does_not_tell_what_the_network_asks_for_is_refused(options, words, tmp_path, capsys):
+    assert words in fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_of_images_trains_to_an_export_that_samples(jpegs, small_vae, tmp_path, capsys):
     recipe = "dit_s_2_folder"
     output = tmp_path / "run"

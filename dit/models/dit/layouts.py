@@ -99,7 +99,15 @@ REG = Layout(
 MOE = Layout("DiT-MoE", ("blocks.0.moe.gate.weight",), refused="its MLPs are mixtures of experts")
 FIT = Layout("FiT", ("blocks.0.mlp.fc1_g.weight",), refused="its networks take any size of image, with padding")
 FIT_V2 = replace(FIT, name="FiTv2", marks=(*FIT.marks, "global_adaLN_modulation.1.weight"))
-LAYOUTS = (ORIGINAL, REPA, REPA_DECODER, REPA_E, SRA, DIFFUSERS, REG, MOE, FIT, FIT_V2)
+SPRINT = Layout(
+    "SPRINT",
+    ("*middle_blocks.0.attn.qkv.weight", "*encoder_blocks.0.*"),
+    refused="its deep blocks leave tokens out",
+)
+PIXEL_DIT = Layout(
+    "PixelDiT", ("*pixel_embedder.proj.weight", "*pixel_blocks.0.*"), refused="its last blocks see single pixels"
+)
+LAYOUTS = (ORIGINAL, REPA, REPA_DECODER, REPA_E, SRA, DIFFUSERS, REG, MOE, FIT, FIT_V2, SPRINT, PIXEL_DIT)
 
 
 def read(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def test_module_is_only_taken_off_where_every_name_has_it(tensors):
         (["blocks.0.moe.gate.weight"], "DiT-MoE"),
         (["blocks.0.mlp.fc1_g.weight"], "FiT"),
         (["blocks.0.mlp.fc1_g.weight", "global_adaLN_modulation.1.weight"], "FiTv2"),
+        (["encoder_blocks.0.mlp.fc1.weight", "middle_blocks.0.attn.qkv.weight", "decoder_blocks.0.x"], "SPRINT"),
+        (["ema_denoiser.pixel_embedder.proj.weight", "ema_denoiser.pixel_blocks.0.norm1.weight"], "PixelDiT"),
     ],
 )
 def test_networks_that_are_not_here_are_refused_by_their_names(tensors, names, called):
