@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from dit.sampling.solvers import SolverOptions, Tolerance, sections
+from dit.sampling.solvers import HeunOptions, SolverOptions, Tolerance, sections
 from dit.schema import OneOf, Section
 from dit.validation import set_field
 
@@ -81,7 +81,7 @@ GRIDS: dict[str, type[GridOptions]] = {
 class SamplingConfig(Section):
     """How samples are drawn."""
 
-    solver: Annotated[SolverOptions, OneOf(sections)] = SolverOptions(name="heun")
+    solver: Annotated[SolverOptions, OneOf(sections)] = HeunOptions(name="heun")
     """Solver; heun and midpoint call the network twice a step, dopri5 as often as its tolerance needs, others once."""
     steps: Annotated[int, Field(ge=1, le=100_000)] = 25
     """Number of solver steps."""

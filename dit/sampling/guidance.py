@@ -116,18 +116,25 @@ class Guidance:
         return 1 + (sampling.guidance - 1) * course(passed, sampling.guidance_power)
 
     def __call__(
-        self, x_t: Tensor, t: float, model_time: Tensor, y: Tensor, conditions: Mapping[str, Tensor] | None = None
+        self,
+        x_t: Tensor,
+        t: float,
+        model_time: Tensor,
+        y: Tensor,
+        conditions: Mapping[str, Tensor] | None = None,
+        guided_at: float | None = None,
     ) -> tuple[Tensor, int]:
         """Return the output at x_t (B, C, H, W) for labels y (B,), and the network calls per sample that it took.
 
         Args:
             x_t: (B, C, H, W).
-            t: the process's time, which decides the scale.
+            t: the process's time.
             model_time: (B,) the time as the network embeds it.
             y: (B,) labels.
             conditions: what the network is told of this call besides, each ().
+            guided_at: the time that decides on the scale; left out: t.
         """
-        scale = self.scale_at(t)
+        scale = self.scale_at(t if guided_at is None else guided_at)
         told = {name: torch.full_like(model_time, value) for name, value in self.told.items()}
         told |= {name: value.to(model_time).expand(len(y)) for name, value in (conditions or {}).items()}
         conditional, unconditional = self._branches(x_t, t, model_time, y, scale, told)

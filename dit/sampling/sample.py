@@ -137,13 +137,16 @@ class Denoiser:
         self.dtype = None if parameter is None else parameter.dtype
         self.num_calls = 0
 
-    def __call__(self, x_t: Tensor, t: Tensor) -> Denoised:
-        """Return the data and noise that the network sees in x_t (B, C, H, W) at time t () float64."""
+    def __call__(self, x_t: Tensor, t: Tensor, guided_at: float | None = None) -> Denoised:
+        """Return the data and noise that the network sees in x_t (B, C, H, W) at time t () float64.
+
+        Guidance is that of the time `guided_at` where there is one, else of t.
+        """
         t = t.cpu().double()
         model_time = self.process.model_time(t).to(x_t.device).expand(len(x_t))
         conditions = self.process.conditions(t, self._ends_of(t))
         model_input = self.process.model_input(x_t, t).to(self.dtype or x_t.dtype)
-        output, num_calls = self.guidance(model_input, float(t), model_time, self.y, conditions)
+        output, num_calls = self.guidance(model_input, float(t), model_time, self.y, conditions, guided_at)
         self.num_calls += num_calls
         return self.process.denoise(output.to(x_t.dtype), x_t, t)
 

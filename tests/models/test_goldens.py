@@ -287,11 +287,13 @@ def test_trajectory_of_rae(name, key):
     assert_trajectory(drawn, golden[key])
 
 
-@pytest.mark.parametrize(("name", "key"), [("repa", "euler"), ("repa", "sde"), ("repae", "euler")])
+@pytest.mark.parametrize(("name", "key"), [("repa", "euler"), ("repa", "heun"), ("repa", "sde"), ("repae", "euler")])
 def test_sample_of_repa(name, key):
     network, golden, sampling = read(name)
     options: dict[str, Any] = {}
     solver: str | dict[str, Any] = key
+    if key == "heun":
+        solver = {"name": "heun", "guided_by": "step", "ends_with": "data"}
     if key == "sde":
         solver = {"name": "euler_maruyama", "diffusion": "sigma", "diffusion_scale": 2.0}
         options = {"grid": {"name": "uniform", "last_step": 0.04}, "step_noise": golden["sde_draws"]}

@@ -11,7 +11,7 @@ from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import create_grid
 from dit.sampling.sample import sample
 from tests.proofs.gaussian_data import GaussianData, assert_close, process_of
-from tests.proofs.reference import PATHS, derivative
+from tests.proofs.reference import PATHS
 
 N, W = 16, 2.5
 SHAPE = (2, 1, 1)
@@ -49,22 +49,22 @@ class TwoGaussians:
         of_class, of_null = (output(x, t, y) for output in self.outputs)
         return torch.where((y == NULL).reshape(-1, 1, 1, 1), of_null, of_class)
 
+    def velocity(self, x, t, scale):
+        """Return the guided velocity u + w (c - u), in numpy."""
+        c, u = (data.velocity(x, t) for data in (self.conditional, self.unconditional))
+        return u + scale * (c - u)
+
     def euler(self, x, scale, times):
-        """Return Euler's result of the guided velocity u + w (c - u), with w = scale(k, t), in numpy."""
+        """Return Euler's result of the guided velocity with w = scale(k, t)."""
         x = x.numpy()
-        path = self.conditional.path
         for k, (t, after) in enumerate(pairwise(times)):
-            c, u = (
-                derivative(path.alpha, t) * data.mean + path.rate(t, data.std) * (x - path.alpha(t) * data.mean)
-                for data in (self.conditional, self.unconditional)
-            )
-            x = x + (after - t) * (u + scale(k, t) * (c - u))
+            x = x + (after - t) * self.velocity(x, t, scale(k, t))
         return torch.tensor(x)
 
 
-def run(model, *, steps=N, **options):
+def run(model, *, solver="euler", steps=N, **options):
     # The times k / 16 are exact in the network's float32 time; steps of a discrete process are integers.
-    sampling = SamplingConfig(solver="euler", steps=steps, grid="auto", guidance=W, **options)
+    sampling = SamplingConfig(solver=solver, steps=steps, grid="auto", guidance=W, **options)
     sampled = sample(model, model.process, Y, SHAPE, sampling=sampling, noise=X)
     assert sampled.latents.dtype == torch.float64
     return sampled, create_grid(model.process, sampling).t.numpy()
@@ -118,6 +118,21 @@ def test_proof_12_an_interval_of_steps():
     sampled, times = run(model, guidance_steps=[3, 8])
     assert_close(sampled.latents, model.euler(X, lambda k, t: W if 3 <= k <= 8 else 1.0, times))
     assert (sampled.num_calls, sum(model.null_rows)) == (N + 6, 18)
+
+
+@pytest.mark.parametrize("guided_by", ["call", "step"])
+def test_proof_12_heuns_second_call_is_guided_by_its_own_time_or_by_the_steps_start(guided_by):
+    model, low, high = TwoGaussians("linear"), 0.3, 0.7
+    solver = {"name": "heun", "guided_by": guided_by, "ends_with": "data"}
+    sampled, times = run(model, solver=solver, guidance_interval=[low, high])
+    x, guided = X.numpy(), 0
+    for t, after in pairwise(times):
+        scales = [W if low <= time <= high else 1.0 for time in (t, t if guided_by == "step" else after)]
+        v = model.velocity(x, t, scales[0])
+        v_end = model.velocity(x + (after - t) * v, after, scales[1]) if after > 0 else v
+        x, guided = x + (after - t) * (v + v_end) / 2, guided + scales.count(W)
+    assert_close(sampled.latents, x)
+    assert (sampled.num_calls, sum(model.null_rows)) == (2 * N - 1 + guided, 3 * guided)
 
 
 @pytest.mark.parametrize("name", ["linear", "discrete_linear"])

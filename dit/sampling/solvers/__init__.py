@@ -40,6 +40,15 @@ class DdimOptions(SolverOptions):
     discrete_grid = "respaced_ddim"
 
 
+class HeunOptions(SolverOptions):
+    """Options of heun."""
+
+    guided_by: Literal["call", "step"] = "call"
+    """Whose time decides on guidance at the second call of a heun step: its own, or that of the step's start."""
+    ends_with: Literal["heun", "data"] = "heun"
+    """The step of heun to t=0; data: one call and straight to the data that it predicts, as REPA's and diffusers'."""
+
+
 class EulerMaruyamaOptions(SolverOptions):
     """Options of euler_maruyama."""
 
@@ -70,7 +79,7 @@ SOLVERS: dict[str, Entry] = {
     "ddpm": Entry(DdpmOptions, "ancestral:Ancestral"),
     "ddim": Entry(DdimOptions, "ancestral:Ddim"),
     "euler": Entry(SolverOptions, "ode:Euler"),
-    "heun": Entry(SolverOptions, "ode:Heun"),
+    "heun": Entry(HeunOptions, "ode:Heun"),
     "midpoint": Entry(SolverOptions, "ode:Midpoint"),
     "dpmpp_2m": Entry(SolverOptions, "dpm:Dpmpp2M"),
     "dpmpp_2m_sde": Entry(SolverOptions, "dpm:Dpmpp2MSde"),

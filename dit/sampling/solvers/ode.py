@@ -16,7 +16,7 @@ from torch import Tensor
 from dit.diffusion.process import Denoised
 from dit.diffusion.schedule import Schedule
 from dit.sampling.grid import Grid
-from dit.sampling.solvers import Dopri5Options, SolverOptions
+from dit.sampling.solvers import Dopri5Options, HeunOptions, SolverOptions
 from dit.sampling.solvers.adaptive import integrate_adaptively
 from dit.sampling.solvers.step import Denoise, NoiseOfStep, Solver, Step
 
@@ -52,17 +52,21 @@ class Euler(OdeSolver):
         return Step(x + _width(grid, k).to(x) * velocity(denoised, grid.schedule, grid.t[k]), denoised)
 
 
+@dataclass(frozen=True)
 class Heun(OdeSolver):
     """Second order, two network calls: x + h/2 (v(x, t) + v(x', t + h)), with x' from Euler's step."""
+
+    options: HeunOptions
 
     def __call__(self, x: Tensor, k: int, grid: Grid, denoise: Denoise, noise: NoiseOfStep, memory: Any) -> Step:
         """See `dit.sampling.solvers.step.Solver`."""
         denoised = denoise(x, grid.t[k])
-        if not grid.has_velocity[k + 1]:
+        width, t_end = _width(grid, k).to(x), grid.t[k + 1]
+        if not grid.has_velocity[k + 1] or (t_end == 0 and self.options.ends_with == "data"):
             return Step(_to_data_and_noise_level(denoised, grid, k), denoised)
-        width = _width(grid, k).to(x)
         v = velocity(denoised, grid.schedule, grid.t[k])
-        v_end = velocity(denoise(x + width * v, grid.t[k + 1]), grid.schedule, grid.t[k + 1])
+        guided_at = {"guided_at": float(grid.t[k])} if self.options.guided_by == "step" else {}
+        v_end = velocity(denoise(x + width * v, t_end, **guided_at), grid.schedule, t_end)
         return Step(x + width * (v + v_end) / 2, denoised)
 
 

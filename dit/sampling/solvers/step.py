@@ -15,8 +15,9 @@ from dit.diffusion.process import Denoised
 from dit.sampling.grid import Grid
 from dit.sampling.solvers import SOLVERS, SolverOptions
 
-Denoise = Callable[[Tensor, Tensor], Denoised]
-"""denoise(x_t (B, C, H, W), t () float64) -> the guided network's data and noise at x_t."""
+Denoise = Callable[..., Denoised]
+"""denoise(x_t (B, C, H, W), t () float64) -> the guided network's data and noise at x_t; `guided_at=t` for the
+guidance of another time, a float."""
 
 NoiseOfStep = Callable[[int], Tensor]
 """noise(k) -> standard normal noise of step k, (B, C, H, W)."""
