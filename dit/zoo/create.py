@@ -80,7 +80,8 @@ def fit(
         raise ConfigError(f"model.name: the weights of {source.folder.name} are a {name}'s, asked for {architecture}")
     variant = family_of(architecture).variants.get(architecture, {})
     given = {key: value for key, value in overrides.items() if value is not None}
-    new = arguments_of(architecture, **{**old.model_dump(), **variant, **given})
+    shape = {key: value for key, value in variant.items() if key not in old.fitted}  # the rest is the weights' own
+    new = arguments_of(architecture, **{**old.model_dump(), **shape, **given})
     for key in type(new).model_fields:
         if key not in new.fitted and (found := getattr(old, key)) != getattr(new, key):
             raise ConfigError(

@@ -194,6 +194,40 @@ def test_fitting_moves_the_rows_of_labels(network):
     assert torch.equal(call(new, x, t, torch.tensor([0, 2])), call(network, x, t, torch.tensor([4, 1])))
 
 
+def test_fitting_to_another_size_keeps_what_becomes_of_a_patch(network):
+    """Where tokens don't see each other: positions count from the corner, and a family that learned them refuses."""
+    height, width = network.arguments.input_size
+    old, new = (build(SMALL_OF[type(network)], arguments).eval() for arguments in (
+        network.arguments, network.arguments.model_copy(update={"input_size": (2 * height, 2 * width)})
+    ))  # fmt: skip
+    weights = network.state_dict()
+    for name in weights:
+        if name.endswith(("attn.proj.weight", "attn.out_proj.weight")):
+            weights[name] = torch.zeros_like(weights[name])
+    old.load_state_dict(weights)
+    known = {label: label for label in (*range(5), network.null_class) if label is not None}
+    if any(parameter.requires_grad for name, parameter in old.named_parameters() if "pos_embed" in name):
+        with pytest.raises(ConfigError, match=r"model.input_size: expected .* learned and fit no other size, found"):
+            new.fit(weights, network.arguments, known)
+        return
+    new.load_state_dict(new.fit(weights, network.arguments, known))
+    x, t, y = inputs(new)
+    found = call(new, x, t, y)[..., :height, :width]
+    # Products of other sizes may sum in another order: 5e-6 is some 80 roundings, which random modulations multiply.
+    assert_close(found, call(old, x[..., :height, :width], t, y), 5e-6)
+
+
+def test_fitting_to_more_channels_repeats_them(network):
+    name, channels = SMALL_OF[type(network)], network.arguments.in_channels
+    new = build(name, network.arguments.model_copy(update={"in_channels": 2 * channels})).eval()
+    known = {label: label for label in (*range(5), network.null_class) if label is not None}
+    new.load_state_dict(new.fit(network.state_dict(), network.arguments, known))
+    x, t, y = inputs(network)
+    halves = call(network, x, t, y).unflatten(1, (-1, channels))  # (B, parts, C, H, W)
+    # The sum over twice as many channels rounds in another order.
+    assert_close(call(new, x.repeat(1, 2, 1, 1), t, y), halves.repeat(1, 1, 2, 1, 1).flatten(1, 2), 5e-6)
+
+
 def test_weights_are_saved_and_loaded_again(network, tmp_path):
     save_weights(network.state_dict(), tmp_path, "model")
     description = ModelDescription(name=SMALL_OF[type(network)], arguments=network.arguments)

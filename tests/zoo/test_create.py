@@ -5,10 +5,13 @@ import torch
 
 import dit
 from dit.errors import ConfigError
-from dit.models.families import variants
-from dit.zoo.create import create_model
+from dit.models.families import arguments_of, variants
+from dit.zoo.create import create_model, fit
 from dit.zoo.entries import entries, list_models
 from dit.zoo.export import export
+from dit.zoo.folder.config import FolderConfig, ModelDescription
+from dit.zoo.folder.weights import save_weights
+from dit.zoo.source import Located
 from tests.zoo.conftest import TINY, random_model, write_run
 
 NAMES = ["cat", "Dog", "cow", "hen", "pig", "fox", "ant", "bee", "owl", "elk"]
@@ -77,6 +80,18 @@ def test_without_names_the_same_number_of_classes_keeps_its_rows(source):
     folder, model = source
     fitted = create(folder, num_classes=10, input_size=4)
     assert torch.equal(fitted.state_dict()[TABLE], model.state_dict()[TABLE])
+
+
+def test_what_a_variant_says_of_the_latents_is_the_weights_own_here(tmp_path):
+    small = {"hidden_size": 24, "depth": 2, "num_heads": 3}
+    model = random_model("lightningdit_ti_2", **small, input_size=8, in_channels=4, num_classes=10)
+    save_weights(model.state_dict(), tmp_path, "model")
+    description = ModelDescription(name="lightningdit_ti_2", arguments=model.arguments)
+    config = FolderConfig(model=description, process={"name": "flow"}, latents=None, sampling={})
+    weights = Located(tmp_path, config, [tmp_path / "model.safetensors"])
+    fitted = fit(weights, "lightningdit_ti_2", {**small, "num_classes": 3})
+    assert arguments_of("lightningdit_ti_2").in_channels == 32
+    assert fitted.arguments == model.arguments.model_copy(update={"num_classes": 3})
 
 
 def test_new_rows_depend_on_the_seed_alone(source):

@@ -19,7 +19,7 @@ from dit.layers.attention import Attention
 from dit.layers.embed import PatchEmbed, timestep_frequencies, unpatchify
 from dit.layers.linear import linear
 from dit.layers.precision import dtype_of
-from dit.models.fit import fit_labels
+from dit.models.fit import channel_ratio, fit_labels, fit_outputs, fit_patches
 from dit.models.network import Network
 from dit.models.uvit.arguments import UViTArguments
 
@@ -135,7 +135,7 @@ class UViT(Network):
         """Return the weights that this freshly drawn network starts from: see `dit.models.network.CanFit`.
 
         Raises:
-            ConfigError: the input has another size or number of channels, or one of the two networks has no classes.
+            ConfigError: the input has another size, its channels are no multiple, or one of the two has no classes.
         """
         new, fresh = self.arguments, self.state_dict()
         if old.input_size != new.input_size:
@@ -143,17 +143,21 @@ class UViT(Network):
                 f"model.input_size: expected {list(old.input_size)}, for the positions of this family are learned and "
                 f"fit no other size, found {list(new.input_size)}"
             )
-        if old.in_channels != new.in_channels:
-            raise ConfigError(
-                f"model.in_channels: expected {old.in_channels} as of the weights, found {new.in_channels}"
-            )
         if old.has_classes != new.has_classes:
             raise ConfigError(
                 f"model.num_classes: expected {old.num_classes} as of the weights, found {new.num_classes}"
             )
-        if not new.has_classes:
-            return dict(weights)
-        return dict(weights) | {LABELS: fit_labels(fresh[LABELS], weights[LABELS], rows)}
+        fitted, times = dict(weights), channel_ratio(old, new)
+        if new.has_classes:
+            fitted[LABELS] = fit_labels(fresh[LABELS], weights[LABELS], rows)
+        fitted["patch_embed.proj.weight"] = fit_patches(weights["patch_embed.proj.weight"], times)
+        for name in ("decoder_pred.weight", "decoder_pred.bias"):
+            fitted[name] = fit_outputs(fresh[name], weights[name], times, old.in_channels, old_parts=1, new_parts=1)
+        if new.final_convolution:
+            weight = weights["final_layer.weight"]
+            fitted["final_layer.weight"] = fit_patches(weight.repeat(times, 1, 1, 1), times)
+            fitted["final_layer.bias"] = weights["final_layer.bias"].repeat(times)
+        return fitted
 
     def _embed(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Return the tokens (B, E + T, D) as the first block takes them."""
