@@ -85,8 +85,13 @@ def rotary_2d_scaled(
 def rotate(x: Tensor, rotary: Tensor) -> Tensor:
     """Return x (B, heads, T, d), each pair of neighbouring entries turned by `rotary` (2, T, d/2); of x's type."""
     cos, sin = rotary
-    a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)  # each (B, heads, T, d/2)
-    return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2).to(x.dtype)
+    pairs = x.float().unflatten(-1, (-1, 2))  # (B, heads, T, d/2, 2)
+    if torch.compiler.is_compiling():  # it has no complex numbers, and makes one pass of these operations
+        a, b = pairs.unbind(-1)
+        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1)
+    else:
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
+    return turned.flatten(-2).to(x.dtype)
 
 
 def unturned_before(rotary: Tensor, num_tokens: int) -> Tensor:

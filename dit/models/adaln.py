@@ -146,9 +146,7 @@ class AdaLNTransformer(Network):
 
     def embed(self, x: Tensor) -> Tensor:
         """Return the tokens (B, T, D) of latents x (B, C, H, W), as the first block takes them."""
-        if x.shape[1:] != (self.arguments.in_channels, *self.arguments.input_size):
-            expected = "x".join(map(str, (self.arguments.in_channels, *self.arguments.input_size)))
-            raise ConfigError(f"x: expected latents of {expected}, found {'x'.join(map(str, x.shape[1:]))}")
+        self.check_input(x)
         # A convolution leaves the channels of a token apart in memory, and every block would inherit that.
         return (self.x_embedder(x) + self.pos_embed).to(dtype_of(self.block_list()[0])).contiguous()
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from dit.errors import ConfigError
 from dit.models.family import Arguments
 
 Step = Callable[..., Tensor]
@@ -48,6 +49,17 @@ class Network(nn.Module):
             (B, C, H, W), or with further channels for the variance.
         """
         raise NotImplementedError
+
+    def check_input(self, x: Tensor) -> None:
+        """Refuse latents of another shape than (B, C, H, W).
+
+        Raises:
+            ConfigError: naming both shapes.
+        """
+        expected, found = (self.arguments.in_channels, *self.arguments.input_size), tuple(x.shape[1:])
+        if found != expected:
+            shapes = ("x".join(map(str, shape)) for shape in (expected, found))
+            raise ConfigError("x: expected latents of {}, found {}".format(*shapes))
 
     def block_list(self) -> list[nn.Module]:
         """Return the repeated modules in the order they run: what is cast, compiled, checkpointed and sharded.

@@ -6,7 +6,7 @@ steps and distinct classes, so that the loop neither computes them nor reads the
 B samples, N steps, U distinct classes, D width.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -50,6 +50,43 @@ class AdaLNNetwork(Protocol):
         ...
 
 
+class Modulations:
+    """What layers make of the conditioning, for all times of a grid and all distinct classes.
+
+    Args:
+        layers: their `adaLN_modulation` makes (..., values) of it.
+        conditioning: conditioning(t, y, **conditions) -> (..., D), of shapes that broadcast to (...).
+        times: (N,) times as `conditioning` takes them, or (N, D) embedded ones.
+        classes: (U,) int64 labels.
+        conditions: each (N,), what `conditioning` takes besides.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Any],
+        conditioning: Callable[..., Tensor],
+        times: Tensor,
+        classes: Tensor,
+        conditions: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.layers, self.conditioning, self.times, self.classes = layers, conditioning, times, classes
+        self.conditions = conditions or {}
+        per_class = sum(layer.adaLN_modulation[-1].out_features * dtype_of(layer).itemsize for layer in layers)
+        self.window = max(1, MAX_BYTES // max(1, len(classes) * per_class))
+        self.first: int | None = None  # step at which the tables begin
+
+    def at(self, i: int) -> list[Tensor]:
+        """Return those of step i, of each layer (U, values)."""
+        first = i - i % self.window
+        if self.first != first:
+            window = slice(first, first + self.window)
+            conditions = {name: value[window, None] for name, value in self.conditions.items()}
+            c = self.conditioning(self.times[window, None], self.classes, **conditions)  # (N, U, D)
+            self.tables = [layer.adaLN_modulation(c.to(dtype_of(layer))) for layer in self.layers]
+            self.first = first
+        return [table[i - first] for table in self.tables]
+
+
 class Prepared:
     """step(x_t, i): the network at the i-th time of a grid, for labels that are known beforehand.
 
@@ -69,13 +106,11 @@ class Prepared:
         cache: StepCache | None = None,
         conditions: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.model, self.t_grid, self.cache, self.conditions = model, t_grid, cache, conditions or {}
-        self.times = t_grid.tolist()
+        self.model, self.cache, self.times = model, cache, t_grid.tolist()
         self.classes, self.class_of_row = y.unique(return_inverse=True)  # (U,), (R,)
         self.blocks: list[Any] = list(model.block_list())
-        per_class = sum(block.adaLN_modulation[-1].out_features * dtype_of(block).itemsize for block in self.blocks)
-        self.window = max(1, MAX_BYTES // (len(self.classes) * per_class))
-        self.first: int | None = None  # step at which the table begins
+        layers = [*self.blocks, model.final_layer]
+        self.modulations = Modulations(layers, model.conditioning, t_grid, self.classes, conditions)
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, i: int, rows: slice = slice(None)) -> Tensor:
@@ -91,7 +126,7 @@ class Prepared:
         """
         class_of_row = self.class_of_row[rows]
         tokens = self.model.embed(x_t).repeat(len(class_of_row) // len(x_t), 1, 1)  # (rows, T, D)
-        *blocks, final = self._tables(i)
+        *blocks, final = self.modulations.at(i)
 
         def call(i: int, tokens: Tensor, inputs: dict[str, Tensor]) -> Tensor:
             return self.blocks[i](tokens, None, blocks[i][class_of_row], **inputs)
@@ -104,15 +139,3 @@ class Prepared:
         else:
             tokens = self.cache((rows.start, rows.stop), self.times[i], tokens, run_blocks)
         return self.model.leave(final[class_of_row], tokens)
-
-    def _tables(self, i: int) -> list[Tensor]:
-        """Return the modulations of step i: per block (U, 6D), at last (U, 2D)."""
-        first = i - i % self.window
-        if self.first != first:
-            window = slice(first, first + self.window)
-            conditions = {name: value[window, None] for name, value in self.conditions.items()}
-            c = self.model.conditioning(self.t_grid[window, None], self.classes, **conditions)  # (N, U, D)
-            layers = [*self.blocks, self.model.final_layer]
-            self.tables = [layer.adaLN_modulation(c.to(dtype_of(layer))) for layer in layers]  # each (N, U, 6D or 2D)
-            self.first = first
-        return [table[i - first] for table in self.tables]

@@ -8,6 +8,12 @@ from dit.layers.position import rotary_1d, rotary_2d, rotary_2d_scaled, rotate, 
 D = 16
 
 
+@pytest.fixture(params=[False, True], autouse=True)
+def _compiling(monkeypatch, request):
+    """A compiler sees other operations."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: request.param)
+
+
 def draw(tokens):
     torch.manual_seed(0)
     return torch.randn(2, 3, tokens, D)
@@ -55,3 +61,18 @@ def test_a_prefix_is_not_turned():
     x = draw(6)
     torch.testing.assert_close(rotate(x, table)[:, :, :2], x[:, :, :2], rtol=0, atol=0)
     torch.testing.assert_close(rotate(x, table)[:, :, 2:], rotate(x[:, :, 2:], rotary_1d(D, 4)), rtol=0, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own use of its TorchScript
+def test_a_rotation_is_linear_also_in_forward_mode():
+    table, tangent = rotary_2d(D, (2, 3)), draw(6).flip(0)
+    value, slope = torch.func.jvp(lambda x: rotate(x, table), (draw(6),), (tangent,))
+    torch.testing.assert_close(value, rotate(draw(6), table), rtol=0, atol=1e-6)
+    torch.testing.assert_close(slope, rotate(tangent, table), rtol=0, atol=1e-6)
+
+
+def test_heads_as_a_fused_projection_leaves_them_are_rotated():
+    table, qkv = rotary_1d(D, 6), torch.randn(2, 6, 3, 4, D)
+    k = qkv.permute(2, 0, 3, 1, 4)[1]  # strided, and not at the beginning of the memory
+    torch.testing.assert_close(rotate(k, table), rotate(k.contiguous(), table), rtol=0, atol=0)
+    assert rotate(k.bfloat16(), table).dtype == torch.bfloat16

@@ -9,7 +9,8 @@ from dit.errors import ConfigError
 from dit.models.cache import StepCache, extrapolate
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
-from tests.goldens import load_network
+from tests.goldens import assert_close, load_network
+from tests.models.test_families import inputs, random_network
 
 FLOW = create_process(FlowConfig(learn_sigma=True))
 
@@ -79,3 +80,17 @@ def test_a_network_that_cannot_be_cached_so_is_refused(model, cache, expected):
     sampling = SamplingConfig(solver="euler", steps=2, cache=cache)
     with pytest.raises(ConfigError, match=rf"^sampling\.cache: expected {expected}$"):
         sample(model, FLOW, torch.tensor([0]), (4, 8, 8), sampling=sampling)
+
+
+@pytest.mark.parametrize("name", ["ddt_ti_2", "ditdh_ti_2"])
+def test_the_state_of_an_encoder_serves_several_steps(name):
+    network = random_network(name)
+    x, _, y = inputs(network)
+    labels, times = torch.cat([y, torch.full_like(y, network.null_class)]), torch.tensor([0.9, 0.5, 0.1])
+    step = network.prepare(times, labels, cache="encoder", cache_interval=2)
+    both = [torch.cat([part, part]) for part in (x, x + 1, x - 1)]
+    state = network.encode(both[0], times[0].expand(6), labels)
+    # 5e-6: products of other sizes may sum in another order, which random modulations multiply.
+    assert_close(step(x, 0, slice(3)), network.decode(x, state[:3]), 5e-6)
+    assert_close(step(x + 1, 1), network.decode(both[1], state), 5e-6)
+    assert_close(step(x - 1, 2), network(both[2], times[2].expand(6), labels), 5e-6)

@@ -8,26 +8,20 @@ B batch, C latent channels, H x W latent, p patch, T = HW/p^2 tokens, D width, d
 Source: Wang et al., "DDT: decoupled diffusion transformer", 2025, sections 3.2 and 3.4.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from dit.errors import ConfigError
 from dit.layers.attention import Attention
 from dit.layers.embed import LabelEmbedder, TimestepEmbedder
 from dit.layers.mlp import SeparateSwiGlu
 from dit.layers.modulation import add_gated, layer_norm, modulate
 from dit.layers.norm import rms_norm
 from dit.layers.position import rotary_2d_scaled
-from dit.layers.precision import dtype_of
 from dit.models.ddt.arguments import DdtArguments
+from dit.models.decoupled import LABELS, DecoupledTransformer
 from dit.models.fit import channel_ratio, fit_labels
-from dit.models.network import Network, Step
-
-LABELS = "y_embedder.embedding_table.weight"
 
 
 class TokenEmbed(nn.Module):
@@ -55,10 +49,17 @@ class DdtBlock(nn.Module):
         # The condition has been through a SiLU already; the index in the published keys is 0.
         self.adaLN_modulation = nn.Sequential(nn.Linear(width, 6 * width))
 
-    def forward(self, x: Tensor, c: Tensor, rotary: Tensor) -> Tensor:
-        """Return (B, T, D) for tokens x (B, T, D), a condition c (B, 1 or T, D) and turns (2, T, d/2)."""
-        chunks = self.adaLN_modulation(c).chunk(6, dim=-1)
-        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = chunks  # each (B, 1 or T, D)
+    def forward(self, x: Tensor, c: Tensor | None, modulation: Tensor | None = None, *, rotary: Tensor) -> Tensor:
+        """Return (B, T, D) for tokens x (B, T, D).
+
+        Args:
+            x: tokens.
+            c: condition, (B, D) of the sample or (B, T, D) of each token.
+            modulation: (..., 6D) what `adaLN_modulation` makes of c, where that is known already.
+            rotary: (2, T, d/2) turns of queries and keys.
+        """
+        chunks: Tensor = self.adaLN_modulation(c) if modulation is None else modulation
+        shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = chunks.chunk(6, dim=-1)  # each (B, [T,] D)
         x = add_gated(x, gate_msa, self.attn(modulate(self.norm1(x), shift_msa, scale_msa), rotary))
         return add_gated(x, gate_mlp, self.mlp(modulate(self.norm2(x), shift_mlp, scale_mlp)))
 
@@ -78,13 +79,14 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(self.norm_final(x), shift, scale))
 
 
-class Ddt(Network):
+class Ddt(DecoupledTransformer):
     """Class-conditional DDT over latents; see `DdtArguments` for what it is built from."""
 
     arguments: DdtArguments
 
     def __init__(self, arguments: DdtArguments) -> None:
         super().__init__(arguments)
+        self.encoder_depth = arguments.encoder_depth
         width, num_values = arguments.hidden_size, arguments.patch_size**2 * arguments.in_channels
         self.x_embedder = TokenEmbed(num_values, width)
         self.s_embedder = TokenEmbed(num_values, width)
@@ -109,72 +111,23 @@ class Ddt(Network):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """Predict from noised latents.
+    def enter_encoder(self, x: Tensor) -> Tensor:
+        """Return the encoder's tokens (B, T, D) of latents x (B, C, H, W)."""
+        return self.s_embedder(self._patches(x))
 
-        Args:
-            x_t: (B, C, H, W) noised latents.
-            t: (B,) time as the process embeds it.
-            y: (B,) int64 labels in [0, K]; K is the null class.
+    def enter_decoder(self, x: Tensor) -> Tensor:
+        """Return the decoder's tokens (B, T, D) of latents x (B, C, H, W)."""
+        return self.x_embedder(self._patches(x))
 
-        Returns:
-            (B, C, H, W).
+    def block_inputs(self, *, of_decoder: bool) -> dict[str, Tensor]:
+        """Return the turns of queries and keys."""
+        device = self.final_layer.linear.weight.device
+        return {"rotary": rotary_2d_scaled(self.arguments.head_size, self.arguments.grid_size, device=device)}
 
-        Raises:
-            ConfigError: the latents have another shape than the network was built for.
-        """
-        return self.forward_intermediates(x_t, t, y)[0]
-
-    def forward_intermediates(
-        self, x_t: Tensor, t: Tensor, y: Tensor, *, after: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the output of `forward`, and the tokens (B, T, D) after each of these numbers of blocks, from 1."""
-        patches, rotary = self._patches(x_t), self._rotary(x_t)
-        kept: dict[int, Any] = dict.fromkeys(after)
-        state = self._encode(patches, t, y, rotary, kept)
-        output = self._decode(patches, state, rotary, kept)
-        return output, [kept[number] for number in after]
-
-    def encode(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """Return the condition of each token, (B, T, D), which `decode` takes; see `forward`."""
-        return self._encode(self._patches(x_t), t, y, self._rotary(x_t), {})
-
-    def decode(self, x_t: Tensor, state: Tensor) -> Tensor:
-        """Return the output (B, C, H, W) at x_t (B, C, H, W) by the condition of its tokens (B, T, D)."""
-        return self._decode(self._patches(x_t), state, self._rotary(x_t), {})
-
-    def prepare(
-        self, t_grid: Tensor, y: Tensor, *, cache: Literal["encoder"] | None = None, cache_interval: int = 2
-    ) -> Step:
-        """Return step(x_t, i, rows) for sampling.
-
-        Args:
-            t_grid: (N,) times as the network embeds them.
-            y: (R,) int64 labels of the rows, for guidance those of both branches.
-            cache: encoder: its state serves several steps.
-            cache_interval: with a cache, at every how many times of the grid the encoder runs.
-
-        Raises:
-            ConfigError: another kind of cache.
-        """
-        if cache not in (None, "encoder"):
-            raise ConfigError(f"sampling.cache: expected off or encoder with this network, found {cache}")
-        known: tuple[int, Tensor] | None = None
-
-        @torch.no_grad()
-        def step(x_t: Tensor, i: int, rows: slice = slice(None)) -> Tensor:
-            nonlocal known
-            labels = y[rows]
-            x = x_t.repeat(len(labels) // len(x_t), 1, 1, 1)
-            if cache is None:
-                return self(x, t_grid[i].expand(len(x)), labels)
-            if known is None or known[0] != i // cache_interval:
-                # For all rows, also those that are not asked for now: a later step may ask for them.
-                everything = x_t.repeat(len(y) // len(x_t), 1, 1, 1)
-                known = i // cache_interval, self.encode(everything, t_grid[i].expand(len(y)), y)
-            return self.decode(x, known[1][rows])
-
-        return step
+    def leave(self, tokens: Tensor, state: Tensor) -> Tensor:
+        """Return the image (B, C, H, W) of the last block's tokens and their condition, each (B, T, D)."""
+        values = self.final_layer(tokens, state).transpose(1, 2)  # (B, C p^2, T)
+        return pixel_shuffle(values.unflatten(2, self.arguments.grid_size), self.arguments.patch_size)
 
     def fit(self, weights: Mapping[str, Tensor], old: DdtArguments, rows: Mapping[int, int]) -> dict[str, Tensor]:
         """Return the weights that this freshly drawn network starts from: see `dit.models.network.CanFit`."""
@@ -187,44 +140,6 @@ class Ddt(Network):
                 fitted[name] = weights[name].repeat(times, *[1] * (weights[name].dim() - 1))
         return fitted
 
-    def block_list(self) -> list[nn.Module]:
-        """Return the blocks of encoder and decoder."""
-        return list(self.blocks)
-
-    def _encode(self, patches: Tensor, t: Tensor, y: Tensor, rotary: Tensor, kept: dict[int, Any]) -> Tensor:
-        time = self.t_embedder(t)[:, None]  # (B, 1, D)
-        condition = silu(time + self.y_embedder(y)[:, None])
-        tokens = self._run(self.s_embedder(patches), condition, rotary, 0, self.arguments.encoder_depth, kept)
-        return silu(time + tokens)
-
-    def _decode(self, patches: Tensor, state: Tensor, rotary: Tensor, kept: dict[int, Any]) -> Tensor:
-        arguments = self.arguments
-        tokens = self._run(self.x_embedder(patches), state, rotary, arguments.encoder_depth, arguments.depth, kept)
-        values = self.final_layer(tokens, state)  # (B, T, C p^2)
-        p, (rows, columns) = arguments.patch_size, arguments.grid_size
-        values = values.unflatten(1, (rows, columns)).unflatten(-1, (-1, p, p))  # (B, rows, columns, C, p, p)
-        return values.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
-
-    def _run(
-        self, tokens: Tensor, condition: Tensor, rotary: Tensor, first: int, last: int, kept: dict[int, Any]
-    ) -> Tensor:
-        """Take the tokens through blocks first..last - 1, in the blocks' type, and back to their own."""
-        outer, inner = tokens.dtype, dtype_of(self.blocks)
-        tokens, condition = tokens.to(inner), condition.to(inner)
-        for i in range(first, last):
-            tokens = self.blocks[i](tokens, condition, rotary)
-            if i + 1 in kept:
-                kept[i + 1] = tokens
-        return tokens.to(outer)
-
-    def _rotary(self, x: Tensor) -> Tensor:
-        return rotary_2d_scaled(self.arguments.head_size, self.arguments.grid_size, device=x.device)
-
     def _patches(self, x: Tensor) -> Tensor:
-        """Cut (B, C, H, W) into patches (B, T, C p^2), row by row."""
-        if x.shape[1:] != (self.arguments.in_channels, *self.arguments.input_size):
-            expected = "x".join(map(str, (self.arguments.in_channels, *self.arguments.input_size)))
-            raise ConfigError(f"x: expected latents of {expected}, found {'x'.join(map(str, x.shape[1:]))}")
-        p = self.arguments.patch_size
-        patches = x.unflatten(2, (-1, p)).unflatten(4, (-1, p))  # (B, C, rows, p, columns, p)
-        return patches.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        """Cut (B, C, H, W) into patches (B, T, C p^2), row by row, with entries ordered (C, p, p)."""
+        return pixel_unshuffle(x, self.arguments.patch_size).flatten(2).transpose(1, 2)

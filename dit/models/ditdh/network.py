@@ -9,33 +9,27 @@ K classes.
 Source: Zheng et al., "Diffusion transformers with representation autoencoders", 2025, section 5.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
-from dit.errors import ConfigError
 from dit.layers.embed import FourierEmbedder, LabelEmbedder, PatchEmbed, unpatchify
 from dit.layers.position import rotary_2d, sincos_2d
-from dit.layers.precision import dtype_of
+from dit.models.decoupled import LABELS, DecoupledTransformer
 from dit.models.ditdh.arguments import DiTDHArguments
 from dit.models.fit import channel_ratio, fit_labels, fit_outputs, fit_patches
-from dit.models.lightningdit.arguments import LightningDiTArguments
 from dit.models.lightningdit.network import FinalLayer, LightningDiTBlock
-from dit.models.network import Network
-
-LABELS = "y_embedder.embedding_table.weight"
 
 
-class DiTDH(Network):
+class DiTDH(DecoupledTransformer):
     """Class-conditional DiT-DH over latents; see `DiTDHArguments` for what it is built from."""
 
     arguments: DiTDHArguments
 
     def __init__(self, arguments: DiTDHArguments) -> None:
         super().__init__(arguments)
+        self.encoder_depth = arguments.depth
         width, wide, patch = arguments.hidden_size, arguments.head_hidden_size, arguments.patch_size
         self.x_embedder = PatchEmbed(arguments.in_channels, wide, patch)
         self.s_embedder = PatchEmbed(arguments.in_channels, width, patch)
@@ -68,41 +62,30 @@ class DiTDH(Network):
             with torch.no_grad():
                 self.pos_embed.copy_(sincos_2d(self.pos_embed.shape[2], self.arguments.grid_size))
 
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        """Predict from noised latents.
+    def enter_encoder(self, x: Tensor) -> Tensor:
+        """Return the encoder's tokens (B, T, D) of latents x (B, C, H, W)."""
+        tokens = self.s_embedder(x)
+        return tokens + self.pos_embed if self.arguments.positions else tokens
 
-        Args:
-            x_t: (B, C, H, W) noised latents.
-            t: (B,) time as the process embeds it.
-            y: (B,) int64 labels in [0, K]; K is the null class.
+    def enter_decoder(self, x: Tensor) -> Tensor:
+        """Return the head's tokens (B, T, E) of latents x (B, C, H, W)."""
+        return self.x_embedder(x)
 
-        Returns:
-            (B, C, H, W).
+    def widen(self, state: Tensor) -> Tensor:
+        """Return the condition (B, T, E) of what the encoder says of each token (B, T, D)."""
+        return self.s_projector(state)
 
-        Raises:
-            ConfigError: the latents have another shape than the network was built for.
-        """
-        return self.forward_intermediates(x_t, t, y)[0]
+    def block_inputs(self, *, of_decoder: bool) -> dict[str, Tensor]:
+        """Return the turns of queries and keys."""
+        half = self.arguments.head if of_decoder else self.arguments.encoder
+        if not half.rotary:
+            return {}
+        return {"rotary": rotary_2d(half.head_size, half.grid_size, device=self.final_layer.linear.weight.device)}
 
-    def forward_intermediates(
-        self, x_t: Tensor, t: Tensor, y: Tensor, *, after: Sequence[int] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the output of `forward`, and the tokens (B, T, D or E) after these numbers of blocks, from 1."""
-        arguments = self.arguments
-        if x_t.shape[1:] != (arguments.in_channels, *arguments.input_size):
-            expected = "x".join(map(str, (arguments.in_channels, *arguments.input_size)))
-            raise ConfigError(f"x: expected latents of {expected}, found {'x'.join(map(str, x_t.shape[1:]))}")
-        kept: dict[int, Any] = dict.fromkeys(after)
-        time = self.t_embedder(t)  # (B, D)
-        state = self.s_embedder(x_t)
-        if arguments.positions:
-            state = state + self.pos_embed
-        condition = silu(time + self.y_embedder(y))
-        state = self._run(state, condition, arguments.encoder, 0, kept)
-        state = self.s_projector(silu(time[:, None] + state))  # (B, T, E)
-        tokens = self._run(self.x_embedder(x_t), state, arguments.head, arguments.depth, kept)
+    def leave(self, tokens: Tensor, state: Tensor) -> Tensor:
+        """Return the image (B, C, H, W) of the last block's tokens and their condition, each (B, T, E)."""
         output = self.final_layer.modulated(tokens, self.final_layer.adaLN_modulation(state))
-        return unpatchify(output, arguments.grid_size, arguments.patch_size), [kept[number] for number in after]
+        return unpatchify(output, self.arguments.grid_size, self.arguments.patch_size)
 
     def fit(self, weights: Mapping[str, Tensor], old: DiTDHArguments, rows: Mapping[int, int]) -> dict[str, Tensor]:
         """Return the weights that this freshly drawn network starts from: see `dit.models.network.CanFit`."""
@@ -115,20 +98,3 @@ class DiTDH(Network):
         for name in ("final_layer.linear.weight", "final_layer.linear.bias"):
             fitted[name] = fit_outputs(fresh[name], weights[name], times, old.in_channels, old_parts=1, new_parts=1)
         return fitted
-
-    def block_list(self) -> list[nn.Module]:
-        """Return the blocks of encoder and head."""
-        return list(self.blocks)
-
-    def _run(
-        self, tokens: Tensor, condition: Tensor, half: LightningDiTArguments, first: int, kept: dict[int, Any]
-    ) -> Tensor:
-        """Take the tokens through the blocks of a half, in the blocks' type, and back to their own."""
-        outer, inner = tokens.dtype, dtype_of(self.blocks)
-        tokens, condition = tokens.to(inner), condition.to(inner)
-        rotary = rotary_2d(half.head_size, half.grid_size, device=tokens.device) if half.rotary else None
-        for i in range(first, first + half.depth):
-            tokens = self.blocks[i](tokens, condition, rotary=rotary)
-            if i + 1 in kept:
-                kept[i + 1] = tokens
-        return tokens.to(outer)

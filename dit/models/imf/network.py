@@ -216,9 +216,7 @@ class Imf(Network):
         arguments = self.arguments
         if h is None:
             raise ConfigError("h: expected the step t - r besides t, as in model(x_t, t, y, h=h), found none")
-        if x_t.shape[1:] != (arguments.in_channels, *arguments.input_size):
-            expected = "x".join(map(str, (arguments.in_channels, *arguments.input_size)))
-            raise ConfigError(f"x: expected latents of {expected}, found {'x'.join(map(str, x_t.shape[1:]))}")
+        self.check_input(x_t)
         guidance = torch.ones_like(h) if guidance is None else guidance
         t_min = torch.zeros_like(h) if t_min is None else t_min
         t_max = torch.ones_like(h) if t_max is None else t_max

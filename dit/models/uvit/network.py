@@ -113,9 +113,7 @@ class UViT(Network):
             ConfigError: the input has another shape than the network was built for.
         """
         arguments = self.arguments
-        if x_t.shape[1:] != (arguments.in_channels, *arguments.input_size):
-            expected = "x".join(map(str, (arguments.in_channels, *arguments.input_size)))
-            raise ConfigError(f"x: expected latents of {expected}, found {'x'.join(map(str, x_t.shape[1:]))}")
+        self.check_input(x_t)
         tokens = self._embed(x_t, t, y).to(dtype_of(self.mid_block))  # (B, E + T, D)
         skips = []
         for block in self.in_blocks:
