@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dit.diffusion.config import FlowConfig, LogitNormalTime, UniformTime
+from dit.diffusion.config import FlowConfig
 from dit.diffusion.flow import FlowProcess
 from tests.goldens import assert_close, load_network
 
@@ -33,25 +33,6 @@ def test_our_networks_embed_a_thousand_t():
     u = torch.tensor([0.25, 0.75], dtype=torch.float64)
     process.losses(model, torch.randn(2, 1, 2, 2), torch.zeros(2), noise=torch.randn(2, 1, 2, 2), u=u)
     assert torch.equal(seen[0], torch.tensor([250.0, 750.0]))
-
-
-def test_logit_normal_times_have_the_stated_law():
-    process = FlowProcess(FlowConfig(time_law=LogitNormalTime(mean=-0.4, scale=1.3)))
-    u = (torch.arange(10_000, dtype=torch.float64) + 0.5) / 10_000
-    x = torch.zeros(len(u), 1, 1, 1)
-    logits = process.losses(lambda x, t, y: x, x, u, noise=x, u=u).t.logit()
-    assert abs(logits.mean().item() + 0.4) < 1e-3
-    assert abs(logits.std().item() - 1.3) < 1e-2
-
-
-def test_shift_moves_times_towards_noise():
-    law = UniformTime(shift=3.0)
-    process = FlowProcess(FlowConfig(time_law=law))
-    x = torch.zeros(3, 1, 1, 1)
-    u = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
-    t = process.losses(lambda x, t, y: x, x, u, noise=x, u=u).t
-    torch.testing.assert_close(t, 3 * u / (1 + 2 * u))
-    assert torch.equal(t.sort().values, t)
 
 
 @pytest.mark.parametrize(
