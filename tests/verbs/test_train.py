@@ -186,7 +186,16 @@ def test_the_data_are_looked_at_before_the_autoencoder_is_downloaded(options, tm
 def test_tokens_of_an_encoder_are_trained_on_sampled_and_decoded(tmp_path, jpegs, capsys):
     """A DiT-DH on the latents of a representation autoencoder, as its authors train one."""
     output, rae = tmp_path / "run", write_small_rae(tmp_path / "rae")
-    network = ["--model.name", "ditdh_ti_1", "--model.hidden_size", "48", "--model.num_heads", "3"]
+    network = [
+        "--model.name",
+        "ditdh_ti_2",
+        "--model.patch_size",
+        "1",
+        "--model.hidden_size",
+        "48",
+        "--model.num_heads",
+        "3",
+    ]
     network += ["--model.head_hidden_size", "64", "--model.head_num_heads", "2", "--model.depth", "2"]
     steps = ["--train.max_steps", "20", "--train.batch_size", "8", "--optim.lr", "1e-3", "--optim.warmup_steps", "0"]
     few = ["--train.log_every", "1", "--train.preview_samples", "2", "--sampling.steps", "2", "--ema.decay", "0.5"]
