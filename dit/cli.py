@@ -200,7 +200,8 @@ def _add(parser: _Parser, parameter: inspect.Parameter, words: str) -> argparse.
         settings["metavar"] = parameter.name.upper()
         settings["nargs"] = "+" if get_origin(parameter.annotation) is list else None if is_needed else "?"
         return parser.add_argument(parameter.name, **settings)
-    return parser.add_argument(f"--{parameter.name}", required=is_needed, **settings)
+    option = parameter.name.rstrip("_")  # `from` is no name in Python
+    return parser.add_argument(f"--{option}", dest=parameter.name, required=is_needed, **settings)
 
 
 def _reader(kind: Any, choices: Sequence[str]) -> Callable[[str], Any]:

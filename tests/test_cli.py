@@ -31,7 +31,8 @@ def test_every_option_of_every_verb_has_a_help_text(verb, capsys, monkeypatch):
     for name in inspect.signature(import_module(f"dit.verbs.{verb}").run).parameters:
         if name == "overrides":
             continue
-        (start,) = [i for i, line in enumerate(text) if re.match(rf"\W*--{name} |\W*{name.upper()} ", line)]
+        option = name.rstrip("_")
+        (start,) = [i for i, line in enumerate(text) if re.match(rf"\W*--{option} |\W*{name.upper()} ", line)]
         assert re.search(r"[a-z]{2,} [a-z,]{2,} ", " ".join(text[start : start + 2])), text[start]
     assert not [line for line in text if "--overrides" in line]
 

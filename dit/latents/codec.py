@@ -14,7 +14,7 @@ B images, 1 or 3 channels, H x W pixels; C latent channels, h x w positions; M m
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,7 @@ class Codec:
         self.autoencoder = autoencoder
         self.folder, self.class_name = folder, folder.class_name
         self.decoder_dtype: torch.dtype | None = None  # decided when something is decoded
+        self.rounding: Literal["nearest", "down"] = "nearest"  # how pixels in [0, 255] become bytes
         self.preview: Codec = self  # decodes what is only looked at
         self.fingerprint = folder.fingerprint()
         self.image_channels, self.downscale = autoencoder.image_channels, autoencoder.downscale
@@ -180,7 +181,7 @@ class Codec:
             latents: (B, C, h, w) float.
 
         Returns:
-            (B, channels, H, W) uint8: clamp(127.5 x + 128, 0, 255) truncated.
+            (B, channels, H, W) uint8: 127.5 (x + 1) clamped to [0, 255] and rounded, see `rounding`.
 
         Raises:
             DitError: there is NaN or infinity in the decoded image.
@@ -259,7 +260,8 @@ class Codec:
         images = self.autoencoder.decode(latents).float()  # (B, channels, H, W)
         if not images.isfinite().all():
             raise DitError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
-        return (127.5 * images + 128).clamp(0, 255).to(torch.uint8)
+        half = 0.5 if self.rounding == "nearest" else 0.0  # the conversion truncates
+        return (127.5 * images + (127.5 + half)).clamp(0, 255).to(torch.uint8)
 
 
 def _described_folder(description: LatentsDescription, folder: str | Path | None) -> AutoencoderFolder:

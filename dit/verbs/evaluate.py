@@ -26,6 +26,7 @@ def run(
     steps: int | None = None,
     solver: str | None = None,
     guidance: float | None = None,
+    guidance_interval: str | None = None,
     seed: int | None = None,
     batch_size: int | None = None,
     likelihood: bool = False,
@@ -47,6 +48,7 @@ def run(
         steps: solver steps, at least 1.
         solver: name of the solver; below, under --sampling.solver.name, is the list.
         guidance: scale of classifier-free guidance; 1 is off.
+        guidance_interval: times between which guidance acts, such as 0.1,0.8; outside, the network is called once.
         seed: seed of the samples.
         batch_size: samples at a time; it changes memory and speed, not the samples.
         likelihood: also compute how likely held-out latents are, in nats and bits per dimension of the latent; where
@@ -67,7 +69,9 @@ def run(
     overrides = overrides or {}
     of_sampling = {key: value for key, value in overrides.items() if key.startswith("sampling.")}
     of_recipe = {key: value for key, value in overrides.items() if key not in of_sampling}
-    settings = sampling_settings(of_sampling, steps=steps, solver=solver, guidance=guidance)
+    settings = sampling_settings(
+        of_sampling, steps=steps, solver=solver, guidance=guidance, guidance_interval=guidance_interval
+    )
     located = locate(source)
     folder, settings = located.folder, checked_settings(located.config.sampling, settings)
     if not (folder / RECIPE_NAME).is_file():
@@ -122,17 +126,16 @@ def evaluate_source(
     from dit.evaluation.failures import NAME as FAILURES_NAME
     from dit.evaluation.failures import Failures
     from dit.evaluation.result import FORMAT_VERSION
-    from dit.files import sha256, write_json
+    from dit.files import write_json
     from dit.zoo.cards.card import CARD_NAME, write_card
     from dit.zoo.folder.config import is_exported
     from dit.zoo.pipeline import load_pipeline
-    from dit.zoo.source import locate
 
     pipeline = load_pipeline(source, device=device, quantize=quantize)
     subject = {
         # A published report says nothing of the folders of the machine that it was made on.
         "source": Path(source).name if Path(source).exists() else str(source),
-        "weights_sha256": {path.name: sha256(path) for path in locate(source).weights},
+        "weights_sha256": pipeline.fingerprints(),
         "device": str(device),
         **({"precision": quantize} if quantize else {}),
     }

@@ -27,12 +27,15 @@ def run(
     classes: str | None = None,
     num: int | None = None,
     balanced: bool = False,
+    published: bool = False,
     steps: int | None = None,
     solver: str | None = None,
     guidance: float | None = None,
+    guidance_interval: str | None = None,
     cache: Literal["off", "static", "taylor", "encoder"] | None = None,
     guide: str | None = None,
     quantize: Literal["int8_weight", "int8"] | None = None,
+    rounding: Literal["nearest", "down"] | None = None,
     seed: int = 0,
     batch_size: int = 32,
     device: str | None = None,
@@ -44,22 +47,27 @@ def run(
 ) -> None:
     """Draw images and write them as one picture, a folder of pictures or one .npz file.
 
-    What is left out comes from the model's own sampling defaults; `dit info SOURCE` shows them. Any other field of
-    them can be set by --sampling.FIELD VALUE, such as --sampling.guidance_interval "[0.1, 0.8]".
+    What is left out comes from the model's own sampling defaults, or with --published from the setting of its best
+    published figure; `dit info SOURCE` shows both. Any other field of them can be set by --sampling.FIELD VALUE, such
+    as --sampling.grid.last_step 0.04.
 
     Args:
         source: run folder, exported folder, .safetensors file of either, zoo name or Hub id.
         classes: ids or names separated by commas, used in turn; every class by default.
         num: number of images; one per class by default.
         balanced: in a folder or .npz: all classes equally often; by default classes are drawn at random.
+        published: sample as for the published figure: solver, steps, guidance, guide, labels of a folder or .npz,
+            rounding and decoding autoencoder; options that are given beside it win.
         steps: solver steps, at least 1.
         solver: name of the solver; below, under --sampling.solver.name, is the list.
         guidance: scale of classifier-free guidance; 1 is off.
+        guidance_interval: times between which guidance acts, such as 0.1,0.8; outside, the network is called once.
         cache: skip the blocks in every other call: reuse (static) or extrapolate (taylor) their work, or that of the
             network's encoder (encoder); images change.
         guide: source of a weaker model that guides in place of the null class (autoguidance).
         quantize: hold the blocks' weights in 8 bits (int8_weight), or compute their products so too (int8, for GPUs and
             for CPUs with VNNI or AMX); images change a little. Needs torchao, the extra `quantize`.
+        rounding: how pixels become bytes: to the nearest, or down as several authors do; nearest by default.
         seed: seed of the noise; an image depends on it and on its own position alone.
         batch_size: images at a time; it changes memory and speed, not the images but for rounding.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
@@ -73,18 +81,22 @@ def run(
     """
     from dit.zoo.source import locate
 
-    settings = sampling_settings(overrides, steps=steps, solver=solver, guidance=guidance, cache=cache)
+    settings = sampling_settings(
+        overrides, steps=steps, solver=solver, guidance=guidance, guidance_interval=guidance_interval, cache=cache
+    )
     _check_places(out, num, trajectory, inversion, interpolate)
-    own = locate(source).config.sampling  # answers a wrong source before torch is imported
-    wish = Wish(classes, num, balanced, seed, batch_size, checked_settings(own, settings))
+    own = locate(source).config  # answers a wrong source before torch is imported
+    if published:
+        own = own.as_published(source)
+        balanced = balanced or (own.published is not None and own.published.labels == "balanced")
+    wish = Wish(classes, num, balanced, seed, batch_size, checked_settings(own.sampling, settings))
 
     from dit.zoo.pipeline import load_pipeline
 
-    pipeline = load_pipeline(source, device=device, quantize=quantize)
-    if guide is not None:
-        pipeline.guide_by(load_pipeline(guide, device=device))
+    pipeline = load_pipeline(source, device=device, quantize=quantize, published=published, guide=guide)
+    pipeline.codec.rounding = rounding or pipeline.codec.rounding
     if out.suffix.lower() not in FORMATS:
-        _write_many(pipeline, out, wish, source, quantize)
+        _write_many(pipeline, out, wish, quantize)
     elif inversion is not None:
         _write_inversion(pipeline, out, wish, inversion)
     elif interpolate is not None:
@@ -152,8 +164,11 @@ def sampling_settings(overrides: Mapping[str, Any] | None, **given: Any) -> dict
     """
     from dit.sampling.config import NEEDS, SamplingConfig, changed
     from dit.validation import validate
+    from dit.yaml12 import parse_yaml
 
     settings = {name: value for name, value in given.items() if value is not None}
+    if isinstance(interval := settings.get("guidance_interval"), str):
+        settings["guidance_interval"] = parse_yaml(f"[{interval.strip(' []')}]", origin="--guidance_interval")
     settings |= {key.removeprefix("sampling."): value for key, value in (overrides or {}).items()}
     # What depends on a choice that only the model's defaults make waits for them.
     waiting = {field: choice for field, (choice, _) in NEEDS.items()}
@@ -181,18 +196,24 @@ def _write_grid(pipeline: "Pipeline", out: Path, wish: Wish) -> None:
     _write(image_grid(images, columns=_columns(len(images), len(pipeline.labels(wish.classes)))), out)
 
 
-def _write_many(pipeline: "Pipeline", out: Path, wish: Wish, source: str, quantize: str | None) -> None:
+def _write_many(pipeline: "Pipeline", out: Path, wish: Wish, quantize: str | None) -> None:
     from dit.errors import Preempted
-    from dit.files import sha256
     from dit.zoo.pictures.many import ManyImages, process_rank, sample_to_folder, sample_to_npz
-    from dit.zoo.source import locate
 
     if wish.balanced or wish.classes:
         labels = pipeline.labels(wish.classes, wish.num)
     else:
         labels = pipeline.random_labels(wish.num, seed=wish.seed)
-    weights = {path.name + (f" in {quantize}" if quantize else ""): sha256(path) for path in locate(source).weights}
-    wanted = ManyImages(labels, pipeline.settings(**wish.settings), wish.seed, wish.batch_size, weights)
+    weights = {name + (f" in {quantize}" if quantize else ""): sha for name, sha in pipeline.fingerprints().items()}
+    wanted = ManyImages(
+        labels,
+        pipeline.settings(**wish.settings),
+        wish.seed,
+        wish.batch_size,
+        weights,
+        rounding=pipeline.codec.rounding,
+        autoencoder=pipeline.codec.fingerprint,
+    )
     rank, num_processes = process_rank()
     write = sample_to_npz if out.suffix.lower() == ".npz" else sample_to_folder
     try:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dit.files import ASSETS
-from dit.zoo.cards.card import CARD_NAME, render
+from dit.zoo.cards.card import CARD_NAME, render, reported
 from dit.zoo.entries import architecture_of, entries, entry_arguments, entry_facts
 from dit.zoo.folder.config import FolderConfig, ModelDescription, Provenance
 from dit.zoo.source import Located, locate
@@ -52,6 +52,6 @@ def entry_card(name: str) -> str:
         describe_entry(name),
         title=entry.title,
         source=name,
-        reported=[(report.metric, f"{report.value:g}", report.setting) for report in entry.reported],
+        reported=reported(name),
         places=[f"{place.layout} layout, {place.describe()}" for place in entry.sources],
     )

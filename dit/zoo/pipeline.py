@@ -11,7 +11,7 @@ N images, B of them in a batch, C x H x W latents, K classes.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dit.device import choose_device
 from dit.diffusion.create import create_process
 from dit.diffusion.process import Process
 from dit.errors import ConfigError, DitError
+from dit.files import sha256
 from dit.latents.codec import Codec
 from dit.layers.precision import bf16_pays
 from dit.layers.quantize import Quantization, check_torchao, quantize_linears
@@ -36,7 +37,7 @@ from dit.zoo.folder.config import FolderConfig
 from dit.zoo.folder.safetensors_file import read_header
 from dit.zoo.folder.weights import empty_model, fill
 from dit.zoo.labels import parse_classes
-from dit.zoo.source import locate
+from dit.zoo.source import Located, locate
 
 
 def load_pipeline(
@@ -45,6 +46,9 @@ def load_pipeline(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     quantize: Quantization | None = None,
+    *,
+    published: bool = False,
+    guide: str | Path | None = None,
 ) -> "Pipeline":
     """Load everything that makes images.
 
@@ -55,15 +59,60 @@ def load_pipeline(
         dtype: type of the weights and of the network's arithmetic. By default the file's; but where bfloat16 is faster
             (GPUs, wide networks on CPUs with AMX), the blocks and the decoder of a float32 file compute in that.
         quantize: hold the weights of the blocks in 8 bits, and with "int8" compute their products so: images change.
+        published: take the setting of the best published figure, with its guide, rounding and decoding autoencoder, in
+            place of the defaults.
+        guide: source of a weaker model that guides in place of the null class (autoguidance).
 
     Raises:
-        ConfigError: there is no such source or device; or the network can't be quantised here.
+        ConfigError: there is no such source, device or published setting; the network can't be quantised here; or the
+            guide is not for these latents.
         DitError: what is there is damaged or lacks a part.
     """
     device = choose_device(device)
     if quantize is not None:
         check_torchao()
     located = locate(source, revision)
+    config = located.config
+    if published:
+        config = config.as_published(source)
+        assert config.published is not None
+        guide = guide or config.published.guide
+    if config.latents is None:
+        raise DitError(
+            f"{located.folder}: its config.json has no latents, so nothing can be decoded; give it its autoencoder, "
+            f"{config.provenance.autoencoder or 'which is not known'}: dit convert {source} DST --vae NAME"
+        )
+    weaker = None if guide is None else locate(guide)
+    if weaker is not None:
+        _check_guide(weaker.config, config)
+    model, process = _load_network(located, device, dtype, quantize)
+    codec = Codec.from_description(config.latents, folder=located.folder, device=device)
+    if config.published is not None and published:
+        codec.rounding = config.published.rounding
+    if dtype is not None:
+        codec.exact()
+    files = {path.name: path for path in located.weights}
+    pipeline = Pipeline(model, process, codec, config, weights=files)
+    if weaker is not None:
+        pipeline.weaker, _ = _load_network(weaker, device, dtype)
+        pipeline.weights |= {f"guide {path.name}": path for path in weaker.weights}
+    return pipeline
+
+
+def _check_guide(guide: FolderConfig, config: FolderConfig) -> None:
+    """Refuse a guide for other latents, classes or another process."""
+    for name in ("in_channels", "input_size", "num_classes"):
+        ours, theirs = (getattr(found.model.arguments, name) for found in (config, guide))
+        if ours != theirs:
+            raise ConfigError(f"guide: expected a model of {name} {ours}, found {theirs}")
+    if guide.process != config.process:
+        raise ConfigError("guide: expected a model of the same process, found another")
+
+
+def _load_network(
+    located: Located, device: torch.device, dtype: torch.dtype | None, quantize: Quantization | None = None
+) -> tuple[nn.Module, Process]:
+    """Load a network and its process; for the arguments see `load_pipeline`."""
     config = located.config
     empty = empty_model(config.model)
     infos = (info for path in located.weights for info in read_header(path).tensors.values())
@@ -74,15 +123,7 @@ def load_pipeline(
     model = fill(empty, located.weights, device=device, dtype=dtype, block_dtype=blocks)
     if quantize is not None:
         quantize_linears(model.block_list(), quantize)
-    if config.latents is None:
-        raise DitError(
-            f"{located.folder}: its config.json has no latents, so nothing can be decoded; give it its autoencoder, "
-            f"{config.provenance.autoencoder or 'which is not known'}: dit convert {source} DST --vae NAME"
-        )
-    codec = Codec.from_description(config.latents, folder=located.folder, device=device)
-    if dtype is not None:
-        codec.exact()
-    return Pipeline(model, process, codec, config)
+    return model, process
 
 
 MAX_IMAGES = 10_000_000
@@ -103,6 +144,8 @@ class Pipeline:
     """What was read: names, defaults, class names, provenance."""
     weaker: nn.Module | None = None
     """A second network that guides in place of the null class."""
+    weights: dict[str, Path] = field(default_factory=dict)
+    """Name -> weight file; a guide's begin with "guide "."""
 
     @property
     def device(self) -> torch.device:
@@ -169,19 +212,9 @@ class Pipeline:
         latents = self.sample_latents(classes, num=num, seed=seed, batch_size=batch_size, **sampling)
         return to_pictures(self.decode(latents, batch_size=batch_size))
 
-    def guide_by(self, other: "Pipeline") -> None:
-        """Let a weaker model guide in place of the null class (autoguidance).
-
-        Raises:
-            ConfigError: the other model has other latents, classes or another process.
-        """
-        for name in ("latent_shape", "num_classes"):
-            ours, theirs = getattr(self, name), getattr(other, name)
-            if ours != theirs:
-                raise ConfigError(f"guide: expected a model of {name} {ours}, found {theirs}")
-        if other.process.config != self.process.config:
-            raise ConfigError("guide: expected a model of the same process, found another")
-        self.weaker = other.model
+    def fingerprints(self) -> dict[str, str]:
+        """Return the SHA-256 of every weight file, by name."""
+        return {name: sha256(path) for name, path in self.weights.items()}
 
     def random_labels(self, num: int | None, *, seed: int) -> Tensor:
         """Draw the labels of `num` images from all classes alike: (N,) int64; they depend on seed and position."""

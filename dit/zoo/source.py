@@ -4,7 +4,7 @@ A source is a zoo name (`dit_ti_2.mnist`), a run folder, an exported folder, a `
 id `org/name[@revision]`. Free of torch, so that `dit info` can say what is wrong with a source without paying for it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dit.checkpoint import load_newest
@@ -45,7 +45,9 @@ def locate(source: str | Path, revision: str | None = None) -> Located:
     """
     path = Path(source)
     if str(source) in entries():
-        return _locate_folder(fetch(str(source)))
+        located = _locate_folder(fetch(str(source)))
+        published = entries()[str(source)].published  # the cache may be older than the entry
+        return replace(located, config=located.config.model_copy(update={"published": published}))
     if path.is_dir():
         return _locate_folder(path)
     if path.is_file():

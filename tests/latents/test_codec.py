@@ -34,6 +34,15 @@ def test_gaussian_encoder_against_diffusers(saved):
     assert_close(codec.decode(latents), (127.5 * pixels + 128).clamp(0, 255).to(torch.uint8), atol=1, rtol=0)
 
 
+def test_pixels_become_bytes_by_rounding_to_the_nearest_or_down():
+    codec = load_codec("pixels_grey")
+    levels = torch.tensor([-3.0, 0.0, 0.4, 0.6, 127.4, 254.6, 255.0, 300.0])
+    found = {}
+    for codec.rounding in ("nearest", "down"):
+        found[codec.rounding] = codec.decode((levels / 127.5 - 1).view(1, 1, 2, 4)).flatten().tolist()
+    assert found == {"nearest": [0, 0, 0, 1, 127, 255, 255, 255], "down": [0, 0, 0, 0, 127, 254, 255, 255]}
+
+
 @torch.no_grad()
 def test_log_variances_are_clamped(saved):
     codec = load_codec(saved(small_kl()))

@@ -17,6 +17,8 @@ from dit.data.registry import find_data
 from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.files import sha256, write_text
 from dit.hub_ids import HubId
+from dit.sampling.config import SamplingConfig
+from dit.zoo.entries import entries
 from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
 from dit.zoo.folder.figures import Figures, read_figures
 
@@ -54,6 +56,7 @@ def render_card(folder: str | Path, *, title: str | None = None, source: str | N
         source=source or folder.name,
         library="diffusers" if in_diffusers else "dit",
         measured=read_figures(folder),
+        reported=reported(config.provenance.name),
         weights=weight_table(folder),
         found={path.name for path in folder.iterdir()},
     )
@@ -81,7 +84,7 @@ def render(
     """
     title = " ".join(title.split())
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.filters |= {"text": as_text, "cell": as_text, "code": as_code, "json": json.dumps}
+    environment.filters |= {"text": as_text, "cell": as_text, "code": as_code, "json": json.dumps, "setting": in_words}
     return environment.from_string((cards_folder() / "template.md").read_text(encoding="utf-8")).render(
         config=config,
         facts=config.provenance,
@@ -97,6 +100,31 @@ def render(
         settings=evaluation_settings(measured, config),
         **{"weights": [], "found": set(), "reported": [], "places": []} | shown,
     )
+
+
+def reported(name: str | None) -> list[tuple[str, str, str]]:
+    """Return (measure, value, setting) of every figure that the authors of a zoo's weights report."""
+    entry = entries().get(name or "")
+    return [(report.metric, f"{report.value:g}", report.setting) for report in (entry.reported if entry else [])]
+
+
+def in_words(sampling: SamplingConfig) -> str:
+    """Return a sampling section in words: solver, steps and guidance, and of the rest what differs from the default."""
+    given = sampling.model_dump(mode="json", exclude_defaults=True)
+    solver = _words(sampling.solver.model_dump(mode="json", exclude_defaults=True))
+    num = "1 step" if sampling.steps == 1 else f"{sampling.steps} steps"
+    parts = [solver, num, f"guidance {sampling.guidance:g} on {sampling.guidance_channels} channels"]
+    usual = ("solver", "steps", "guidance", "guidance_channels")
+    return ", ".join([*parts, *(f"{key} {_words(value)}" for key, value in given.items() if key not in usual)])
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        options = ", ".join(f"{key} {_words(inner)}" for key, inner in value.items() if key != "name")
+        return value["name"] + (f" ({options})" if options else "")
+    if isinstance(value, list):
+        return " to ".join(map(_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def cards_folder() -> Path:

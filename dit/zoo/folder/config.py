@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from dit.diffusion.config import ProcessConfig
-from dit.errors import DitError
+from dit.errors import ConfigError, DitError
 from dit.files import read_json, write_json
 from dit.latents.config import LatentsDescription
 from dit.models.counts import count
@@ -169,6 +169,26 @@ class FolderConfig(MadeWith, Section):
     """Class id, in decimal, -> class name."""
     provenance: Provenance = Field(default_factory=Provenance)
     """Where the weights come from."""
+
+    def as_published(self, source: str | Path) -> Self:
+        """Return it with the published setting, its autoencoder included, in place of the defaults.
+
+        Args:
+            source: what a message calls it.
+
+        Raises:
+            ConfigError: none is known.
+        """
+        if self.published is None:
+            raise ConfigError(
+                f"--published: expected weights with a published setting, found none of {source}; leave it out to "
+                "sample by its defaults, or give --solver, --steps and --guidance"
+            )
+        latents = self.latents
+        if latents is not None and self.published.vae is not None:
+            decoder = {"vae": self.published.vae, "revision": None, "fingerprint": None}
+            latents = latents.model_copy(update=decoder)
+        return self.model_copy(update={"sampling": self.published.sampling, "latents": latents})
 
     @property
     def num_classes(self) -> int:

@@ -30,23 +30,23 @@ def download_address(source: SourceEntry, folder: Path) -> Path:
             detail = getattr(error, "reason", None) or type(error).__name__
             raise DitError(f"{source.address}: it can't be downloaded ({detail}); run the same command again") from None
         part.rename(target)
-    if source.sha256 is not None:
-        try:
-            check_hash(target, source.sha256)
-        except DitError:
-            target.unlink()  # or the next attempt would take it
-            raise
+    try:
+        check_hash(target, source.sha256)
+    except DitError:
+        target.unlink()  # or the next attempt would take it
+        raise
     return target
 
 
-def check_hash(path: Path, expected: str) -> None:
-    """Refuse a file whose content is not what was published.
+def check_hash(path: Path, expected: str | None) -> str:
+    """Return a file's SHA-256, and refuse a file whose content is not what was published, where that is known.
 
     Raises:
         DitError: naming the file and both hashes.
     """
-    if (found := sha256(path)) != expected:
+    if (found := sha256(path)) != expected and expected is not None:
         raise DitError(f"{path}: expected SHA-256 {expected}, found {found}; download it again")
+    return found
 
 
 def _continue_download(address: str, part: Path) -> None:

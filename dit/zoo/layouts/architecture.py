@@ -28,6 +28,8 @@ def describe_network(family: Family, shapes: Shapes, given: Mapping[str, Any]) -
         DitError: the shapes are not those of this family.
     """
     assert family.read is not None
+    if (name := given.get("name", family.name)) not in (family.name, *family.variants):
+        raise ConfigError(f"--model.name: expected a {family.name}, as the tensors tell, found {name}")
     section = validate(section_of(family.arguments), given, origin="", prefix="--model.")
     extra = section.overrides()
     if isinstance(size := extra.get("input_size"), int):
@@ -46,7 +48,8 @@ def describe_network(family: Family, shapes: Shapes, given: Mapping[str, Any]) -
     ]
     name = given.get("name") or (fitting[0] if fitting else family.name)
     if name not in (*fitting, family.name):
-        raise ConfigError(f"--model.name: expected {' or '.join(fitting) or family.name}, found {name}")
+        expected = " or ".join(fitting) or family.name
+        raise ConfigError(f"--model.name: expected {expected}, as the tensors tell, found {name}")
     arguments = {**family.variants.get(name, {}), **told, **extra}
     for field, info in family.arguments.model_fields.items():
         if field not in arguments and (info.is_required() or field == "input_size"):

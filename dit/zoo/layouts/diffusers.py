@@ -118,6 +118,7 @@ def read_diffusers(folder: str | Path, options: ReadOptions) -> ForeignModel:
         process=process,
         latents=latents,
         sampling=known.sampling if known else default_sampling(process),
+        published=known.published if known else None,
         id2label=labels or imagenet_labels(arguments.num_classes),
         provenance=known.provenance if known else Provenance(converted_from=folder.name),
     )

@@ -46,7 +46,11 @@ class ManyImages:
     batch_size: int
     """Images in a batch; it is part of the description, for rounding may depend on it."""
     weights: dict[str, str]
-    """File name -> sha256 of the model's weights."""
+    """File name -> sha256 of the model's weights, and of its guide's."""
+    rounding: str = "nearest"
+    """How pixels become bytes."""
+    autoencoder: str | None = None
+    """Fingerprint of what decodes."""
 
     def description(self) -> dict[str, Any]:
         """Return everything that decides the bytes, as JSON values."""
@@ -56,6 +60,8 @@ class ManyImages:
             "batch_size": self.batch_size,
             "sampling": self.sampling.model_dump(mode="json"),
             "weights_sha256": self.weights,
+            "rounding": self.rounding,
+            "autoencoder": self.autoencoder,
             "labels": self.labels.tolist(),
         }
 
@@ -127,7 +133,9 @@ def _begin(folder: Path, wanted: ManyImages, *, extend: bool = False) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder}: expected a new or empty folder, found files there; choose another --out")
         write_json(settings, wanted.description())
-    found, description = read_json(settings), wanted.description()
+    description = wanted.description()
+    # An earlier version wrote neither of these two.
+    found = {"rounding": "nearest", "autoencoder": description["autoencoder"]} | read_json(settings)
     if is_first_format(found.get("sampling", {})):
         found["sampling"] = validate(SamplingConfig, from_first_format(found["sampling"]), origin=str(settings))
         found["sampling"] = found["sampling"].model_dump(mode="json")

@@ -86,7 +86,7 @@ def test_oblong_latents_are_asked_for():
     ("given", "message"),
     [
         ({"depth": 11}, "--model.depth: expected 12, as the tensors tell, found 11"),
-        ({"name": "dit_s_4"}, "--model.name: expected dit_s_2, found dit_s_4"),
+        ({"name": "dit_s_4"}, "--model.name: expected dit_s_2, as the tensors tell, found dit_s_4"),
         ({"num_head": 3}, "--model.num_head: unknown key. Did you mean 'num_heads'"),
         ({"depth": "x"}, "--model.depth: expected an integer, found 'x'"),
     ],
