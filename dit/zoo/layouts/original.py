@@ -6,8 +6,11 @@ layout's first, which a notice says.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,7 +102,9 @@ def read_state_file(path: str | Path, options: ReadOptions) -> ForeignModel:
     if found != options.weights:
         notices.append(f"{path.name} has no {options.weights} weights; its {key!r} was taken")
     if left_out:
-        notices.append(f"{len(left_out)} tensors that are no part of the model were left out, such as {left_out[0]}")
+        patterns = Counter(next(filter(partial(fnmatchcase, name), layout.dropped)) for name in left_out)
+        counts = ", ".join(f"{pattern} ({number})" for pattern, number in patterns.items())
+        notices.append(f"{len(left_out)} tensors that are no part of the model were left out: {counts}")
     check_weights(path, native)
     autoencoder_folder = None
     if config is None:

@@ -1,17 +1,20 @@
 """Files as the families' authors publish them: wrappers, weights left out, the process and the sampling of each."""
 
 import argparse
+import re
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, GaussianConfig, LogitNormalTime
 from dit.errors import ConfigError, DitError
 from dit.latents.codec import Codec
 from dit.models.families import FAMILIES, arguments_of
 from dit.sampling.config import SamplingConfig
+from dit.zoo.convert import convert
 from dit.zoo.layouts.original import ReadOptions, published_process, read_state_file
+from dit.zoo.layouts.original_file import write_original
 from tests.goldens import assert_close
 from tests.latents.conftest import small_kl
 from tests.models.test_goldens import GIVEN, load
@@ -51,6 +54,67 @@ def test_a_flat_file(name, process, tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file(state_of(name), path)
     assert read_state_file(path, ReadOptions(model=GIVEN[name])).config.process == process
+
+
+# Name of the golden -> what of it is no part of the network.
+LEFT_OUT = {
+    "lightningdit": "*feat_rope.freqs_* (2)",
+    "lightningdit_options": "*feat_rope.freqs_* (2)",
+    "rae_dit": "*feat_rope.freqs_* (2)",
+    "rae_ditdh": "*feat_rope.freqs_* (4)",
+    "mdt": "*.relative_position_index (5)",
+    "mdtv2": "*.relative_position_index (7)",
+    "repa": "projectors.* (6)",
+    "repae": "bn.* (3), projectors.* (6)",
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_there_and_back_again_is_bit_identical(name, tmp_path):
+    path, wrapper = tmp_path / "published.pt", "net." if name == "jit" else ""  # the golden's is taken off already
+    state = {wrapper + key: value for key, value in state_of(name).items()}
+    torch.save(state, path)
+    model = read_state_file(path, ReadOptions(model=GIVEN[name]))
+    left_out = [notice.partition(" left out: ")[2] for notice in model.notices if " left out: " in notice]
+    assert left_out == [LEFT_OUT[name]] if name in LEFT_OUT else not left_out
+    write_original(model, tmp_path / "back.safetensors")
+    back = load_file(tmp_path / "back.safetensors")
+    assert equal(back, {key: state[key] for key in back})
+    assert len(state) - len(back) == sum(map(int, re.findall(r"\((\d+)\)", "".join(left_out))))
+    again = read_state_file(tmp_path / "back.safetensors", ReadOptions())
+    assert (equal(again.tensors, model.tensors), again.config) == (True, model.config)
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda state, key: state.pop(key), "1 tensors are missing: "),
+        (lambda state, key: state.update({key: state[key][..., :-1].contiguous()}), "1 tensors have another shape: "),
+        (lambda state, key: state[key].fill_(torch.nan), "1 tensors hold NaN or infinity: "),
+        (lambda state, key: state.update({f"{key}_2": torch.ones(1)}), "1 tensors are unexpected: "),
+    ],
+    ids=["missing", "another shape", "NaN", "unexpected"],
+)
+def test_damaged_weights_are_refused_and_leave_nothing(name, damage, message, tmp_path):
+    path, state = tmp_path / "weights.pt", state_of(name)
+    key = next(key for key in reversed(state) if "attn.proj.bias" in key or "attn.out_proj" in key)
+    damage(state, key)
+    torch.save(state, path)
+    with pytest.raises(DitError, match=rf"^{path}: (state dict: )?{message}[\w.]*attn.(proj|out_proj)") as error:
+        convert(path, tmp_path / "native", options=ReadOptions(model=GIVEN[name]))
+    assert "\n" not in str(error.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["weights.pt"]
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_files_that_end_early_are_refused(name, suffix, tmp_path):
+    path = tmp_path / f"weights{suffix}"
+    (torch.save if suffix == ".pt" else save_file)(state_of(name), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DitError, match=f"^{path}: "):
+        convert(path, tmp_path / "native", options=ReadOptions(model=GIVEN[name]))
 
 
 def test_the_huge_u_vit_is_told_by_its_missing_convolution(tmp_path):
