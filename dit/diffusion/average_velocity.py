@@ -22,13 +22,12 @@ class AverageVelocityProcess(Process):
     """The straight path, with a network that knows two times; trained at r = t, where the average is the velocity."""
 
     def __init__(self, config: AverageVelocityConfig) -> None:
-        self.config = config
+        self.config: AverageVelocityConfig = config
         self.schedule = LinearSchedule(config.noise_scale)
         self.prediction = VelocityPrediction()
         self.time_law = create_time_law(config.time_law)
-        self.condition = config.condition
 
     def conditions(self, t: Tensor, until: Tensor) -> dict[str, Tensor]:
         """Return {"r": until} or {"h": t - until}, float32."""
-        earlier = until if self.condition == "r" else t - until
-        return {self.condition: earlier.float()}
+        earlier = until if self.config.condition == "r" else t - until
+        return {self.config.condition: earlier.float()}

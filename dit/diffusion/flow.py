@@ -10,10 +10,12 @@ Source: Lipman et al., "Flow matching for generative modeling", ICLR 2023, equat
 "SiT: exploring flow and diffusion-based generative models with scalable interpolant transformers", 2024.
 """
 
+from torch import Tensor
+
 from dit.diffusion.config import FlowConfig
 from dit.diffusion.prediction import PREDICTIONS, FlooredDataPrediction
 from dit.diffusion.process import Process
-from dit.diffusion.schedule import SCHEDULES, LinearSchedule
+from dit.diffusion.schedule import GvpSchedule, LinearSchedule, VpCosineSchedule, VpLinearSchedule
 from dit.diffusion.timesteps import create_time_law
 
 
@@ -21,14 +23,21 @@ class FlowProcess(Process):
     """A regression on a continuous-time schedule."""
 
     def __init__(self, config: FlowConfig) -> None:
-        self.config = config
-        linear = config.schedule == "linear"
-        self.schedule = LinearSchedule(config.noise_scale) if linear else SCHEDULES[config.schedule]
+        self.config: FlowConfig = config
+        schedules = {
+            "linear": LinearSchedule(config.noise_scale),
+            "gvp": GvpSchedule(),
+            "vp_linear": VpLinearSchedule(),
+            "vp_cosine": VpCosineSchedule(),
+        }
+        self.schedule = schedules[config.schedule]
         floor = config.velocity_floor
         self.prediction = FlooredDataPrediction(floor) if floor else PREDICTIONS[config.prediction]
         self.time_law = create_time_law(config.time_law)
         self.weighting = config.weighting
-        self.time_scale = config.time_scale
-        self.time_offset = config.time_offset
         self.output_sign = config.output_sign
         self.learn_sigma = config.learn_sigma
+
+    def model_time(self, t: Tensor) -> Tensor:
+        """Return time_offset + time_scale t, float32 of t's shape."""
+        return (self.config.time_offset + self.config.time_scale * t.double()).float()

@@ -34,15 +34,13 @@ class GaussianProcess(Process):
     """
 
     def __init__(self, config: GaussianConfig) -> None:
-        self.config = config
+        self.config: GaussianConfig = config
         laws = {"linear": linear_betas, "cosine": cosine_betas, "scaled_linear": scaled_linear_betas}
         betas = laws[config.betas](config.num_steps)
         self.schedule: DiscreteSchedule = DiscreteSchedule(betas)
         self.prediction = PREDICTIONS["eps"]
         self.time_law = create_time_law(config.time_law)
         self.weighting = config.weighting
-        self.time_scale = float(config.num_steps)
-        self.time_offset = config.first_step - 1.0  # t = (k + 1) / N, and the network is fed the integer step
         self.learn_sigma = config.learn_sigma
         t = self.schedule.time_of_step(torch.arange(config.num_steps))
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
@@ -52,6 +50,10 @@ class GaussianProcess(Process):
         self.log_betas = self.schedule.betas.log()
         variance = self.posterior.variance
         self.posterior_log_variance_clipped = torch.cat([variance[1:2], variance[1:]]).log()
+
+    def model_time(self, t: Tensor) -> Tensor:
+        """Return the integer step k of t = (k + 1) / N, counted from `first_step`, float32 of t's shape."""
+        return (self.config.num_steps * t.double() - 1 + self.config.first_step).float()
 
     def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
         """Return mse + vb, or mse alone without a learned variance; see `Process.losses`."""

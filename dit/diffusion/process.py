@@ -54,7 +54,6 @@ class Process:
         prediction: what the first C output channels mean.
         time_law: distribution of the training times.
         weighting: weight of the square error over time.
-        time_scale, time_offset: the network embeds time_offset + time_scale t, unless `model_time` is overridden.
         output_sign: 1, or -1 for networks that return the opposite of the prediction.
         learn_sigma: whether the network has C further output channels.
     """
@@ -64,8 +63,6 @@ class Process:
     prediction: Prediction
     time_law: TimeLaw
     weighting: Weighting = UniformWeighting()
-    time_scale: float = 1.0
-    time_offset: float = 0.0
     output_sign: int = 1
     learn_sigma: bool = False
 
@@ -93,8 +90,8 @@ class Process:
         return per_sample(self.schedule.alpha(t), x_0) * x_0 + per_sample(self.schedule.sigma(t), x_0) * noise
 
     def model_time(self, t: Tensor) -> Tensor:
-        """Return the time as the network embeds it, float32 of t's shape."""
-        return (self.time_offset + self.time_scale * t.double()).float()
+        """Return the time as the network embeds it, float32 of t's shape: t itself unless a process says otherwise."""
+        return t.float()
 
     def model_input(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Return x_t (B, C, H, W) at t, (B,) or one time for all, as the network takes it."""

@@ -259,14 +259,6 @@ class DiscreteSchedule(VariancePreserving):
         return torch.where(u == 1, v_1, value), slope * self.num_steps
 
 
-SCHEDULES: dict[str, Schedule] = {
-    "gvp": GvpSchedule(),
-    "vp_linear": VpLinearSchedule(),
-    "vp_cosine": VpCosineSchedule(),
-}
-"""The continuous schedules without options, by the names that recipes use."""
-
-
 def linear_betas(num_steps: int = 1000) -> Tensor:
     """Return betas from 1e-4 to 0.02 in equal steps, scaled by 1000 / num_steps: (num_steps,) float64.
 

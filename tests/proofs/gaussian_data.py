@@ -50,6 +50,14 @@ def prediction_of(process: Process) -> str:
     return "preconditioned" if isinstance(process.config, EdmConfig) else "eps"
 
 
+def time_of(process: Process, model_time):
+    """Return the t of which a network of a flow or of a discrete process was told."""
+    config = process.config
+    if isinstance(config, GaussianConfig):
+        return (model_time.double() - config.first_step + 1) / config.num_steps
+    return (model_time.double() - config.time_offset) / config.time_scale
+
+
 @dataclass(frozen=True)
 class GaussianData:
     """Data N(mean, std^2), the same in every dimension, seen along a path."""
@@ -90,8 +98,7 @@ class GaussianData:
         """Be a network `model(x, t, y)` of a process, for times that float32 holds exactly (see `exact_times`)."""
 
         def model(x, model_time, y):
-            t = ((model_time.double() - process.time_offset) / process.time_scale).numpy()
-            return process.output_sign * self.output(prediction_of(process), x, t)
+            return process.output_sign * self.output(prediction_of(process), x, time_of(process, model_time).numpy())
 
         return self._edm_network if isinstance(process.config, EdmConfig) else model
 

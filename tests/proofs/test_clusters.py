@@ -7,7 +7,7 @@ import torch
 
 from dit.sampling.config import SamplingConfig, from_first_format
 from dit.sampling.sample import sample
-from tests.proofs.gaussian_data import process_of
+from tests.proofs.gaussian_data import process_of, time_of
 
 ANGLES = torch.arange(8, dtype=torch.float64) * math.pi / 4
 POINTS = 1.5 * torch.stack([ANGLES.cos(), ANGLES.sin()], dim=1)  # (8, 2) on a circle, neighbours 1.15 apart
@@ -37,7 +37,7 @@ class Softmax:
         self.process = process_of(name)
 
     def __call__(self, x, model_time, y):
-        t = (model_time.double() - self.process.time_offset) / self.process.time_scale
+        t = time_of(self.process, model_time)
         alpha, sigma = (f(t)[:, None] for f in (self.process.schedule.alpha, self.process.schedule.sigma))  # (B, 1)
         flat = x.flatten(1)  # (B, 2)
         squares = (flat[:, None] - alpha[..., None] * POINTS).square().sum(-1)  # (B, 8)
