@@ -27,10 +27,12 @@ class ImageSource:
     rejected: tuple[str, ...]
     """Messages about records that `data.on_error: skip` left out because of their label."""
     read: Callable[[int], np.ndarray]
-    """Decodes one image: (image_size, image_size, channels) uint8; safe to call from several threads.
+    """Decodes one image: (image_size, image_size, channels) uint8; safe to call from several processes.
 
     Raises DitError: the image is empty, broken, too large or gone; the message names it.
     """
+    name: Callable[[int], str] = "image {}".format
+    """Names the file or the record of one image."""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,7 +8,6 @@ Held-out images come in a shuffled order, so that any prefix of them is a fair s
 order of the source (`dit.data.order` decides which one a step uses).
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from dit.data.image_source import ImageSource, fingerprint_of
 from dit.data.labels import Labels, read_labels
 from dit.data.registry import find_data
 from dit.data.split import held_out
-from dit.data.tars import read_member
+from dit.data.tars import name_member, read_member
 from dit.errors import ConfigError, DitError
 
 if TYPE_CHECKING:
@@ -87,8 +86,10 @@ def _open_tables(config: DataConfig, split: str, channels: int) -> ImageSource:
     _check_skipped(labels, len(table), config)
     rows = labels.rows[chosen]
     fingerprint = fingerprint_of(config, channels, splits.fingerprint, labels.values[chosen], labels.class_names, rows)
-    reader = _reader(table, rows, config, channels)
-    return ImageSource(labels.class_names, labels.values[chosen], channels, fingerprint, labels.rejected, reader)
+    reader = _Reader(table, rows, config, channels)
+    return ImageSource(
+        labels.class_names, labels.values[chosen], channels, fingerprint, labels.rejected, reader.read, reader.name
+    )
 
 
 def _hold_out(labels: np.ndarray, split: str, config: DataConfig) -> np.ndarray:
@@ -105,36 +106,52 @@ def _check_skipped(labels: Labels, num_rows: int, config: DataConfig) -> None:
         )
 
 
-def _reader(table: "Dataset", rows: np.ndarray, config: DataConfig, channels: int) -> Callable[[int], np.ndarray]:
-    from datasets import Image
+class _Reader:
+    """Reads the images of some rows of a table."""
 
-    column = _image_column(table, config)
-    files = table.select_columns([column]).cast_column(column, Image(decode=False))
+    def __init__(self, table: "Dataset", rows: np.ndarray, config: DataConfig, channels: int) -> None:
+        from datasets import Image
 
-    def read(index: int) -> np.ndarray:
-        row = int(rows[index])
-        data, name = _read_bytes(files[row][column], f"{config.source} record {row}")
-        return decode_image(data, size=config.image_size, channels=channels, max_pixels=config.max_pixels, name=name)
+        self._column, self._rows, self._config, self._channels = _image_column(table, config), rows, config, channels
+        self._files = table.select_columns([self._column]).cast_column(self._column, Image(decode=False))
 
-    return read
+    def read(self, index: int) -> np.ndarray:
+        value, name = self._find(index)
+        size, max_pixels = self._config.image_size, self._config.max_pixels
+        data = _read_bytes(value, name)
+        return decode_image(data, size=size, channels=self._channels, max_pixels=max_pixels, name=name)
+
+    def name(self, index: int) -> str:
+        return self._find(index)[1]
+
+    def _find(self, index: int) -> tuple[dict[str, Any] | None, str]:
+        """Return what the table holds of an image, and what messages call it."""
+        row = int(self._rows[index])
+        value, record = self._files[row][self._column], f"{self._config.source} record {row}"
+        if value is None or value["path"] is None:
+            return value, record
+        if value["bytes"] is not None:
+            return value, f"{record} ({value['path']})"
+        return value, name_member(value["path"]) or value["path"]
 
 
-def _read_bytes(value: dict[str, Any] | None, record: str) -> tuple[bytes, str]:
-    """Return the bytes of an image that a table holds or names, and what to call it in a message."""
+def _read_bytes(value: dict[str, Any] | None, name: str) -> bytes:
+    """Return the bytes of an image that a table holds or names."""
     if value is None or (value["bytes"] is None and value["path"] is None):
-        raise DitError(f"{record}: expected an image, found none")
+        raise DitError(f"{name}: expected an image, found none")
     if value["bytes"] is not None:
-        return value["bytes"], f"{record} ({value['path']})" if value["path"] else record
+        return value["bytes"]
+    path = value["path"]
     try:
-        if member := read_member(value["path"]):
+        if (member := read_member(path)) is not None:
             return member
-        if "://" not in value["path"]:
-            return Path(value["path"]).read_bytes(), value["path"]
+        if "://" not in path:
+            return Path(path).read_bytes()
         import fsspec
 
-        return fsspec.filesystem(value["path"].split("://")[0]).cat_file(value["path"]), value["path"]
+        return fsspec.filesystem(path.split("://")[0]).cat_file(path)
     except OSError as error:
-        raise DitError(f"{value['path']}: expected an image, found {error.strerror or error}") from None
+        raise DitError(f"{path}: expected an image, found {error.strerror or error}") from None
 
 
 def _image_column(table: "Dataset", config: DataConfig) -> str:

@@ -75,13 +75,19 @@ def check_members(path: Path) -> None:
             pass
 
 
-def read_member(place: str) -> tuple[bytes, str] | None:
-    """Return the bytes of an image of `open_tars` and its name for messages; None where `place` is no such place."""
+def read_member(place: str) -> bytes | None:
+    """Return the bytes of an image of `open_tars`; None where `place` is no such place."""
     if not (match := _PLACE.fullmatch(place)):
         return None
     with open(match["tar"], "rb") as file:
         file.seek(int(match["offset"]))
-        return file.read(int(match["size"])), f"{match['tar']}: {match['member']}"
+        return file.read(int(match["size"]))
+
+
+def name_member(place: str) -> str | None:
+    """Return what messages call an image of `open_tars`; None where `place` is no such place."""
+    match = _PLACE.fullmatch(place)
+    return match and f"{match['tar']}: {match['member']}"
 
 
 def _read_table(name: str, data: bytes) -> dict[str, Row]:

@@ -1,0 +1,176 @@
+"""Images read and decoded by worker processes, batch by batch, in the order that is asked for.
+
+    with ImageReader(images, num_workers=4) as reader:
+        for batch in reader.read([range(0, 32), range(32, 64)]):
+            batch.pixels            # (32, H, W, channels) uint8
+
+Workers are forks: what a source holds is shared, be it a table of a million files or a function of a user's own.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from dit.data.image_source import ImageSource
+from dit.errors import DitError
+from dit.failpoints import failpoint
+from dit.signals import STOP_SIGNALS
+
+PREFETCHED = 2
+"""Batches that each worker reads ahead."""
+_IDLE = -1
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """What was read for a batch of rows."""
+
+    rows: tuple[int, ...]
+    """(B,) the images that are good."""
+    pixels: Tensor
+    """(B, H, W, channels) uint8."""
+    problems: tuple[str, ...]
+    """What is wrong with each of the others."""
+
+
+class ImageReader:
+    """Reads batches of a source while the block runs.
+
+    Args:
+        images: the source.
+        num_workers: processes that read ahead; 0: this process reads each batch when it is asked for.
+
+    Raises:
+        DitError: at the end of the block, where a worker died; names the image that it was at.
+    """
+
+    def __init__(self, images: ImageSource, num_workers: int) -> None:
+        self._images, self._num_workers = images, num_workers
+        self._worker = _Worker(images, num_workers)
+        self._reading: Generator[ImageBatch] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        dead = self._worker.rows_of_the_dead() if isinstance(error, RuntimeError) else []
+        if dead:
+            self._end_all(trace)
+        if self._reading is not None:
+            self._reading.close()
+        if dead:
+            names = ", ".join(self._images.name(row) for row in dead if row != _IDLE) or "data.source"
+            raise DitError(
+                f"{names}: a worker process died while it read this ({str(error).strip()}); look at the file, and at "
+                "the memory of the machine"
+            ) from error
+
+    def _end_all(self, trace: TracebackType | None) -> None:
+        """End workers that may wait for ever for a lock that died with another one."""
+        with _unwatched_children():
+            for child in multiprocessing.active_children():
+                if child.pid in self._worker.processes:
+                    child.kill()
+            traceback.clear_frames(trace)  # they hold torch's iterator, which goes on watching the dead
+
+    def read(self, batches: Iterable[Sequence[int]]) -> Iterator[ImageBatch]:
+        """Yield batches in order; `batches` is asked for the next rows as early as a worker can begin with them."""
+        self._reading = self._read(batches)
+        return self._reading
+
+    def _read(self, batches: Iterable[Sequence[int]]) -> Generator[ImageBatch]:
+        with warnings.catch_warnings(), _blocked_signals():
+            warnings.simplefilter("ignore")  # more workers than cores make sense, and forks of these need no threads
+            iterator = iter(self._loader(batches))
+        try:
+            yield from iterator
+        finally:
+            del iterator  # ends the workers now, whoever may hold this frame
+
+    def _loader(self, batches: Iterable[Sequence[int]]) -> DataLoader[ImageBatch]:
+        workers = {"prefetch_factor": PREFETCHED, "multiprocessing_context": "fork"} if self._num_workers else {}
+        return DataLoader(
+            self._worker,
+            sampler=batches,
+            batch_size=None,
+            collate_fn=_unchanged,
+            num_workers=self._num_workers,
+            generator=torch.Generator(),  # the program's own is left alone
+            **workers,
+        )
+
+
+class _Worker(Dataset[ImageBatch]):
+    """What a worker does; it notes its process and the image that it is at where its parent sees them."""
+
+    def __init__(self, images: ImageSource, num_workers: int) -> None:
+        self._images = images
+        self.processes = multiprocessing.RawArray("q", max(1, num_workers))
+        self._rows = multiprocessing.RawArray("q", [_IDLE] * max(1, num_workers))
+
+    def __getitem__(self, rows: Sequence[int]) -> ImageBatch:
+        info = get_worker_info()
+        number = info.id if info else 0
+        self.processes[number] = os.getpid()
+        pixels: dict[int, np.ndarray] = {}
+        problems = []
+        for row in rows:
+            self._rows[number] = row
+            failpoint(f"read:{row}")
+            try:
+                pixels[row] = self._images.read(row)
+            except DitError as error:
+                problems.append(str(error))
+        self._rows[number] = _IDLE
+        stacked = torch.from_numpy(np.stack(list(pixels.values()))) if pixels else torch.empty(0, dtype=torch.uint8)
+        return ImageBatch(tuple(pixels), stacked, tuple(problems))
+
+    def rows_of_the_dead(self) -> list[int]:
+        """Return the images at which workers died, `_IDLE` for one that had none."""
+        alive = {0, os.getpid(), *(child.pid for child in multiprocessing.active_children())}
+        return [row for pid, row in zip(self.processes, self._rows, strict=True) if pid not in alive]
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Block stop signals, for ever in processes that start in this block: their parent ends them.
+
+    A terminal and a cluster's scheduler signal to all processes at once.
+    """
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+@contextmanager
+def _unwatched_children() -> Iterator[None]:
+    """Do without torch's handler of SIGCHLD, which raises wherever the main thread is when a worker has died."""
+    if threading.current_thread() is not threading.main_thread():  # it has none there
+        yield
+        return
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, previous)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

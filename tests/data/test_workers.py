@@ -1,0 +1,102 @@
+"""Images read by worker processes: in order, with bad ones named, and a dead worker's file too."""
+
+import multiprocessing
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dit.data.config import DataConfig
+from dit.data.image_source import images_in_memory
+from dit.data.images import open_images
+from dit.data.workers import PREFETCHED, ImageReader
+from dit.errors import DitError
+from tests.data.pictures import write_folder
+
+
+@pytest.fixture
+def images():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8)
+    return images_in_memory(pixels, np.zeros(40, np.int64), (), DataConfig(image_size=8))
+
+
+def read(images, batches, num_workers):
+    with ImageReader(images, num_workers) as reader:
+        return [
+            (batch.rows, batch.pixels.clone(), batch.problems)  # a batch lies in memory shared with its worker
+            for batch in reader.read(batches)
+        ]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_batches_come_in_order(images, num_workers):
+    batches = [range(start, start + 5) for start in range(0, 40, 5)]
+    state = torch.get_rng_state()
+    found = read(images, batches, num_workers)
+    assert [rows for rows, _, _ in found] == [tuple(batch) for batch in batches]
+    expected = np.stack([images.read(row) for row in range(40)])
+    np.testing.assert_array_equal(torch.cat([pixels for _, pixels, _ in found]), expected)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert multiprocessing.active_children() == []
+
+
+def test_no_more_is_asked_for_than_is_read_ahead(images):
+    asked = []
+
+    def batches():
+        for row in range(40):
+            asked.append(row)
+            yield [row]
+
+    with ImageReader(images, 2) as reader:
+        next(iter(reader.read(batches())))
+        assert len(asked) <= 2 * PREFETCHED + 1
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_bad_images_are_named_in_workers_too(images, num_workers):
+    def failing(row):
+        if row % 4 == 1:
+            raise DitError(f"{row}.jpg: expected a whole image")
+        return images.read(row)
+
+    (first, _, problems), (second, pixels, _) = read(replace(images, read=failing), [[4, 5, 6], [1]], num_workers)
+    assert (first, second, len(pixels)) == ((4, 6), (), 0)
+    assert problems == ("5.jpg: expected a whole image",)
+
+
+def test_a_dead_worker_names_the_file_that_it_was_at(tmp_path, monkeypatch):
+    """D10."""
+    folder = write_folder(tmp_path / "images", {"cat": 12})
+    monkeypatch.setenv("DIT_FAILPOINT", "read:7:kill")
+    opened = open_images(DataConfig(source=str(folder), image_size=16, val_fraction=0))
+    batches = [range(start, start + 2) for start in range(0, 12, 2)]
+    with pytest.raises(DitError, match=r"cat/007\.jpg: a worker process died while it read this "):
+        read(opened, batches, 2)
+    assert multiprocessing.active_children() == []
+
+
+def test_errors_that_are_no_workers_stay_what_they_are(images):
+    def fail():
+        with ImageReader(images, 2) as reader:
+            for _ in reader.read([[0], [1], [2]]):
+                raise RuntimeError("of the program's own")
+
+    with pytest.raises(RuntimeError, match="of the program's own"):
+        fail()
+    assert multiprocessing.active_children() == []
+
+
+def test_signals_to_all_processes_are_left_to_the_parent(images):
+    with ImageReader(images, 2) as reader:
+        found = reader.read([[row] for row in range(40)])
+        next(found)
+        for child in multiprocessing.active_children():
+            assert child.pid is not None
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.kill(child.pid, number)
+        assert len(list(found)) == 39
