@@ -1,9 +1,9 @@
 """Where to compute."""
 
-import os
 from typing import TYPE_CHECKING
 
 from dit.errors import ConfigError
+from dit.launcher import local_rank
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ def choose_device(name: "str | torch.device | None" = None) -> "torch.device":
         kind = torch.accelerator.current_accelerator(check_available=True)
         if kind is None:
             return torch.device("cpu")
-        return torch.device(kind.type, int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count())
+        return torch.device(kind.type, local_rank() % torch.accelerator.device_count())
     try:
         torch.empty(0, device=name)
         return torch.device(name)

@@ -197,8 +197,9 @@ def _write_grid(pipeline: "Pipeline", out: Path, wish: Wish) -> None:
 
 
 def _write_many(pipeline: "Pipeline", out: Path, wish: Wish, quantize: str | None) -> None:
+    from dit import launcher
     from dit.errors import Preempted
-    from dit.zoo.pictures.many import ManyImages, process_rank, sample_to_folder, sample_to_npz
+    from dit.zoo.pictures.many import ManyImages, sample_to_folder, sample_to_npz
 
     if wish.balanced or wish.classes:
         labels = pipeline.labels(wish.classes, wish.num)
@@ -214,7 +215,7 @@ def _write_many(pipeline: "Pipeline", out: Path, wish: Wish, quantize: str | Non
         rounding=pipeline.codec.rounding,
         autoencoder=pipeline.codec.fingerprint,
     )
-    rank, num_processes = process_rank()
+    rank, num_processes = launcher.rank(), launcher.num_processes()
     write = sample_to_npz if out.suffix.lower() == ".npz" else sample_to_folder
     try:
         made = write(pipeline, wanted, out, rank=rank, num_processes=num_processes)

@@ -1,11 +1,12 @@
 """`dit train`: from a recipe to a trained, exported and evaluated model."""
 
-import os
 import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dit.launcher import is_main
 
 if TYPE_CHECKING:
     from dit.config import Recipe
@@ -33,14 +34,14 @@ def run(
         overrides: dotted field of the recipe -> value.
     """
     output = output or Path("runs") / Path(recipe).stem
-    if _is_main() and not (resume or dry_run):
+    if is_main() and not (resume or dry_run):
         _check_new(output)
     loaded = _load(recipe, overrides, dry_run)
     if dry_run:
         _print_plan(loaded, output)
         return
     _train(loaded, output, resume=resume)
-    if _is_main():
+    if is_main():
         _finish(loaded, output)
 
 
@@ -162,8 +163,3 @@ def _check_new(output: Path) -> None:
             f"{output}: expected a new or empty folder, found files there; continue that run with --resume or choose "
             "another --output"
         )
-
-
-def _is_main() -> bool:
-    """Tell whether this process is the one that speaks: torchrun and accelerate number them from 0."""
-    return int(os.environ.get("RANK", "0")) == 0

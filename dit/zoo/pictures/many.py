@@ -9,7 +9,6 @@ channels) uint8 and `labels` (N,) int64, gathered from parts beside it when the 
 """
 
 import io
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -187,8 +186,3 @@ def _png(picture: Image.Image) -> bytes:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def process_rank() -> tuple[int, int]:
-    """Return (rank, number of processes) as torchrun or accelerate launch set them; (0, 1) without."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
