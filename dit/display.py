@@ -38,13 +38,22 @@ class Progress:
         title: what is done.
         unit: what is counted, in the plural.
         start: amount that was done before.
+        unit_bytes: what each of them takes on the disk, to be shown too.
         enabled: whether anything is shown.
     """
 
     def __init__(
-        self, total: float, title: str, *, unit: str = "images", start: float = 0, enabled: bool = True
+        self,
+        total: float,
+        title: str,
+        *,
+        unit: str = "images",
+        start: float = 0,
+        unit_bytes: int = 0,
+        enabled: bool = True,
     ) -> None:
         self._total, self._title, self._unit, self._enabled = total, title, unit, enabled
+        self._unit_bytes = unit_bytes
         self._start = self._done = start
         self._began = self._last_line = time.perf_counter()
         self._figures, self._shown = "", start
@@ -69,8 +78,14 @@ class Progress:
         self._done += amount
         if self._bar is not None:
             self._bar.update(amount)
+            if self._unit_bytes:
+                self._bar.set_postfix_str(in_bytes(self._done * self._unit_bytes))
         elif self._done < self._total and time.perf_counter() - self._last_line > LINE_SECONDS:
             self._line()
+
+    def reach(self, done: float) -> None:
+        """Count all work that is done by now, also by others."""
+        self.advance(done - self._done)
 
     def show(self, figures: str) -> None:
         """Show this text beside the count from now on; the first one is shown at once."""
@@ -96,6 +111,7 @@ class Progress:
         left = f"{time_left((self._total - self._done) / speed)} left" if speed else "time left unknown"
         figures = self._figures or f"{speed:.3g} {self._unit}/s"
         count = f"{self._done:,.0f}/{self._total:,.0f} {self._unit}"
+        count += f" ({in_bytes(self._done * self._unit_bytes)})" if self._unit_bytes else ""
         print(f"{self._title}: {count}, {figures}, {left}", file=sys.stderr, flush=True)
 
 
@@ -104,3 +120,12 @@ def time_left(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def in_bytes(number: float) -> str:
+    """Return a number of bytes as people read it, such as 84.1 GB."""
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while number >= 1000 and len(units) > 1:
+        number /= 1000
+        units.pop(0)
+    return f"{number:,.{0 if units[0] == 'bytes' else 1}f} {units[0]}"

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from dit import display
-from dit.display import Progress, say, time_left, warn
+from dit.display import Progress, in_bytes, say, time_left, warn
 
 
 class Terminal(io.StringIO):
@@ -45,6 +45,25 @@ def test_figures_are_shown_at_once_and_stay(capsys, clock):
         "train: 1/3 steps, loss 0.5, 0:02 left",
         "train: 3/3 steps, loss 0.4, 0:00 left",
     ]
+
+
+def test_bytes_are_shown_and_the_work_of_others_counts(capsys, clock):
+    with Progress(100, "encode", start=10, unit_bytes=65536) as progress:
+        clock[0] = 6.0
+        progress.advance(20)
+        progress.reach(70)
+    assert capsys.readouterr().err.splitlines() == [
+        "encode: 30/100 images (2.0 MB), 3.33 images/s, 0:21 left",
+        "encode: 70/100 images (4.6 MB), 10 images/s, 0:03 left",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (83_886_080_000, "83.9 GB"), (2e15, "2,000.0 TB")],
+)
+def test_bytes_in_words(number, text):
+    assert in_bytes(number) == text
 
 
 def test_short_work_shows_nothing(capsys, clock):
