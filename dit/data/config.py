@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from dit.schema import Section
 
@@ -39,5 +39,5 @@ class DataConfig(Section):
     """Largest share of images that on_error: skip may skip before it stops after all."""
     max_pixels: int = Field(default=89_478_485, ge=64, le=2**32)
     """Images that declare more pixels than this are refused before they are decoded."""
-    num_threads: int = Field(default=4, ge=1, le=256)
-    """Threads that read and decode images."""
+    num_workers: int = Field(default=4, ge=0, le=256, validation_alias=AliasChoices("num_workers", "num_threads"))
+    """Processes that read and decode images ahead, for each process that encodes; 0: it reads them itself."""

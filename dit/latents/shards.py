@@ -1,22 +1,26 @@
 """The cache of moments on the disk: a folder of safetensors parts and an index.
 
     index.json               what the latents were made of, the classes, the parts with size and hash, what was skipped
-    part-00000.safetensors   moments (n, V, M, h, w), labels (n,), rows (n,): which image of the split
+    part-00000.safetensors   moments (n, V, M, h, w), labels (n,), rows (n,): which image of the split; skipped:
+                             messages about images that were left out, as bytes of JSON
 
 V is 1, or 2 where the mirrored image is there too (view 1). A folder without index.json is not finished.
 """
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from dit.errors import DitError
-from dit.files import read_json, sha256, write_bytes
+from dit.files import read_json, write_bytes
 from dit.schema import Section
 
 FORMAT_VERSION = 1
@@ -24,7 +28,7 @@ INDEX_NAME = "index.json"
 
 
 class Identity(Section):
-    """What moments depend on: caches with equal identities hold equal ones. Their normalisation comes later."""
+    """What moments depend on, their normalisation comes later: equal identities, equal moments on a kind of device."""
 
     data: str
     """Fingerprint of the images, labels and the split."""
@@ -34,6 +38,20 @@ class Identity(Section):
     """Whether mirrored images are there too."""
     storage: str
     """Type of the stored moments."""
+    precision: str
+    """Type that the autoencoder computed in."""
+    batch_size: int
+    """Images that were encoded at a time, which decides the last bits."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all of it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """Hash of what more than the last bits depend on; a cache is found by it."""
+        return hashlib.sha256(self.model_dump_json(exclude={"batch_size"}).encode()).hexdigest()
 
 
 class PartEntry(Section):
@@ -47,6 +65,15 @@ class PartEntry(Section):
     """Size of the file."""
     sha256: str
     """Hash of the file."""
+
+
+class PartReport(Section):
+    """What is known of a part that is finished, until index.json holds it."""
+
+    entry: PartEntry | None
+    """The file; null where every image was left out."""
+    skipped: tuple[str, ...]
+    """Messages about images of this part that were left out."""
 
 
 class Index(Section):
@@ -93,11 +120,15 @@ class Part:
 
 
 def write_part(
-    path: Path, moments: Tensor, labels: Tensor, rows: Tensor, *, fingerprint: str, skipped: list[str]
-) -> None:
-    """Write a part atomically."""
-    tensors = {"moments": moments.contiguous(), "labels": labels, "rows": rows}
-    write_bytes(path, save(tensors, metadata={"fingerprint": fingerprint, "skipped": json.dumps(skipped)}))
+    path: Path, moments: Tensor, labels: Tensor, rows: Tensor, *, fingerprint: str, skipped: Sequence[str]
+) -> PartEntry:
+    """Write a part atomically, and describe it."""
+    messages = torch.tensor(list(json.dumps(skipped).encode()), dtype=torch.uint8)
+    tensors = {"moments": moments.contiguous(), "labels": labels, "rows": rows, "skipped": messages}
+    data = save(tensors, metadata={"fingerprint": fingerprint})  # several keys would come in any order
+    write_bytes(path, data)
+    digest = hashlib.sha256(data).hexdigest()
+    return PartEntry(file=path.name, num_samples=len(labels), num_bytes=len(data), sha256=digest)
 
 
 def read_part(path: Path, *, fingerprint: str) -> Part:
@@ -109,20 +140,16 @@ def read_part(path: Path, *, fingerprint: str) -> Part:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            moments, labels, rows = (file.get_tensor(name) for name in ("moments", "labels", "rows"))
-    except (OSError, SafetensorError) as error:
+            moments, labels, rows, messages = map(file.get_tensor, ("moments", "labels", "rows", "skipped"))
+        skipped = json.loads(bytes(messages.tolist()))
+    except (OSError, SafetensorError, ValueError) as error:
         raise DitError(f"{path}: expected a part of cached latents, found {error}; remove the folder") from None
     if metadata.get("fingerprint") != fingerprint:
         raise DitError(
             f"{path}: expected latents with fingerprint {fingerprint}, found {metadata.get('fingerprint')}; "
             "remove the folder"
         )
-    return Part(path, moments, labels, rows, tuple(json.loads(metadata["skipped"])))
-
-
-def part_entry(path: Path, num_samples: int) -> PartEntry:
-    """Describe a finished part."""
-    return PartEntry(file=path.name, num_samples=num_samples, num_bytes=path.stat().st_size, sha256=sha256(path))
+    return Part(path, moments, labels, rows, tuple(skipped))
 
 
 def read_index(folder: Path) -> Index:

@@ -122,7 +122,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     codec = load_codec(recipe.latents, processes.device)
     if recipe.sampling.preview_decoder is not None:
         codec.preview = load_preview(recipe.sampling.preview_decoder, codec)
-    # Every process asks; one encodes what is not cached yet, the others wait at the cache's lock.
+    # Every process asks, and takes part in encoding what is not cached yet.
     train_set, val_set = (encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val"))
     if recipe.latents.normalise == "measured":
         normalise_measured(codec, train_set)

@@ -5,7 +5,7 @@ import torch
 from dit.errors import DitError
 from dit.files import write_json
 from dit.latents.dataset import LatentDataset
-from dit.latents.shards import INDEX_NAME, Identity, Index, part_entry, write_part
+from dit.latents.shards import INDEX_NAME, Identity, Index, write_part
 
 SIZES = (5, 1, 4)
 FINGERPRINT = "f" * 64
@@ -23,10 +23,9 @@ def write(folder, moments=None, fingerprint=FINGERPRINT):
     for number, size in enumerate(SIZES):
         rows = torch.arange(start, start + size)
         path = folder / f"part-{number:05}.safetensors"
-        write_part(path, moments[rows], rows % 3, rows, fingerprint=fingerprint, skipped=[])
-        entries.append(part_entry(path, size))
+        entries.append(write_part(path, moments[rows], rows % 3, rows, fingerprint=fingerprint, skipped=[]))
         start += size
-    identity = Identity(data="d", vae="v", flip=True, storage="float32")
+    identity = Identity(data="d", vae="v", flip=True, storage="float32", precision="float32", batch_size=4)
     index = Index(
         fingerprint=FINGERPRINT,
         identity=identity,

@@ -1,19 +1,21 @@
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
-import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-import dit.latents.encode
+import dit.latents.part_encoder
+import dit.latents.plan
 from dit.data.config import DataConfig
 from dit.data.images import open_images
-from dit.errors import ConfigError, DitError
+from dit.errors import ConfigError, DitError, Preempted
+from dit.latents.claims import Claims
 from dit.latents.codec import load_codec
 from dit.latents.config import LatentsConfig
 from dit.latents.encode import encode_dataset
@@ -35,8 +37,14 @@ def codec(saved):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    """Let a part hold two batches of four images: 6 moments of 8 x 8 in float32."""
-    monkeypatch.setattr(dit.latents.encode, "PART_BYTES", 8 * 6 * 8 * 8 * 4)
+    """Let a part hold two batches of four images."""
+    monkeypatch.setattr(dit.latents.plan, "PART_ROWS", 8)
+
+
+@pytest.fixture
+def small_workers(monkeypatch):
+    """Let worker processes read, few as the images are."""
+    monkeypatch.setattr(dit.latents.part_encoder, "WORTHWHILE", 1)
 
 
 def data(photos, **fields) -> DataConfig:
@@ -140,10 +148,13 @@ def test_broken_images_stop_and_leave_no_cache(tmp_path, photos, codec):
     assert not list((tmp_path / "cache").glob("train-*"))
 
 
-def test_broken_images_are_skipped_counted_and_listed_on_request(tmp_path, photos, codec, small_parts, capfd):
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_broken_images_are_skipped_counted_and_listed_on_request(
+    tmp_path, photos, codec, small_parts, small_workers, capfd, num_workers
+):
     (photos / "cat" / "001.jpg").write_bytes(b"")
     (photos / "dog" / "003.jpg").write_bytes((photos / "dog" / "003.jpg").read_bytes()[:300])
-    config = data(photos, val_fraction=0, on_error="skip", max_skipped=0.1)
+    config = data(photos, val_fraction=0, on_error="skip", max_skipped=0.1, num_workers=num_workers)
     dataset = encode_dataset(config, latents(tmp_path), codec)
     assert len(dataset) == 19
     assert dataset.labels.tolist() == [0] * 8 + [1] * 11
@@ -179,74 +190,132 @@ def test_held_out_images_may_be_none(tmp_path, photos, codec):
     assert dataset.get([])[0].shape == (0, 6, 8, 8)
 
 
-INTERRUPTED = """
-import sys
-import dit.latents.encode
-from dit.data.config import DataConfig
-from dit.latents.codec import load_codec
-from dit.latents.config import LatentsConfig
-
-dit.latents.encode.PART_BYTES = 8 * 6 * 8 * 8 * 4
-source, vae, cache = sys.argv[1:]
-data = DataConfig(source=source, image_size=16, val_fraction=0.0)
-dit.latents.encode.encode_dataset(data, LatentsConfig(cache=cache, batch_size=4), load_codec(vae))
-"""
+def contents(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_an_encoding_that_was_killed_is_finished_by_the_same_command(
-    tmp_path, photos, codec, small_parts, monkeypatch, capsys
+def in_processes(count, function, *arguments) -> list[int | None]:
+    """Run a function in forks of this process, and return their exit codes."""
+    children = [multiprocessing.get_context("fork").Process(target=function, args=arguments) for _ in range(count)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # other tests may have left threads, which these forks do without
+        for child in children:
+            child.start()
+    for child in children:
+        child.join(60)
+    return [child.exitcode for child in children]
+
+
+def test_bytes_depend_neither_on_processes_nor_on_kills(
+    tmp_path, photos, codec, small_parts, small_workers, monkeypatch
 ):
-    """D12: after the second of three parts; the first two are not encoded again."""
-    environment = os.environ | {"DIT_FAILPOINT": "encode:part-00001.safetensors:kill", "PYTHONPATH": os.getcwd()}
-    arguments = [sys.executable, "-c", INTERRUPTED, str(photos), codec.folder.source, str(tmp_path / "cache")]
-    ended = subprocess.run(arguments, env=environment, capture_output=True, text=True)
-    assert ended.returncode == -9, ended.stderr
-    assert "failpoint fired" in ended.stderr
-    assert not list((tmp_path / "cache").glob("train-*"))
-    num_encoded = 0
-    encode = codec.encode
+    """D12: killed with a part half done, and both of two processes with it whole but not reported."""
+    (photos / "dog" / "003.jpg").write_bytes(b"")
+    config = data(photos, flip=True, val_fraction=0, on_error="skip", max_skipped=0.1, num_workers=0)
+    expected = encode_dataset(config, latents(tmp_path / "1"), codec).folder
+    monkeypatch.setattr(dit.latents.part_encoder, "SAVE_SECONDS", -1)  # after every batch
+    caches = tmp_path / "2" / "cache"
+    for count, killed in (1, "00000:begun"), (2, "00001:whole"):
+        monkeypatch.setenv("DIT_FAILPOINT", f"encode:part-{killed}:kill")
+        assert in_processes(count, encode_dataset, config, latents(tmp_path / "2"), codec) == [-9] * count
+        assert not list(caches.glob("train-*"))
+    monkeypatch.delenv("DIT_FAILPOINT")
+    several = config.model_copy(update={"num_workers": 2})
+    assert in_processes(2, encode_dataset, several, latents(tmp_path / "2"), codec) == [0, 0]
+    assert [path.name for path in caches.iterdir() if not path.name.endswith(".lock")] == [expected.name]
+    assert contents(caches / expected.name) == contents(expected)
+    monkeypatch.setattr(codec, "encode", lambda _: pytest.fail("encoded again"))
+    encode_dataset(several, latents(tmp_path / "2"), codec).verify()
 
-    def counted(images):
-        nonlocal num_encoded
-        num_encoded += len(images)
+
+def test_a_part_belongs_to_one_process_until_it_ends(tmp_path):
+    def child():
+        with Claims(tmp_path / "lock") as claims:
+            found = [claims.take(number) for number in range(3)]
+        sys.exit(sum(2**number for number, is_taken in enumerate(found) if is_taken))
+
+    with Claims(tmp_path / "lock") as claims:
+        assert [claims.take(0), claims.take(1)] == [True, True]
+        assert in_processes(1, child) == [0b100]
+        claims.release(1)
+        assert in_processes(1, child) == [0b110]
+
+
+def test_a_process_waits_for_the_parts_of_others(tmp_path, photos, codec, small_parts):
+    finished = encode_dataset(data(photos), latents(tmp_path), codec).folder
+    before = contents(finished)
+    shutil.rmtree(finished)
+    held = multiprocessing.get_context("fork").Event()
+
+    def other():
+        with Claims(finished.parent / f".{finished.name}.lock") as claims:
+            claims.take(0)
+            held.set()
+            time.sleep(0.5)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        process = multiprocessing.get_context("fork").Process(target=other)
+        process.start()
+    assert held.wait(10)
+    encode_dataset(data(photos), latents(tmp_path), codec)
+    assert contents(finished) == before
+    process.join()
+
+
+def test_a_signal_keeps_what_was_encoded(tmp_path, photos, codec, small_parts, monkeypatch, capsys):
+    config, encode, counted = data(photos, val_fraction=0), codec.encode, []
+
+    def interrupted(images):
+        counted.append(len(images))
+        if len(counted) == 3:
+            os.kill(os.getpid(), 15)
         return encode(images)
 
-    monkeypatch.setattr(codec, "encode", counted)
+    monkeypatch.setattr(codec, "encode", interrupted)
+    with pytest.raises(Preempted, match="stopped by SIGTERM with 12 of 21 images encoded; the same command goes on"):
+        encode_dataset(config, latents(tmp_path), codec)
     monkeypatch.setattr("dit.display.LINE_SECONDS", -1)
-    dataset = encode_dataset(data(photos, val_fraction=0), latents(tmp_path), codec)
-    assert num_encoded == 21 - 16
+    dataset = encode_dataset(config, latents(tmp_path), codec)
+    assert counted == [4] * 6  # the last one is filled up
     shown = [line.split(" images")[0] for line in capsys.readouterr().err.splitlines()]
-    assert shown == [f"encode train: {count}/21" for count in (8, 16, 20, 21)]
-    assert_close(dataset.get(range(21))[0], encode(pixels(data(photos, val_fraction=0))), atol=1e-5, rtol=0)
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir() if not path.name.endswith(".lock")) == [
-        dataset.folder.name
-    ]
-    dataset.verify()
+    assert list(dict.fromkeys(shown)) == [f"encode train: {count}/21" for count in (16, 20, 21)]
+    assert_close(dataset.get(range(21))[0], encode(pixels(config)), atol=1e-5, rtol=0)
 
 
-def test_a_full_disk_leaves_the_finished_parts(tmp_path, photos, codec, small_parts, monkeypatch):
+def test_a_full_disk_says_what_is_missing_and_keeps_finished_parts(tmp_path, photos, codec, small_parts, monkeypatch):
     monkeypatch.setenv("DIT_FAILPOINT", "write:part-00001.safetensors:enospc")
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 1000))
+    words = r"the disk is full; 8 of 17 images are encoded and stay valid, 12\.8 kB are missing for the rest"
+    with pytest.raises(DitError, match=words):  # 9 images of 6 x 8 x 8 float32, but for what is free
         encode_dataset(data(photos), latents(tmp_path), codec)
     monkeypatch.delenv("DIT_FAILPOINT")
     assert len(encode_dataset(data(photos), latents(tmp_path), codec)) == 17
 
 
-def test_a_second_process_waits_and_uses_what_the_first_made(tmp_path, photos, codec, monkeypatch):
-    """The lock of a cache is held for a while; then the cache is there."""
-    finished = encode_dataset(data(photos), latents(tmp_path), codec).folder
-    hidden = finished.rename(tmp_path / "hidden")
-    held = threading.Event()
+def test_another_batch_size_begins_anew_but_takes_what_is_finished(tmp_path, photos, codec, small_parts, monkeypatch):
+    monkeypatch.setenv("DIT_FAILPOINT", "encode:part-00001:whole:raise")
+    with pytest.raises(RuntimeError, match="injected"):
+        encode_dataset(data(photos), latents(tmp_path), codec)
+    monkeypatch.delenv("DIT_FAILPOINT")
+    dataset = encode_dataset(data(photos), latents(tmp_path, batch_size=3), codec)
+    assert dataset.index.identity.batch_size == 3
+    assert encode_dataset(data(photos), latents(tmp_path), codec).index == dataset.index
 
-    def other_process():  # locks belong to open files, so a thread that opens its own is as good as a process
-        with dit.latents.encode._lock(finished):
-            held.set()
-            time.sleep(0.5)
-            hidden.rename(finished)
 
-    thread = threading.Thread(target=other_process)
-    thread.start()
-    assert held.wait(10)
-    monkeypatch.setattr(codec, "encode", lambda _: pytest.fail("encoded again"))
-    assert len(encode_dataset(data(photos), latents(tmp_path), codec)) == 17
-    thread.join()
+def test_a_moment_that_is_not_finite_names_the_image(tmp_path, photos, codec, monkeypatch):
+    """D9."""
+    encode = codec.encode
+    monkeypatch.setattr(codec, "encode", lambda images: encode(images) * 1e6)
+    with pytest.raises(DitError, match=r"cat/\d+\.jpg: expected finite latents, .* float32 and stored in float16"):
+        encode_dataset(data(photos), latents(tmp_path, storage="float16"), codec)
+
+
+@pytest.mark.parametrize(("fields", "error"), [({"storage": "bfloat16"}, 2**-8), ({"precision": "bfloat16"}, 0.02)])
+def test_half_precisions_have_caches_of_their_own(tmp_path, photos, codec, fields, error):
+    """Rounding to eight bits errs by 2^-9 and at most 2^-8 of a value; arithmetic in it by a few of these."""
+    exact = encode_dataset(data(photos), latents(tmp_path), codec)
+    dataset = encode_dataset(data(photos), latents(tmp_path, **fields), codec)
+    assert dataset.folder != exact.folder
+    difference = dataset.get(range(17))[0] - exact.get(range(17))[0]
+    assert 0 < difference.norm() < error * exact.get(range(17))[0].norm()

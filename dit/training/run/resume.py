@@ -32,7 +32,7 @@ MAY_CHANGE = frozenset(
         "process.retrain",
         "latents.cache",
         "latents.batch_size",
-        "data.num_threads",
+        "data.num_workers",
     }
 )
 MAY_CHANGE_SECTIONS = ("sampling.", "evaluation.")
