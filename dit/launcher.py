@@ -1,6 +1,22 @@
-"""Which of a launcher's processes this is: torchrun and accelerate number them in the environment."""
+"""Which of a launcher's processes this is: torchrun and accelerate number them in the environment.
 
+`run_in_processes` is a launcher for one machine, of processes that need not talk to each other.
+"""
+
+import multiprocessing
 import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+
+from dit.errors import DitError, Preempted
+from dit.signals import STOP_SIGNALS, StopSignals
+
+POLL_SECONDS = 0.5
+"""Between two looks at signals and processes."""
 
 
 def rank() -> int:
@@ -21,3 +37,68 @@ def num_processes() -> int:
 def is_main() -> bool:
     """Tell whether this process is the one that speaks."""
     return rank() == 0
+
+
+def share_cores(count: int) -> None:
+    """Let torch, once it is imported, compute in so many threads that `count` processes fill the machine."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+
+
+def run_in_processes(count: int, function: Callable[[], None]) -> None:
+    """Run a function in forks of this process, numbered as launchers number theirs, and wait for them.
+
+    The first that fails, and a signal to this process, stops the others by SIGTERM.
+
+    Raises:
+        DitError, OSError: a process raised it, or was killed.
+        Preempted: a signal came.
+    """
+    context = multiprocessing.get_context("fork")
+    receivers, senders = zip(*(context.Pipe(duplex=False) for _ in range(count)), strict=True)
+    children = [
+        context.Process(target=_run_as, args=(rank, count, function, sender)) for rank, sender in enumerate(senders)
+    ]
+    with StopSignals() as signals:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a plugin's import may have left threads, which these forks do without
+            for child in children:
+                child.start()
+        is_told = False
+        while running := [child for child in children if child.is_alive()]:
+            wait([child.sentinel for child in running], POLL_SECONDS)
+            if not is_told and (signals.received or any(child.exitcode for child in children)):
+                is_told = True
+                for child in running:
+                    child.terminate()
+    failed = [rank for rank in range(count) if children[rank].exitcode]
+    errors = [
+        receivers[rank].recv()
+        if receivers[rank].poll()
+        else DitError(f"process {rank} of {count} failed with exit code {children[rank].exitcode}")
+        for rank in failed
+    ]
+    for error in sorted(errors, key=lambda error: isinstance(error, Preempted)):
+        raise error
+
+
+def _run_as(rank: int, count: int, function: Callable[[], None], sender: Connection) -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
+    share_cores(count)
+    threading.Thread(target=_stop_without_parent, daemon=True).start()
+    try:
+        function()
+    except (DitError, OSError, Preempted) as error:
+        sender.send(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sender.send(Preempted("stopped by a signal; the same command goes on"))
+        sys.exit(1)
+
+
+def _stop_without_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

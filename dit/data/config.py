@@ -33,6 +33,8 @@ class DataConfig(Section):
     """Share of every class that is held out of train_split where the source has no held-out split (mnist has one)."""
     split_seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed that decides which images are held out."""
+    limit: int | None = Field(default=None, ge=1)
+    """Most images of each split, spread evenly over it, for a trial; null: all."""
     on_error: Literal["stop", "skip"] = "stop"
     """What a broken image or label does: stop, or be skipped, counted and listed in the cache's index.json."""
     max_skipped: float = Field(default=0.01, ge=0, le=1)

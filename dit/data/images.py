@@ -8,6 +8,7 @@ Held-out images come in a shuffled order, so that any prefix of them is a fair s
 order of the source (`dit.data.order` decides which one a step uses).
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,21 @@ def open_images(config: DataConfig, split: str = "train", *, channels: int | Non
     if source := find_data(config.source):
         images = source.factory(config, split, channels, config.source.partition(":")[2])
         _check_registered(images, config, channels)
-        return images
-    return _open_tables(config, split, channels or 3)
+    else:
+        images = _open_tables(config, split, channels or 3)
+    return images if config.limit is None or config.limit >= len(images) else _spread(images, config.limit)
+
+
+def _spread(images: ImageSource, limit: int) -> ImageSource:
+    """Return so many images, evenly spread, for sources are often sorted by class."""
+    rows = np.arange(limit) * len(images) // limit
+    return replace(
+        images,
+        labels=images.labels[rows],
+        fingerprint=f"{images.fingerprint}:{limit}",
+        read=lambda index: images.read(int(rows[index])),
+        name=lambda index: images.name(int(rows[index])),
+    )
 
 
 def _check_registered(images: ImageSource, config: DataConfig, channels: int | None) -> None:

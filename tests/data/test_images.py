@@ -107,3 +107,15 @@ def test_too_many_bad_labels_stop_after_all(tmp_path):
     assert len(images.rejected) == 2
     with pytest.raises(DitError, match=r"data\.max_skipped: expected at most 10\.00% bad labels, found 2 in 10 images"):
         open_images(config(tmp_path / "x", **fields, max_skipped=0.1))
+
+
+def test_a_limit_spreads_evenly_over_the_classes(tmp_path):
+    folder = write_folder(tmp_path / "images", {"cat": 6, "dog": 3})
+    config = DataConfig(source=str(folder), image_size=16, val_fraction=0)
+    whole, some = open_images(config), open_images(config.model_copy(update={"limit": 6}))
+    chosen = [0, 1, 3, 4, 6, 7]
+    assert some.labels.tolist() == whole.labels[chosen].tolist() == [0] * 4 + [1] * 2
+    assert [some.name(row) for row in range(6)] == [whole.name(row) for row in chosen]
+    np.testing.assert_array_equal(some.read(5), whole.read(7))
+    assert some.fingerprint != whole.fingerprint
+    assert open_images(config.model_copy(update={"limit": 9})).fingerprint == whole.fingerprint
