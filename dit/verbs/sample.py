@@ -85,10 +85,8 @@ def run(
         overrides, steps=steps, solver=solver, guidance=guidance, guidance_interval=guidance_interval, cache=cache
     )
     _check_places(out, num, trajectory, inversion, interpolate)
-    own = locate(source).config  # answers a wrong source before torch is imported
-    if published:
-        own = own.as_published(source)
-        balanced = balanced or (own.published is not None and own.published.labels == "balanced")
+    own = locate(source, published=published).config  # answers a wrong source before torch is imported
+    balanced = balanced or (published and own.published is not None and own.published.labels == "balanced")
     wish = Wish(classes, num, balanced, seed, batch_size, checked_settings(own.sampling, settings))
 
     from dit.zoo.pipeline import load_pipeline

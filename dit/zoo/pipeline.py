@@ -71,12 +71,11 @@ def load_pipeline(
     device = choose_device(device)
     if quantize is not None:
         check_torchao()
-    located = locate(source, revision)
+    located = locate(source, revision, published=published)
     config = located.config
-    if published:
-        config = config.as_published(source)
-        assert config.published is not None
-        guide = guide or config.published.guide
+    setting = config.published if published else None
+    if setting is not None:
+        guide = guide or setting.guide
     if config.latents is None:
         raise DitError(
             f"{located.folder}: its config.json has no latents, so nothing can be decoded; give it its autoencoder, "
@@ -87,8 +86,8 @@ def load_pipeline(
         _check_guide(weaker.config, config)
     model, process = _load_network(located, device, dtype, quantize)
     codec = Codec.from_description(config.latents, folder=located.folder, device=device)
-    if config.published is not None and published:
-        codec.rounding = config.published.rounding
+    if setting is not None:
+        codec.rounding = setting.rounding
     if dtype is not None:
         codec.exact()
     files = {path.name: path for path in located.weights}

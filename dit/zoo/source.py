@@ -14,7 +14,7 @@ from dit.hub_ids import HubId
 from dit.models.families import variants
 from dit.run_files import RunFiles, is_run
 from dit.zoo.entries import entries
-from dit.zoo.folder.config import FolderConfig, is_exported, read_config
+from dit.zoo.folder.config import FolderConfig, is_exported, known_setting, read_config
 from dit.zoo.folder.run import describe_run, described_by
 from dit.zoo.folder.safetensors_file import weight_files
 from dit.zoo.hub.pull import fetch
@@ -32,22 +32,30 @@ class Located:
     """The safetensors file, or all shards; none of what is only described."""
 
 
-def locate(source: str | Path, revision: str | None = None) -> Located:
+def locate(source: str | Path, revision: str | None = None, *, published: bool = False) -> Located:
     """Find a source's description and weights.
 
     Args:
         source: zoo name, folder, file or Hub id.
         revision: branch, tag or commit of a Hub id.
+        published: put the published setting in place of the sampling defaults.
 
     Raises:
-        ConfigError: there is nothing of that name; near zoo names are suggested.
+        ConfigError: there is nothing of that name, near zoo names are suggested; or it has no published setting.
         DitError: what is there is not a model, or is damaged.
     """
+    if published and str(source) in entries():
+        known_setting(entries()[str(source)].published, source)  # before anything is downloaded
+    located = _locate(source, revision)
+    return replace(located, config=located.config.as_published(source)) if published else located
+
+
+def _locate(source: str | Path, revision: str | None) -> Located:
     path = Path(source)
     if str(source) in entries():
         located = _locate_folder(fetch(str(source)))
-        published = entries()[str(source)].published  # the cache may be older than the entry
-        return replace(located, config=located.config.model_copy(update={"published": published}))
+        of_entry = {"published": entries()[str(source)].published}  # the cache may be older than the entry
+        return replace(located, config=located.config.model_copy(update=of_entry))
     if path.is_dir():
         return _locate_folder(path)
     if path.is_file():

@@ -179,16 +179,10 @@ class FolderConfig(MadeWith, Section):
         Raises:
             ConfigError: none is known.
         """
-        if self.published is None:
-            raise ConfigError(
-                f"--published: expected weights with a published setting, found none of {source}; leave it out to "
-                "sample by its defaults, or give --solver, --steps and --guidance"
-            )
-        latents = self.latents
-        if latents is not None and self.published.vae is not None:
-            decoder = {"vae": self.published.vae, "revision": None, "fingerprint": None}
-            latents = latents.model_copy(update=decoder)
-        return self.model_copy(update={"sampling": self.published.sampling, "latents": latents})
+        published, latents = known_setting(self.published, source), self.latents
+        if latents is not None and published.vae is not None:
+            latents = latents.model_copy(update={"vae": published.vae, "revision": None, "fingerprint": None})
+        return self.model_copy(update={"sampling": published.sampling, "latents": latents})
 
     @property
     def num_classes(self) -> int:
@@ -199,6 +193,20 @@ class FolderConfig(MadeWith, Section):
     def class_names(self) -> list[str]:
         """Name of every class, its id in decimal where it has none."""
         return [self.id2label.get(str(i), str(i)) for i in range(self.num_classes)]
+
+
+def known_setting(published: Published | None, source: str | Path) -> Published:
+    """Return a source's published setting.
+
+    Raises:
+        ConfigError: none is known.
+    """
+    if published is None:
+        raise ConfigError(
+            f"--published: expected weights with a published setting, found none of {source}; leave it out to "
+            "sample by its defaults, or give --solver, --steps and --guidance"
+        )
+    return published
 
 
 def is_exported(folder: str | Path) -> bool:
