@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dit.diffusion.process import Process
 from dit.errors import ConfigError
+from dit.sampling.config import SamplingConfig
 
 Step = Callable[[Tensor, int, slice], Tensor]
 """step(x_t (B, C, H, W), i, rows) -> output of the network at the i-th time for those rows of the labels."""
@@ -56,6 +57,33 @@ def check_conditions(model: Any, process: Process) -> None:
             f"process: expected one that tells this network {asked_for} besides time and class, found "
             f"{process.config.name}, which tells {found}; see process.name and process.condition"
         )
+
+
+def check_guidance(model: Any, sampling: SamplingConfig) -> None:
+    """Refuse guidance that a network which was trained with guidance in it lets nobody choose.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    names = condition_names(model)
+    if not names:
+        return
+    if sampling.guidance != 1 and "guidance" not in names:
+        raise ConfigError(
+            f"sampling.guidance: expected 1, for this network was trained with its guidance and takes no other, found "
+            f"{sampling.guidance:g}"
+        )
+    if sampling.guidance < 1:
+        raise ConfigError(
+            f"sampling.guidance: expected at least 1, for this network is told its scale, found {sampling.guidance:g}"
+        )
+    unused = ["guidance_channels", "guidance_schedule", "guidance_rescale"]
+    unused += [] if "t_min" in names else ["guidance_interval", "guidance_steps"]
+    for field in unused:
+        if (found := getattr(sampling, field)) != SamplingConfig.model_fields[field].default:
+            raise ConfigError(
+                f"sampling.{field}: expected it left out, for this network was trained with its guidance, found {found}"
+            )
 
 
 def condition_names(model: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import Grid, create_grid
 from dit.sampling.guidance import Guidance
-from dit.sampling.network import GUIDANCE_INPUTS, condition_names, null_class_of
+from dit.sampling.network import GUIDANCE_INPUTS, check_guidance, condition_names, null_class_of
 from dit.sampling.solvers.step import NoiseOfStep, Solver, create_solver
 
 Callback = Callable[[int, float, Tensor, Tensor], None]
@@ -171,15 +171,15 @@ def guidance_of(
     Raises:
         ConfigError: guidance without a null class, or of a network that was trained with its guidance.
     """
+    check_guidance(model, sampling)
     if sampling.guidance_steps is not None:
         first, last = sampling.guidance_steps
         interval = [float(grid.t[last]), float(grid.t[first])]
         sampling = sampling.model_copy(update={"guidance_interval": interval})
     channels = num_channels if sampling.guidance_channels == "all" else min(sampling.guidance_channels, num_channels)
-    names = condition_names(model)
-    if names and weaker is not None:
-        raise ConfigError("sampling: expected no weaker network, for this one was trained with its guidance")
-    if names:
+    if names := condition_names(model):
+        if weaker is not None:
+            raise ConfigError("guide: expected none, for this network was trained with its guidance")
         return _guidance_as_input(model, names, sampling, channels)
     # A discrete process's first step, k = 0 at t = 1 / N, is its last of a sampling.
     last_time = grid.schedule.first_time if isinstance(grid.schedule, DiscreteSchedule) else 0.0
@@ -195,16 +195,7 @@ def guidance_of(
 
 
 def _guidance_as_input(model: Model, names: tuple[str, ...], sampling: SamplingConfig, num_channels: int) -> Guidance:
-    """Return a network that was trained with guidance in it: what it lets one choose is told to it.
-
-    Raises:
-        ConfigError: it lets nothing be chosen.
-    """
-    if sampling.guidance != 1 and "guidance" not in names:
-        raise ConfigError(
-            f"sampling.guidance: expected 1, for this network was trained with its guidance and takes no other, found "
-            f"{sampling.guidance:g}"
-        )
+    """Return a network that was trained with guidance in it: what it lets one choose is told to it."""
     low, high = sampling.guidance_interval or (0.0, 1.0)
     told = dict(zip(GUIDANCE_INPUTS, (sampling.guidance, low, high), strict=True))
     unguided = sampling.model_copy(update={"guidance": 1.0, "guidance_interval": None})

@@ -107,7 +107,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     from dit.latents.statistics import normalise_measured
     from dit.models.registry import network_class
     from dit.sampling.grid import create_grid
-    from dit.sampling.network import check_conditions
+    from dit.sampling.network import check_conditions, check_guidance
     from dit.training.loop import run as train
     from dit.training.ranks.processes import start_processes
     from dit.training.resolve import resolve
@@ -115,7 +115,9 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
 
     process = create_process(recipe.process)
     # What does not fit is refused now and not at the first step or preview.
-    check_conditions(network_class(recipe.model.name), process)
+    network = network_class(recipe.model.name)
+    check_conditions(network, process)
+    check_guidance(network, recipe.sampling)
     create_grid(process, recipe.sampling)
     processes = start_processes(recipe.train)
     open_images(recipe.data, "train")  # a wrong source is refused before an autoencoder is downloaded

@@ -126,15 +126,43 @@ def saying(**capabilities):
 @pytest.mark.parametrize(
     ("model", "weaker", "message"),
     [
-        (saying(), None, "guidance: expected 1, for the model has no null class"),
-        (saying(null_class=None), None, "guidance: expected 1, for the model has no null class"),
-        (saying(condition_names=("r",), null_class=7), None, "guidance: expected 1, .* takes no other, found 2"),
-        (saying(condition_names=("guidance",)), saying(), "expected no weaker network, for this one was trained with"),
+        (saying(), None, "sampling.guidance: expected 1, for the model has no null class"),
+        (saying(null_class=None), None, "sampling.guidance: expected 1, for the model has no null class"),
+        (
+            saying(condition_names=("r",), null_class=7),
+            None,
+            "sampling.guidance: expected 1, .* takes no other, found 2",
+        ),
+        (
+            saying(condition_names=("guidance",)),
+            saying(),
+            "guide: expected none, for this network was trained with its",
+        ),
     ],
 )
 def test_guidance_that_the_network_cannot_have_is_refused(model, weaker, message):
-    with pytest.raises(ConfigError, match=rf"sampling(\.|: ){message}"):
+    with pytest.raises(ConfigError, match=message):
         sample(model, PLAIN, Y, SHAPE, sampling=SamplingConfig(guidance=2.0, steps=2), weaker=weaker)
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (("h", "guidance", "t_min", "t_max"), {"guidance": 0.0}, "guidance: expected at least 1, .* found 0"),
+        (
+            ("h", "guidance", "t_min", "t_max"),
+            {"guidance": 2, "guidance_channels": 3},
+            "guidance_channels: expected it",
+        ),
+        (("h", "guidance", "t_min", "t_max"), {"guidance_rescale": 0.5}, "guidance_rescale: expected it left out"),
+        (("r",), {"guidance_interval": [0.1, 0.5]}, r"guidance_interval: expected it left out, .* found \[0.1, 0.5\]"),
+        (("r",), {"guidance_steps": [0, 1]}, "guidance_steps: expected it left out"),
+    ],
+)
+def test_options_that_a_network_with_guidance_in_it_does_not_use_are_refused(names, options, message):
+    sampling = SamplingConfig.model_validate({"steps": 2, **options})
+    with pytest.raises(ConfigError, match=rf"sampling\.{message}"):
+        sample(saying(condition_names=names), PLAIN, Y, SHAPE, sampling=sampling)
 
 
 def test_an_unconditional_network_is_called_once_at_any_scale():

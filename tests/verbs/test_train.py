@@ -124,9 +124,14 @@ def test_a_dry_run_of_fine_tuning_needs_no_weights(capsys, monkeypatch):
     assert {"  name: dit_xl_2", "  output_sign: -1", "  vae: stabilityai/sd-vae-ft-ema"} <= set(lines)
 
 
-def test_a_solver_that_the_process_does_not_have_is_refused_before_the_work(tmp_path, capsys):
-    options = ["--sampling.grid", "respaced"]
-    assert "sampling.grid" in fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *TINY, *options)
+@pytest.mark.parametrize(
+    ("recipe", "option", "value"),
+    [(RECIPE, "sampling.grid", "respaced"), ("meanflow_ti_2_mnist", "sampling.guidance", 2)],
+)
+def test_sampling_that_the_process_or_the_network_does_not_have_is_refused_before_the_work(
+    recipe, option, value, tmp_path, capsys
+):
+    assert option in fails(capsys, "train", recipe, "--output", tmp_path / "run", f"--{option}", value)
     assert not (tmp_path / "run").exists()
 
 
