@@ -17,6 +17,7 @@ import numpy as np
 from dit.data.config import DataConfig
 from dit.data.decode import decode_image
 from dit.data.image_source import ImageSource, fingerprint_of
+from dit.data.imagenet import in_words
 from dit.data.labels import Labels, read_labels
 from dit.data.registry import find_data
 from dit.data.split import held_out
@@ -98,12 +99,10 @@ def _open_tables(config: DataConfig, split: str, channels: int) -> ImageSource:
     if len(chosen) == 0 and split == "train":
         raise DitError(f"data.source {config.source!r}: expected training images, found none in {config.train_split}")
     _check_skipped(labels, len(table), config)
-    rows = labels.rows[chosen]
-    fingerprint = fingerprint_of(config, channels, splits.fingerprint, labels.values[chosen], labels.class_names, rows)
+    rows, values, names = labels.rows[chosen], labels.values[chosen], in_words(labels.class_names)
+    fingerprint = fingerprint_of(config, channels, splits.fingerprint, values, names, rows)
     reader = _Reader(table, rows, config, channels)
-    return ImageSource(
-        labels.class_names, labels.values[chosen], channels, fingerprint, labels.rejected, reader.read, reader.name
-    )
+    return ImageSource(names, values, channels, fingerprint, labels.rejected, reader.read, reader.name)
 
 
 def _hold_out(labels: np.ndarray, split: str, config: DataConfig) -> np.ndarray:

@@ -77,6 +77,7 @@ def run(
 
 
 def _encode(data: "DataConfig", latents: "LatentsConfig", device: str | None, *, verify: bool, stats: bool) -> None:
+    from dit.data.imagenet import imagenet_classes, is_imagenet
     from dit.device import choose_device
     from dit.latents.codec import load_codec
     from dit.latents.encode import encode_dataset
@@ -89,7 +90,11 @@ def _encode(data: "DataConfig", latents: "LatentsConfig", device: str | None, *,
             continue
         if verify:
             encoded.verify()
-        print(f"{split:<5}  {len(encoded):,} images, {encoded.num_classes} classes  {encoded.folder}")
+        classes = f"{encoded.num_classes} classes"
+        if encoded.num_classes == len(imagenet_classes()):
+            order = "ImageNet's" if is_imagenet(encoded.class_names) else "not ImageNet's"
+            classes += f", {order} in its order"
+        print(f"{split:<5}  {len(encoded):,} images, {classes}  {encoded.folder}")
         if stats and split == "train":
             statistics = write_statistics(encoded)
             for name, values in (("mean", statistics.mean), ("std", statistics.std)):

@@ -1,6 +1,5 @@
 """`dit evaluate`: the quality of a model's samples, measured against held-out images."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -188,16 +187,17 @@ def _measure_samples(
 
 
 def _names_of(found: tuple[str, ...], names: tuple[str, ...], source: str) -> tuple[str, ...]:
-    """Return the names of the images' classes, by those of the model where the images have ImageNet's synset ids.
+    """Return the names of the images' classes, by those of the model where both are ImageNet's.
 
     Raises:
         ConfigError: no class of the images is one of the model's: it makes other things.
     """
+    from dit.data.imagenet import is_imagenet
     from dit.display import warn
     from dit.errors import ConfigError
 
-    if len(found) == len(names) == 1000 and all(re.fullmatch(r"n\d{8}", name) for name in found):
-        return names  # ImageNet numbers its classes by sorted synset id
+    if is_imagenet(found) and is_imagenet(names):
+        return names
     others = [name for name in found if name not in names]
     if names and others and len(others) == len(found):
         raise ConfigError(

@@ -4,19 +4,10 @@ A name may be written in any case; where a class has several names separated by 
 diffusers repositories), each of them will do. Digits are always an id. Free of torch.
 """
 
-import json
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 
+from dit.data.imagenet import synonyms
 from dit.errors import ConfigError, did_you_mean
-
-
-def imagenet_classes() -> list[str]:
-    """Return the 1000 class names of ImageNet-1k by id, all different.
-
-    Source: torchvision's `_IMAGENET_CATEGORIES`, BSD-3-Clause.
-    """
-    return json.loads((files("dit.zoo") / "imagenet_classes.json").read_text(encoding="utf-8"))
 
 
 def parse_classes(classes: str | int | Iterable[str | int], class_names: Sequence[str]) -> list[int]:
@@ -48,7 +39,7 @@ def _class_id(wanted: str | int, class_names: Sequence[str]) -> int:
             return int(text)
         raise ConfigError(f"classes: expected an id from 0 to {len(class_names) - 1}, found {text}")
     ids = [i for i, name in enumerate(class_names) if text.lower() == name.lower()]
-    ids = ids or [i for i, name in enumerate(class_names) if text.lower() in _synonyms(name)]
+    ids = ids or [i for i, name in enumerate(class_names) if text.lower() in synonyms(name)]
     if len(ids) == 1:
         return ids[0]
     if ids:
@@ -60,7 +51,3 @@ def _class_id(wanted: str | int, class_names: Sequence[str]) -> int:
         f"classes: no class is named {text!r}; expected a name or an id from 0 to {len(class_names) - 1}."
         f"{did_you_mean(text, names)}"
     )
-
-
-def _synonyms(name: str) -> list[str]:
-    return [part.strip().lower() for part in name.split(",")]

@@ -11,6 +11,7 @@ import torch
 
 import dit
 from dit.cli import main
+from dit.data.imagenet import imagenet_classes
 from dit.diffusion.create import create_process
 from dit.diffusion.process import Denoised
 from dit.errors import ConfigError
@@ -24,7 +25,7 @@ from dit.validation import validate
 from dit.zoo.described import describe_entry, entry_card
 from dit.zoo.entries import SourceEntry, architecture_of, entries, entry_arguments, entry_counts
 from dit.zoo.folder.config import Provenance, read_config
-from dit.zoo.labels import imagenet_classes, parse_classes
+from dit.zoo.labels import parse_classes
 from dit.zoo.layouts.table import from_native, recognise
 from dit.zoo.load import load_model
 from dit.zoo.pipeline import Pipeline

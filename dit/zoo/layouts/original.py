@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dit.data.imagenet import imagenet_classes
 from dit.diffusion.config import GaussianConfig, ProcessConfig
 from dit.errors import ConfigError, DitError
 from dit.latents.codec import load_codec
@@ -34,7 +35,6 @@ from dit.validation import validate
 from dit.zoo.folder.config import FolderConfig, Provenance
 from dit.zoo.folder.safetensors_file import read_header
 from dit.zoo.folder.weights import DTYPES, check_finite, empty_model
-from dit.zoo.labels import imagenet_classes
 from dit.zoo.layouts.architecture import describe_network
 from dit.zoo.layouts.pickle_file import load_pickle
 from dit.zoo.layouts.table import recognise, strip_wrappers, to_native
