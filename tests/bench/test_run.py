@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
-from dit.bench import decode, run, sample
+from dit.bench import decode, encode, run, sample
 from dit.bench.names import BENCHMARKS
 from dit.bench.settings import Settings
 
 PEERS = {
     "denoise": ["products alone", "forward float32", "diffusers float32"],
+    "encode": ["autoencoder alone"],
     "decode": ["diffusers float32"],
     "sample": ["DiTPipeline float32", "DiTPipeline 50 DDIM steps float32"],
     "train-step": ["plain float32", "plain float32 compiled"],
@@ -24,6 +25,9 @@ def test_it_runs_and_leaves_out_what_the_device_emulates(name, monkeypatch, caps
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
     monkeypatch.setattr(decode, "WIDTHS", (32, 32, 32, 32))
     monkeypatch.setattr(decode, "LATENT_SIZE", 2)
+    monkeypatch.setattr(encode, "WIDTHS", (32, 32, 32, 32))
+    monkeypatch.setattr(encode, "IMAGE_SIZE", 16)
+    monkeypatch.setattr(encode, "NUM_IMAGES", 16)
     monkeypatch.setattr(sample, "STEPS", 2)
     monkeypatch.setattr(sample, "TIMED", 1)
     monkeypatch.setattr(run, "pin_threads", lambda: 1)
@@ -31,7 +35,7 @@ def test_it_runs_and_leaves_out_what_the_device_emulates(name, monkeypatch, caps
     rows = list(run.run(name, settings))
     assert all(row.benchmark == name and math.isfinite(row.ratio) and row.ratio > 0 for row in rows)
     assert [row.peer for row in rows] == PEERS[name]
-    assert ("has no bfloat16 in hardware" in capsys.readouterr().err) == (name != "sample")
+    assert ("has no bfloat16 in hardware" in capsys.readouterr().err) == (name not in ("encode", "sample"))
 
 
 def test_a_file_is_named_by_the_device_that_was_used():
