@@ -30,6 +30,7 @@ def _variant_facts(name: str) -> list[tuple[str, str]]:
 
 
 def _source_facts(source: str) -> list[tuple[str, str]]:
+    from dit.zoo.cards.card import reported
     from dit.zoo.described import describe
     from dit.zoo.entries import entries
     from dit.zoo.folder.safetensors_file import read_header
@@ -40,6 +41,10 @@ def _source_facts(source: str) -> list[tuple[str, str]]:
     places = [] if located.weights else entries()[source].sources
     return [
         *_described(located.config),
+        *(
+            ("reported", f"{name} {value}, {setting}")
+            for name, value, setting in reported(located.config.provenance.name)
+        ),
         *(("weights", str(path)) for path in located.weights),
         *(("weights", f"{place.layout} layout, {place.describe()}") for place in places),
     ]

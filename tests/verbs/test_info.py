@@ -17,7 +17,14 @@ def test_info_of_a_zoo_name_that_is_not_here_asks_nobody(capsys, monkeypatch):
     monkeypatch.setattr("dit.zoo.source.fetch", None)
     assert main(["info", "dit_xl_2.in256"]) == 0
     text = capsys.readouterr().out
-    for words in ("675,129,632", "stabilityai/sd-vae-ft-ema", "cc-by-nc-4.0", "0 tench", "original layout, https://"):
+    for words in (
+        "675,129,632",
+        "stabilityai/sd-vae-ft-ema",
+        "cc-by-nc-4.0",
+        "0 tench",
+        "original layout, https://",
+        "FID-50K 2.27, guidance 1.5, 250 DDPM steps",
+    ):
         assert words in text
 
 

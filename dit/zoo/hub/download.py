@@ -45,7 +45,9 @@ def check_hash(path: Path, expected: str | None) -> str:
         DitError: naming the file and both hashes.
     """
     if (found := sha256(path)) != expected and expected is not None:
-        raise DitError(f"{path}: expected SHA-256 {expected}, found {found}; download it again")
+        raise DitError(
+            f"{path}: expected SHA-256 {expected}, found {found}: another file, or a damaged one; download it again"
+        )
     return found
 
 

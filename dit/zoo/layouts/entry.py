@@ -61,7 +61,9 @@ def read_entry(name: str, source: Path, scratch: Path) -> ForeignModel:
         try:
             model = read_foreign(source, ReadOptions(process=entry.process, vae=vae, model=arguments))
         except ConfigError as error:
-            raise DitError(f"{name}: expected its weights, found others: {error}") from None
+            raise DitError(
+                f"{name}: expected its weights, found others, which do not fit its description ({error})"
+            ) from None
         if vae is None:
             model.config = model.config.model_copy(update={"latents": None})
     if model.config.model.name != architecture:

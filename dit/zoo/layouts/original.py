@@ -241,7 +241,7 @@ def _describe(
     arguments = model.arguments
     process = _process(path, layout, facts, options, arguments, notices)
     latents, autoencoder_folder = _latents(layout, facts, options, arguments, notices)
-    if layout.sampling:
+    if "guidance" in layout.sampling:
         notices.append(
             "its sampling defaults were published for one of its sizes; for another the best guidance may differ"
         )

@@ -102,13 +102,13 @@ def test_the_license_is_told_by_a_pull_and_not_by_what_uses_it_again(taken, tmp_
 def test_only_the_files_of_an_entry_are_taken(entry, tmp_path, capsys):
     entry(sources=[SOURCE | {"sha256": "0" * 64}])
     path = weights_of(tmp_path)
-    words = f"{path}: expected SHA-256 {'0' * 64}, found {sha256(path)}"
+    words = f"{path}: expected SHA-256 {'0' * 64}, found {sha256(path)}: another file, or a damaged one"
     assert fails(capsys, "pull", NAME, "--from", path, code=1).startswith(words)
     entry()
     torch.save({"ema": random_model("meanflow_ti_2").state_dict()}, tmp_path / "others.pt")
     assert fails(capsys, "pull", NAME, "--from", tmp_path / "others.pt", code=1) == (
-        f"{NAME}: expected its weights, found others: {tmp_path}/others.pt: --model.name: expected a meanflow, as the "
-        "tensors tell, found dit"
+        f"{NAME}: expected its weights, found others, which do not fit its description ({tmp_path}/others.pt: "
+        "--model.name: expected a meanflow, as the tensors tell, found dit)"
     )
     other = weights_of(tmp_path, seed=2, depth=3)
     assert "--model.depth: expected 3, as the tensors" in fails(capsys, "pull", NAME, "--from", other, code=1)

@@ -113,5 +113,5 @@ def test_weights_with_sras_projector_and_without_are_read_as_repas(tmp_path, ent
 def test_the_weights_of_another_network_are_refused(tmp_path, entry):
     entry(arguments=ARGUMENTS | {"in_channels": 4})
     torch.save({"ema": random_model(**ARGUMENTS).state_dict()}, tmp_path / "weights.pt")
-    with pytest.raises(DitError, match=f"^{NAME}: expected its weights, found others: .*in_channels: expected 5"):
+    with pytest.raises(DitError, match=f"^{NAME}: expected its weights, found others, .*in_channels: expected 5"):
         read(tmp_path / "weights.pt", tmp_path)
