@@ -54,4 +54,6 @@ def entry_card(name: str) -> str:
         source=name,
         reported=reported(name),
         places=[f"{place.layout} layout, {place.describe()}" for place in entry.sources],
+        by_hand=entry.sources[0].file if entry.sources[0].page else None,
+        apart=entry.vae_kept == "apart",
     )

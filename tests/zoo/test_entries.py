@@ -244,5 +244,8 @@ def test_the_snippets_of_other_cards_call_the_pipeline_as_it_is(monkeypatch):
     monkeypatch.setattr(dit, "load_pipeline", load)
     for name in set(entries()) - set(SHIPPED):
         source, classes = snippet(name)
-        assert source == name
+        by_hand, apart = bool(entries()[name].sources[0].page), entries()[name].vae_kept == "apart"
+        assert source == ("model" if apart else name)
+        assert (f"\ndit pull {name} --from FILE  " in entry_card(name)) == by_hand
+        assert (f"\ndit convert {name} model --vae vae\n" in entry_card(name)) == apart
         assert (len(set(classes)) == len(classes) > 0) == (entry_arguments(name).num_classes > 0)

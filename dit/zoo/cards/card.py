@@ -7,6 +7,7 @@ out literally, and the metadata goes through a YAML dumper.
 import html
 import json
 import re
+import shlex
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def render_card(folder: str | Path, *, title: str | None = None, source: str | N
         reported=reported(config.provenance.name),
         weights=weight_table(folder),
         found={path.name for path in folder.iterdir()},
+        apart=config.latents is None,
     )
 
 
@@ -80,11 +82,13 @@ def render(
         library: that loads it: dit or diffusers.
         measured: figures of its `eval.json`.
         shown: what there is of `weights` (name, bytes and SHA-256 of every file), `found` (files of its folder),
-            `reported` (figures of others: measure, value, setting) and `places` (where the weights are, if elsewhere).
+            `reported` (figures of others: measure, value, setting), `places` (where the weights are, if elsewhere),
+            `by_hand` (name of the file that a person fetches) and `apart` (whether the autoencoder is to be converted).
     """
     title = " ".join(title.split())
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     environment.filters |= {"text": as_text, "cell": as_text, "code": as_code, "json": json.dumps, "setting": in_words}
+    environment.filters["shell"] = shlex.quote
     return environment.from_string((cards_folder() / "template.md").read_text(encoding="utf-8")).render(
         config=config,
         facts=config.provenance,
@@ -98,7 +102,7 @@ def render(
         measured=measured,
         measures=measures(measured),
         settings=evaluation_settings(measured, config),
-        **{"weights": [], "found": set(), "reported": [], "places": []} | shown,
+        **{"weights": [], "found": set(), "reported": [], "places": [], "by_hand": None, "apart": False} | shown,
     )
 
 
@@ -113,7 +117,8 @@ def in_words(sampling: SamplingConfig) -> str:
     given = sampling.model_dump(mode="json", exclude_defaults=True)
     solver = _words(sampling.solver.model_dump(mode="json", exclude_defaults=True))
     num = "1 step" if sampling.steps == 1 else f"{sampling.steps} steps"
-    parts = [solver, num, f"guidance {sampling.guidance:g} on {sampling.guidance_channels} channels"]
+    guided = f"guidance {sampling.guidance:g} on {sampling.guidance_channels} channels"
+    parts = [solver, num, guided if sampling.guidance != 1 else "no guidance"]
     usual = ("solver", "steps", "guidance", "guidance_channels")
     return ", ".join([*parts, *(f"{key} {_words(value)}" for key, value in given.items() if key not in usual)])
 

@@ -111,6 +111,14 @@ def test_pixels_are_no_autoencoder(exported):
     assert "| autoencoder | none |" in card
 
 
+def test_a_missing_autoencoder_is_converted_before_the_use(exported):
+    change(exported, latents=None, provenance=Provenance(autoencoder="org/vae"))
+    card = render_card(exported, source="it's here")
+    assert "# its autoencoder, of org/vae: see" in card
+    assert "dit convert 'it'\"'\"'s here' model --vae vae\n```\n" in card
+    assert 'load_pipeline("model")' in card
+
+
 def test_a_gaussian_process_is_described(exported):
     change(exported, process=GaussianConfig(), sampling=SamplingConfig(solver="ddim", guidance_channels=3))
     assert "Gaussian diffusion, 1000 linear betas, learned variance" in render_card(exported)

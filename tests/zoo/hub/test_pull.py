@@ -200,7 +200,7 @@ def test_the_published_setting_survives_conversion(to, entry, tmp_path, capsys):
     runs(capsys, "convert", NAME, target, "--to", to)
     runs(capsys, "convert", target, tmp_path / "back")
     card = (tmp_path / "back" / "README.md").read_text()
-    assert "| published setting, `--published` | ddpm, 4 steps, guidance 1 on all channels |" in card
+    assert "| published setting, `--published` | ddpm, 4 steps, no guidance |" in card
     assert "| FID-50K | 1.5 | 3 steps |" in card
     assert "No license of these weights was found" in card
     assert load_pipeline(tmp_path / "back", published=True).settings().steps == 4
