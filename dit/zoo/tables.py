@@ -11,7 +11,7 @@ BEST_KNOWN = (
     "dit_xl_2.in256", "lightningdit_xl_1.in256_800ep", "jit_h_16.in256", "meanflow_b_4.in256", "imf_xl_2.in256",
     "mdtv2_xl_2.in256", "uvit_h_2.in256", "ddt_xl_2.in256", "ditdh_xl_1.in256", "maskdit_xl_2.in256",
 )  # fmt: skip
-"""The README's rows: the best known weights of each family."""
+"""The README's rows: the best weights of each kind of network that its authors published."""
 
 Row = Mapping[str, str]
 """Column -> cell."""
@@ -74,15 +74,16 @@ Made by `tools/render_zoo.py` from `dit/zoo/entries.yaml` and the families' tabl
 ## Weights
 
 `dit models --pretrained` lists these {num} names, `dit info NAME` says all that is known of one without a download,
-`dit sample NAME --out grid.png` fetches, checks and converts it at first use. A file that lies on a shared drive is
-fetched by hand and given to `dit pull NAME --from FILE`.
+`dit sample NAME --out grid.png` fetches, checks and converts it at first use. A file that only a person can fetch, such
+as one on a shared drive (`by hand`), is given to `dit pull NAME --from FILE`. The autoencoders of LightningDiT and
+DiT-DH are files of their own, which `dit convert` puts together with the weights once: the cards show how.
 
 License: that of the weights, not of the code beside them. `unknown`: none was found, or what is said was not verified;
 ask the authors before you use them. `nc` in a license: no commercial use.
 
 Figures: FID of 50,000 samples as the authors report it, with their setting; nothing here was measured by this project.
-Scales count from 1 as no guidance; times from 0, data, to 1, noise. The best setting is in the entry, and `dit sample
-NAME --published` uses it.
+Scales count from 1 as no guidance; times from 0, data, to 1, noise. Where the authors say all of it, the setting of the
+best figure is in the entry, and `dit sample NAME --published` uses it.
 
 {entries}
 
