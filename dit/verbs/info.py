@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dit.sampling.config import SamplingConfig
     from dit.zoo.folder.config import FolderConfig
 
 
@@ -55,9 +56,9 @@ def _described(config: "FolderConfig") -> list[tuple[str, str]]:
     rows.append(("process", _values(config.process.model_dump(exclude={"retrain"}))))
     latents = config.latents.model_dump(mode="json") if config.latents else None
     rows.append(("autoencoder", _values(latents) if latents else config.provenance.autoencoder or "unknown"))
-    rows.append(("sampling defaults", _values(config.sampling.model_dump())))
+    rows.append(("sampling defaults", _values(_used(config.sampling))))
     if config.published is not None:
-        rows.append(("published setting", _values(config.published.model_dump())))
+        rows.append(("published setting", _values(_used(config.published))))
     rows.append(("classes", _classes(config)))
     rows += [(f"provenance: {key}", str(value)) for key, value in config.provenance.model_dump().items()]
     return rows
@@ -67,6 +68,15 @@ def _classes(config: "FolderConfig") -> str:
     names = config.class_names
     shown = ", ".join(f"{i} {name}" for i, name in enumerate(names[:10]))
     return (shown + (f" and {len(names) - 10} more" if len(names) > 10 else "")) if names else "none: unconditional"
+
+
+def _used(sampling: "SamplingConfig") -> dict[str, Any]:
+    """Return the fields of a sampling section, those left out that its choices make useless."""
+    from dit.sampling.config import NEEDS
+
+    values = sampling.model_dump()
+    unused = {field for field, (choice, users) in NEEDS.items() if values[choice] not in users}
+    return {field: value for field, value in values.items() if field not in unused}
 
 
 def _values(mapping: dict[str, Any]) -> str:

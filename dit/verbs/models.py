@@ -25,7 +25,7 @@ def run(pattern: str = "*", /, pretrained: bool = False) -> None:
     if not names:
         near = did_you_mean(pattern.strip("*?"), variants())
         raise ConfigError(f"models: no model fits {pattern!r}; `dit models` lists all.{near}")
-    print_rows(architecture_rows(names))
+    print_table(architecture_rows(names))
 
 
 def _list_weights(pattern: str) -> None:
@@ -37,31 +37,26 @@ def _list_weights(pattern: str) -> None:
     if not names:
         near = did_you_mean(pattern.strip("*?"), entries())
         raise ConfigError(f"models: no name with weights fits {pattern!r}; `dit models --pretrained` lists all.{near}")
-    print_rows(entry_rows(names))
+    print_table(entry_rows(names))
 
 
-def print_rows(rows: Sequence[Mapping[str, str]]) -> None:
-    """Print rows, column -> cell, as `print_table` does."""
-    print_table(list(rows[0]), [list(row.values()) for row in rows])
-
-
-def print_table(columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table: ruled on a terminal, otherwise one plain line a row without a header; all but the first right."""
+def print_table(table: Sequence[Mapping[str, str]]) -> None:
+    """Print rows, column -> cell, numbers to the right: ruled on a terminal, else one line a row without a header."""
+    rows = [list(row.values()) for row in table]
+    numeric = [all(set(cell) <= set("0123456789.,-") for cell in column) for column in zip(*rows, strict=True)]
     if not sys.stdout.isatty():
-        widths = [max(len(row[i]) for row in rows) for i in range(len(columns))]
-        for first, *others in rows:
-            cells = [
-                first.ljust(widths[0]),
-                *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)),
-            ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            aligned = zip(row, widths, numeric, strict=True)
+            cells = [cell.rjust(width) if right else cell.ljust(width) for cell, width, right in aligned]
             print("  ".join(cells).rstrip())
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    ruled = Table(*table[0])
+    for column, right in zip(ruled.columns, numeric, strict=True):
+        column.justify = "right" if right else "left"
     for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+        ruled.add_row(*row)
+    Console().print(ruled)
