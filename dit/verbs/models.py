@@ -41,22 +41,12 @@ def _list_weights(pattern: str) -> None:
 
 
 def print_table(table: Sequence[Mapping[str, str]]) -> None:
-    """Print rows, column -> cell, numbers to the right: ruled on a terminal, else one line a row without a header."""
+    """Print rows, column -> cell, a line each, numbers to the right; on a terminal below the names of the columns."""
     rows = [list(row.values()) for row in table]
     numeric = [all(set(cell) <= set("0123456789.,-") for cell in column) for column in zip(*rows, strict=True)]
-    if not sys.stdout.isatty():
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            aligned = zip(row, widths, numeric, strict=True)
-            cells = [cell.rjust(width) if right else cell.ljust(width) for cell, width, right in aligned]
-            print("  ".join(cells).rstrip())
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    ruled = Table(*table[0])
-    for column, right in zip(ruled.columns, numeric, strict=True):
-        column.justify = "right" if right else "left"
-    for row in rows:
-        ruled.add_row(*row)
-    Console().print(ruled)
+    lines = [list(table[0]), *rows] if sys.stdout.isatty() else rows
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        aligned = zip(line, widths, numeric, strict=True)
+        cells = [cell.rjust(width) if right else cell.ljust(width) for cell, width, right in aligned]
+        print("  ".join(cells).rstrip())
