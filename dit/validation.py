@@ -158,6 +158,9 @@ def _expected_and_found(details: ErrorDetails, field: str, section: type[BaseMod
         return f"expected the key {context['discriminator']}", "none"
     if kind == "value_error":
         return message.removeprefix("Value error, "), ""
+    if kind in ("too_short", "too_long"):
+        bound = f"least {context['min_length']}" if kind == "too_short" else f"most {context['max_length']}"
+        return f"expected at {bound} values", describe(details["input"])
     for old, new in _WORDS.items():
         message = message.replace(old, new)
     expected = message.removeprefix("Input should be ")

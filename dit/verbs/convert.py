@@ -27,7 +27,7 @@ def run(
     representation autoencoder becomes a folder for --vae.
 
     Args:
-        source: zoo name, folder, file or Hub id: exported, run, original DiT or SiT, training checkpoint, diffusers.
+        source: zoo name, folder, file or Hub id: exported, run, diffusers, or what a family's authors publish.
         target: new or empty folder; with --to original a new file ending in .safetensors or .pt.
         to: layout to write.
         weights: which weights of a training checkpoint: the average, the raw ones, or the autoencoder's trained along.

@@ -45,6 +45,11 @@ def test_a_name_is_short_for_a_solver_or_a_grid_without_further_options():
         ({"grid": "list"}, "grid.times: expected a value, found none"),
         ({"grid": {"name": "list", "times": [0.1, 0.5]}}, "grid.times: expected descending times above 0"),
         ({"grid": {"name": "list", "times": [0.5]}}, "grid.times: expected 25 (= steps) times, found 1"),
+        ({"guidance_interval": [0.1]}, "guidance_interval: expected at least 2 values, found [0.1] (a list)"),
+        (
+            {"guidance_interval": [0, 0.1, 1]},
+            "guidance_interval: expected at most 2 values, found [0, 0.1, 1] (a list)",
+        ),
         ({"guidance_power": 2.0}, "guidance_power: expected only with guidance_schedule power_cosine, found"),
         (
             {"cache_interval": 4},
