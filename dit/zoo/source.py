@@ -53,7 +53,7 @@ def locate(source: str | Path, revision: str | None = None, *, published: bool =
 def _locate(source: str | Path, revision: str | None) -> Located:
     path = Path(source)
     if str(source) in entries():
-        located = _locate_folder(fetch(str(source)))
+        located = _locate_folder(fetch(str(source), revision=revision))
         of_entry = {"published": entries()[str(source)].published}  # the cache may be older than the entry
         return replace(located, config=located.config.model_copy(update=of_entry))
     if path.is_dir():

@@ -85,10 +85,12 @@ def fetch(
     """Return an exported folder of a zoo name or Hub id, downloading and converting what is not in the caches.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is neither, or is given what only the other takes.
         DitError: it can't be had; the reason is given.
     """
     if source in entries():
+        if revision is not None:
+            raise ConfigError(f"revision: expected it left out, for the zoo says the one of {source}, found {revision}")
         folder, is_new = _fetch_entry(source, layout, api)
         if is_new or with_extras:
             _tell_license(source, folder)
@@ -96,6 +98,8 @@ def fetch(
     hub_id = HubId.parse(source, revision)
     if hub_id is None:
         raise ConfigError(f"{source}: expected a zoo name or a Hub id org/name[@revision]")
+    if layout is not None:
+        raise ConfigError(f"layout: expected it left out, for only names of the zoo have several, found {layout}")
     snapshot, commit = download(hub_id, [*NEEDED, *(EXTRAS if with_extras else ())], api=api)
     if is_exported(snapshot):
         _check(hub_id.repository, snapshot)

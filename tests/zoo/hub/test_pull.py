@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dit.cli import main
-from dit.errors import DitError
+from dit.errors import ConfigError, DitError
 from dit.files import ASSETS, cache_folder, sha256
 from dit.sampling.config import SamplingConfig
 from dit.sampling.sample import sample
@@ -119,6 +119,13 @@ def test_only_the_files_of_an_entry_are_taken(entry, tmp_path, capsys):
         "dit_ti_2.mnist": "--from: expected it left out, for the weights of dit_ti_2.mnist are part of this package",
     }.items():
         assert fails(capsys, "pull", name, "--from", "nothing.pt").startswith(words)
+
+
+def test_options_of_the_other_kind_of_source_are_refused(capsys):
+    for command in (["pull", "dit_ti_2.mnist", "--revision", "v1"], ["pull", "org/name", "--layout", "diffusers"]):
+        assert "expected it left out, for " in fails(capsys, *command)
+    with pytest.raises(ConfigError, match=r"^revision: expected it left out, "):
+        load_pipeline("dit_ti_2.mnist", revision="v1")
 
 
 def test_another_file_does_not_replace_what_is_there(taken, tmp_path, capsys):
