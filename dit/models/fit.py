@@ -20,6 +20,19 @@ def fit_labels(fresh: Tensor, table: Tensor, rows: Mapping[int, int]) -> Tensor:
     return fitted
 
 
+def expect_size(old: Arguments, new: Arguments) -> None:
+    """Refuse another size, for networks whose positions are learned.
+
+    Raises:
+        ConfigError: naming both sizes.
+    """
+    if old.input_size != new.input_size:
+        raise ConfigError(
+            f"model.input_size: expected {list(old.input_size)}, for the positions of this family are learned and "
+            f"fit no other size, found {list(new.input_size)}"
+        )
+
+
 def channel_ratio(old: Arguments, new: Arguments) -> int:
     """Return how often the old channels are repeated.
 

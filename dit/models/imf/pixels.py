@@ -13,9 +13,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dit.errors import ConfigError
 from dit.layers.embed import BottleneckPatchEmbed
 from dit.layers.position import rotary_2d, unturned_before
+from dit.models.fit import expect_size
 from dit.models.imf.arguments import ImfArguments, PmfArguments
 from dit.models.imf.network import Imf
 
@@ -57,11 +57,7 @@ class Pmf(Imf):
         Raises:
             ConfigError: the images have another size.
         """
-        if old.input_size != self.arguments.input_size:
-            raise ConfigError(
-                f"model.input_size: expected {list(old.input_size)}, for the positions of this family are learned and "
-                f"fit no other size, found {list(self.arguments.input_size)}"
-            )
+        expect_size(old, self.arguments)
         return super().fit(weights, old, rows)
 
     def _placed(self, tokens: Tensor) -> Tensor:

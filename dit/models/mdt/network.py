@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dit.errors import ConfigError
 from dit.layers.attention import attend
 from dit.layers.embed import LabelEmbedder, PatchEmbed, TimestepEmbedder
 from dit.layers.linear import linear
@@ -25,6 +24,7 @@ from dit.layers.position import sincos_2d
 from dit.layers.precision import dtype_of
 from dit.models.adaln import AdaLNTransformer
 from dit.models.dit.network import FinalLayer
+from dit.models.fit import expect_size
 from dit.models.mdt.arguments import MdtArguments
 from dit.models.prepared import CallBlock
 
@@ -144,11 +144,7 @@ class Mdt(AdaLNTransformer):
         Raises:
             ConfigError: the latents have another size.
         """
-        if old.input_size != self.arguments.input_size:
-            raise ConfigError(
-                f"model.input_size: expected {list(old.input_size)}, for the positions of this family are learned and "
-                f"fit no other size, found {list(self.arguments.input_size)}"
-            )
+        expect_size(old, self.arguments)
         return super().fit(weights, old, rows) | {"pos_embed": weights["pos_embed"]}
 
     def run_blocks(self, tokens: Tensor, y: Tensor, call: CallBlock) -> Tensor:

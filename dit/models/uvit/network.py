@@ -19,7 +19,7 @@ from dit.layers.attention import Attention
 from dit.layers.embed import PatchEmbed, timestep_frequencies, unpatchify
 from dit.layers.linear import linear
 from dit.layers.precision import dtype_of
-from dit.models.fit import channel_ratio, fit_labels, fit_outputs, fit_patches
+from dit.models.fit import channel_ratio, expect_size, fit_labels, fit_outputs, fit_patches
 from dit.models.network import Network
 from dit.models.uvit.arguments import UViTArguments
 
@@ -136,11 +136,7 @@ class UViT(Network):
             ConfigError: the input has another size, its channels are no multiple, or one of the two has no classes.
         """
         new, fresh = self.arguments, self.state_dict()
-        if old.input_size != new.input_size:
-            raise ConfigError(
-                f"model.input_size: expected {list(old.input_size)}, for the positions of this family are learned and "
-                f"fit no other size, found {list(new.input_size)}"
-            )
+        expect_size(old, new)
         if old.has_classes != new.has_classes:
             raise ConfigError(
                 f"model.num_classes: expected {old.num_classes} as of the weights, found {new.num_classes}"
