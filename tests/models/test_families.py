@@ -89,6 +89,15 @@ def test_time_label_and_input_matter(network):
         assert not torch.allclose(call(network, *other), output)
 
 
+def test_a_network_is_told_what_it_asks_for_and_nothing_else(network):
+    x, t, y = inputs(network)
+    for name in network.condition_names[:1]:  # the others are inputs of guidance, which may be left out
+        with pytest.raises(ConfigError, match=f"^{name}: expected .* besides t, as in model.*, found none$"):
+            network(x, t, y)
+    with pytest.raises((ConfigError, TypeError), match="other"):
+        network(x, t, y, other=t, **told(network, t))
+
+
 def test_samples_do_not_see_each_other(network):
     x, t, y = inputs(network)
     output, order = call(network, x, t, y), torch.tensor([1, 2, 0])

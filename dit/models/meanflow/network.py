@@ -45,8 +45,10 @@ class MeanFlow(AdaLNTransformer):
         """Return the conditioning (..., D) for times t, earlier times r and labels y whose shapes broadcast to (...).
 
         Raises:
-            ConfigError: there is no r.
+            ConfigError: there is no r, or something besides it.
         """
+        if conditions:
+            raise ConfigError(f"{min(conditions)}: expected r alone besides time and class, found it")
         if r is None:
             raise ConfigError("r: expected the earlier time besides t, as in model(x_t, t, y, r=r), found none")
         return self.t_embedder(t) + self.r_embedder(t - r) + self.y_embedder(y)
