@@ -10,6 +10,7 @@ from dit.launcher import is_main
 
 if TYPE_CHECKING:
     from dit.config import Recipe
+    from dit.diffusion.process import Process
 
 
 def run(
@@ -73,6 +74,7 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
     from dit.models.families import arguments_of
     from dit.training.resolve import resolve
 
+    _create_process(recipe)
     given = recipe.model
     latent_shape = num_classes = None
     if given.num_classes is None or recipe.train.epochs is not None:
@@ -95,30 +97,36 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
     print(f"# output: {output}")
 
 
+def _create_process(recipe: "Recipe") -> "Process":
+    """Create the process; what does not fit is refused now, and not at the first step or preview."""
+    from dit.diffusion.create import create_process
+    from dit.models.registry import network_class
+    from dit.sampling.grid import create_grid
+    from dit.sampling.network import check_conditions, check_guidance
+
+    process = create_process(recipe.process)
+    network = network_class(recipe.model.name)
+    check_conditions(network, process)
+    check_guidance(network, recipe.sampling)
+    create_grid(process, recipe.sampling)
+    return process
+
+
 def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     """Encode the data where that was not done yet, build the network and train it."""
     import torch
 
     from dit.data.images import open_images
-    from dit.diffusion.create import create_process
     from dit.latents.codec import load_codec
     from dit.latents.encode import encode_dataset
     from dit.latents.preview import load_preview
     from dit.latents.statistics import normalise_measured
-    from dit.models.registry import network_class
-    from dit.sampling.grid import create_grid
-    from dit.sampling.network import check_conditions, check_guidance
     from dit.training.loop import run as train
     from dit.training.ranks.processes import start_processes
     from dit.training.resolve import resolve
     from dit.zoo.create import create_model
 
-    process = create_process(recipe.process)
-    # What does not fit is refused now and not at the first step or preview.
-    network = network_class(recipe.model.name)
-    check_conditions(network, process)
-    check_guidance(network, recipe.sampling)
-    create_grid(process, recipe.sampling)
+    process = _create_process(recipe)
     processes = start_processes(recipe.train)
     open_images(recipe.data, "train")  # a wrong source is refused before an autoencoder is downloaded
     codec = load_codec(recipe.latents, processes.device)

@@ -144,7 +144,8 @@ def test_sampling_that_the_process_or_the_network_does_not_have_is_refused_befor
     ],
 )
 def test_a_process_that_does_not_tell_what_the_network_asks_for_is_refused(options, words, tmp_path, capsys):
-    assert words in fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *options)
+    for dry_run in ([], ["--dry_run"]):
+        assert words in fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *options, *dry_run)
     assert not (tmp_path / "run").exists()
 
 
