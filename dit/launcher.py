@@ -7,13 +7,12 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 
 from dit.errors import DitError, Preempted
-from dit.signals import STOP_SIGNALS, StopSignals
+from dit.signals import STOP_SIGNALS, StopSignals, end_with_parent
 
 POLL_SECONDS = 0.5
 """Between two looks at signals and processes."""
@@ -86,7 +85,7 @@ def _run_as(rank: int, count: int, function: Callable[[], None], sender: Connect
         signal.signal(number, signal.default_int_handler)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
     share_cores(count)
-    threading.Thread(target=_stop_without_parent, daemon=True).start()
+    end_with_parent(signal.SIGTERM)
     try:
         function()
     except (DitError, OSError, Preempted) as error:
@@ -95,10 +94,3 @@ def _run_as(rank: int, count: int, function: Callable[[], None], sender: Connect
     except KeyboardInterrupt:
         sender.send(Preempted("stopped by a signal; the same command goes on"))
         sys.exit(1)
-
-
-def _stop_without_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,5 +1,7 @@
 """Signals that ask a program to stop: noted when they come, heeded when a step or a batch is done."""
 
+import multiprocessing
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -33,3 +35,15 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Send this process a signal once the process that started it is gone, whatever it died of."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from dit.data.image_source import ImageSource
 from dit.errors import DitError
 from dit.failpoints import failpoint
-from dit.signals import STOP_SIGNALS
+from dit.signals import STOP_SIGNALS, end_with_parent
 
 PREFETCHED = 2
 """Batches that each worker reads ahead."""
@@ -52,9 +51,6 @@ class ImageReader:
     Args:
         images: the source.
         num_workers: processes that read ahead; 0: this process reads each batch when it is asked for.
-
-    Raises:
-        DitError: at the end of the block, where a worker died; names the image that it was at.
     """
 
     def __init__(self, images: ImageSource, num_workers: int) -> None:
@@ -68,39 +64,41 @@ class ImageReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        dead = self._worker.rows_of_the_dead() if isinstance(error, RuntimeError) else []
-        if dead:
-            self._end_all(trace)
         if self._reading is not None:
             self._reading.close()
-        if dead:
-            names = ", ".join(self._images.name(row) for row in dead if row != _IDLE) or "data.source"
-            raise DitError(
-                f"{names}: a worker process died while it read this ({str(error).strip()}); look at the file, and at "
-                "the memory of the machine"
-            ) from error
-
-    def _end_all(self, trace: TracebackType | None) -> None:
-        """End workers that may wait for ever for a lock that died with another one."""
-        with _unwatched_children():
-            for child in multiprocessing.active_children():
-                if child.pid in self._worker.processes:
-                    child.kill()
-            traceback.clear_frames(trace)  # they hold torch's iterator, which goes on watching the dead
 
     def read(self, batches: Iterable[Sequence[int]]) -> Iterator[ImageBatch]:
-        """Yield batches in order; `batches` is asked for the next rows as early as a worker can begin with them."""
+        """Yield batches in order; `batches` is asked for the next rows as early as a worker can begin with them.
+
+        Raises:
+            DitError: a worker died; names the image that it was at.
+        """
         self._reading = self._read(batches)
         return self._reading
 
     def _read(self, batches: Iterable[Sequence[int]]) -> Generator[ImageBatch]:
-        with warnings.catch_warnings(), _blocked_signals():
+        with warnings.catch_warnings(), _blocked_signals(), _kept_child_handler():
             warnings.simplefilter("ignore")  # more workers than cores make sense, and forks of these need no threads
             iterator = iter(self._loader(batches))
         try:
             yield from iterator
+        except RuntimeError as error:
+            if dead := self._worker.rows_of_the_dead():
+                raise self._death(dead, error) from error
+            raise
         finally:
             del iterator  # ends the workers now, whoever may hold this frame
+
+    def _death(self, dead: Sequence[int], error: RuntimeError) -> DitError:
+        """Return what to say of dead workers; the others, which may wait for ever for a lock of theirs, are ended."""
+        for child in multiprocessing.active_children():
+            if child.pid in self._worker.processes:
+                child.kill()
+        names = ", ".join(self._images.name(row) for row in dead if row != _IDLE) or "data.source"
+        return DitError(
+            f"{names}: a worker process died while it read this ({str(error).strip()}); look at the file, and at the "
+            "memory of the machine"
+        )
 
     def _loader(self, batches: Iterable[Sequence[int]]) -> DataLoader[ImageBatch]:
         workers = {"prefetch_factor": PREFETCHED, "multiprocessing_context": "fork"} if self._num_workers else {}
@@ -110,6 +108,7 @@ class ImageReader:
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=self._num_workers,
+            worker_init_fn=_end_with_reader,
             generator=torch.Generator(),  # the program's own is left alone
             **workers,
         )
@@ -160,16 +159,22 @@ def _blocked_signals() -> Iterator[None]:
 
 
 @contextmanager
-def _unwatched_children() -> Iterator[None]:
-    """Do without torch's handler of SIGCHLD, which raises wherever the main thread is when a worker has died."""
-    if threading.current_thread() is not threading.main_thread():  # it has none there
-        yield
-        return
-    previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+def _kept_child_handler() -> Iterator[None]:
+    """Keep torch's handler of SIGCHLD away, which raises wherever the main thread is when a worker dies.
+
+    The reader sees it within seconds anyway.
+    """
+    previous = signal.getsignal(signal.SIGCHLD)
     try:
         yield
     finally:
-        signal.signal(signal.SIGCHLD, previous)
+        if threading.current_thread() is threading.main_thread():  # elsewhere torch sets none
+            signal.signal(signal.SIGCHLD, previous)
+
+
+def _end_with_reader(number: int) -> None:
+    """Let a worker end with the process that it reads for, whose locks it inherited."""
+    end_with_parent(signal.SIGKILL)
 
 
 def _unchanged(batch: Any) -> Any:

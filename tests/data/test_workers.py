@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from dit.data.image_source import images_in_memory
 from dit.data.images import open_images
 from dit.data.workers import PREFETCHED, ImageReader
 from dit.errors import DitError
+from dit.launcher import run_in_processes
 from tests.data.pictures import write_folder
 
 
@@ -100,3 +102,39 @@ def test_signals_to_all_processes_are_left_to_the_parent(images):
             for number in (signal.SIGINT, signal.SIGTERM):
                 os.kill(child.pid, number)
         assert len(list(found)) == 39
+
+
+def test_workers_do_not_outlive_the_process_that_they_read_for(images, tmp_path):
+    def slow(row):
+        time.sleep(60 * (row > 0))
+        return images.read(row)
+
+    def read_and_die():
+        with ImageReader(replace(images, read=slow), 2) as reader:
+            next(reader.read([[row] for row in range(40)]))
+            for child in multiprocessing.active_children():
+                (tmp_path / str(child.pid)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(DitError, match="process 0 of 1 failed with exit code -9"):
+        run_in_processes(1, read_and_die)
+    workers = [f"/proc/{path.name}" for path in tmp_path.iterdir()]
+    assert len(workers) == 2
+    deadline = time.monotonic() + 10
+    while any(map(os.path.exists, workers)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(map(os.path.exists, workers))
+
+
+def test_a_death_is_told_where_the_next_batch_is_asked_for(images):
+    """Not in the middle of a training step, as torch's own handler of SIGCHLD would."""
+    handler = signal.getsignal(signal.SIGCHLD)
+    with ImageReader(images, 1) as reader:
+        found = reader.read([[row] for row in range(40)])
+        next(found)
+        (child,) = multiprocessing.active_children()
+        child.kill()
+        child.join()
+        assert signal.getsignal(signal.SIGCHLD) == handler
+        with pytest.raises(DitError, match="a worker process died"):
+            list(found)
