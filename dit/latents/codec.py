@@ -152,8 +152,8 @@ class Codec:
         return self.autoencoder.encode(images.to(self.dtype)).float()
 
     def draw(self, moments: Tensor, noise: Tensor) -> Tensor:
-        """Draw z (B, C, h, w) from moments (B, M, h, w) with standard normal noise (B, C, h, w)."""
-        if not self.is_gaussian:
+        """Draw z (B, C, h, w) from moments (B, M, h, w) with standard normal noise; M = C: the moments are z."""
+        if moments.shape[1] == self.latent_channels:
             return moments
         mean, log_var = moments.chunk(2, dim=1)  # (B, C, h, w) each
         return mean + (0.5 * log_var.clamp(*LOG_VAR_RANGE)).exp() * noise

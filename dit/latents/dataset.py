@@ -3,7 +3,9 @@
 N samples, B of a batch; M moments of C x h x w latents.
 """
 
-from collections.abc import Sequence
+import copy
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,33 +14,55 @@ from torch import Tensor
 
 from dit.errors import ConfigError, DitError
 from dit.files import sha256
-from dit.latents.shards import Index, Part, PartEntry, read_index, read_part
+from dit.latents.shards import Index, PartEntry, ReadsRows, read_index, read_part
 
 
 class LatentDataset:
-    """A finished cache of moments.
+    """Moments in parts: a finished cache, or latents that another opener of parts reads.
 
     Args:
-        folder: what `encode_dataset` wrote.
+        folder: what `encode_dataset` wrote, or what messages call the latents.
+        index: what the folder holds; its index.json by default.
+        open_part: opens the part of a number, as often as it is asked to, from any thread; by default all are opened
+            now, and stay open.
 
     Raises:
         DitError: the index or a part is missing, cut short or damaged; the file is named.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(
+        self, folder: str | Path, index: Index | None = None, open_part: Callable[[int], ReadsRows] | None = None
+    ) -> None:
         self.folder = Path(folder)
-        self.index: Index = read_index(self.folder)
+        self.index = index or read_index(self.folder)
         self.class_names, self.fingerprint = self.index.class_names, self.index.fingerprint
         self.num_classes = len(self.class_names)  # 0 for images without labels
         self.latents_shape = self.index.latents_shape  # C, h, w
         self.moments_shape = (self.index.num_moments, *self.latents_shape[1:])  # M, h, w
-        self._parts = [self._open(entry) for entry in self.index.parts]
-        self._ends = np.cumsum([entry.num_samples for entry in self.index.parts], dtype=np.int64)
-        labels = [part.labels for part in self._parts]
-        self.labels: np.ndarray = torch.cat(labels).numpy() if labels else np.zeros(0, dtype=np.int64)
+        self._part = open_part or [self._open(entry) for entry in self.index.parts].__getitem__
+        self._starts = np.cumsum([0, *(entry.num_samples for entry in self.index.parts)], dtype=np.int64)
+        self._rows = np.arange(self._starts[-1])  # (N,) where each sample is in all the parts
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self._rows)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64 class of each sample; every part is opened for it."""
+        labels = [self._part(number).labels for number in range(len(self.index.parts))]
+        return torch.cat(labels).numpy()[self._rows] if labels else np.zeros(0, dtype=np.int64)
+
+    @property
+    def part_sizes(self) -> np.ndarray:
+        """(P,) number of samples in each part."""
+        return np.bincount(self._part_of(self._rows), minlength=len(self.index.parts))
+
+    def take(self, rows: np.ndarray) -> "LatentDataset":
+        """Return the samples `rows` (n,) as a data set of their own."""
+        taken = copy.copy(self)
+        taken._rows = self._rows[rows]
+        taken.fingerprint = hashlib.sha256(self.fingerprint.encode() + taken._rows.tobytes()).hexdigest()
+        return taken
 
     def get(self, indices: Sequence[int] | np.ndarray, flips: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
         """Gather a batch.
@@ -58,16 +82,16 @@ class LatentDataset:
         views = np.zeros(len(indices), dtype=np.int64) if flips is None else np.asarray(flips).astype(np.int64)
         if views.any() and not self.index.identity.flip:
             raise ConfigError(f"data.flip: expected latents with mirrored images, found none in {self.folder}")
-        moments = torch.empty(len(indices), *self.moments_shape)
-        numbers = np.searchsorted(self._ends, indices, side="right")  # (B,) the part that each sample is in
+        moments, labels = torch.empty(len(indices), *self.moments_shape), torch.empty(len(indices), dtype=torch.int64)
+        rows = self._rows[indices]
+        numbers = self._part_of(rows)  # (B,)
         for number in np.unique(numbers):
             here = np.flatnonzero(numbers == number)
-            part = self._parts[number]
-            local = torch.from_numpy(indices[here] - self._ends[number] + len(part.labels))
-            moments[torch.from_numpy(here)] = part.moments[local, torch.from_numpy(views[here])].float()
+            part, local = self._part(number), torch.from_numpy(rows[here] - self._starts[number])
+            moments[here], labels[here] = part.read(local, torch.from_numpy(views[here])), part.labels[local]
         if not moments.isfinite().all():
             self._refuse(moments, indices, numbers)
-        return moments, torch.from_numpy(self.labels[indices])
+        return moments, labels
 
     def verify(self) -> None:
         """Compare every part's hash with the index.
@@ -83,16 +107,19 @@ class LatentDataset:
                     "encode anew"
                 )
 
-    def _open(self, entry: PartEntry) -> Part:
+    def _open(self, entry: PartEntry) -> ReadsRows:
         path = self.folder / Path(entry.file).name
         found = path.stat().st_size if path.is_file() else 0
         if found != entry.num_bytes:
             raise DitError(f"{path}: expected {entry.num_bytes} bytes, found {found}; remove the folder to encode anew")
         return read_part(path, fingerprint=self.fingerprint)
 
+    def _part_of(self, rows: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._starts[1:], rows, side="right")
+
     def _refuse(self, moments: Tensor, indices: np.ndarray, numbers: np.ndarray) -> None:
         bad = int(np.flatnonzero(~moments.isfinite().flatten(1).all(dim=1).numpy())[0])
         raise DitError(
-            f"{self._parts[numbers[bad]].path}: expected finite latents, found NaN or infinity at index "
+            f"{self._part(numbers[bad]).path}: expected finite latents, found NaN or infinity at index "
             f"{indices[bad]}; remove the folder to encode anew"
         )

@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from pydantic import ValidationError
@@ -103,6 +104,24 @@ class Index(Section):
     """One message per image that data.on_error: skip left out."""
 
 
+class ReadsRows(Protocol):
+    """What a data set needs of a part, ours or one of another format."""
+
+    @property
+    def path(self) -> Path:
+        """What messages call it."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,) int64."""
+        ...
+
+    def read(self, rows: Tensor, views: Tensor) -> Tensor:
+        """Gather the moments of rows (B,) in the views (B,): (B, M, h, w) float32."""
+        ...
+
+
 @dataclass(frozen=True)
 class Part:
     """A part of the cache, mapped into memory: pages are read when they are used."""
@@ -117,6 +136,10 @@ class Part:
     """(n,) int64 image of the split."""
     skipped: tuple[str, ...]
     """Messages about images of this part that were left out."""
+
+    def read(self, rows: Tensor, views: Tensor) -> Tensor:
+        """Gather the moments of rows (B,) in the views (B,): (B, M, h, w) float32."""
+        return self.moments[rows, views].float()
 
 
 def write_part(

@@ -217,7 +217,7 @@ def _measure_likelihood(pipeline: "Pipeline", recipe: "Recipe") -> dict[str, Any
 
     held_out = encode_dataset(recipe.data, recipe.latents, pipeline.codec, "val")
     names = _names_of(held_out.class_names, tuple(pipeline.class_names), recipe.data.source)
-    held_out.index = held_out.index.model_copy(update={"class_names": names})
+    held_out.class_names = names
     found = evaluate_likelihood(
         pipeline.model,
         pipeline.process,

@@ -59,6 +59,20 @@ def test_batches_are_gathered_by_index_and_view(folder):
     assert torch.equal(dataset.get([3])[0], all_moments()[[3], 0])
 
 
+def test_some_of_the_samples_are_a_data_set_of_their_own(folder):
+    whole = LatentDataset(folder)
+    rows = np.array([0, 2, 3, 5, 8, 9])
+    some = whole.take(rows)
+    assert (len(some), some.labels.tolist(), some.part_sizes.tolist()) == (6, (rows % 3).tolist(), [3, 1, 2])
+    again = some.take(np.array([4, 1]))
+    moments, labels = again.get([1, 0], np.array([True, False]))
+    assert torch.equal(moments, all_moments()[[2, 8], [1, 0]])
+    assert labels.tolist() == [2, 2]
+    assert (len(whole), whole.part_sizes.tolist()) == (10, list(SIZES))
+    assert len({data.fingerprint for data in (whole, some, again, whole.take(np.arange(6)))}) == 4
+    assert some.fingerprint == LatentDataset(folder).take(rows).fingerprint
+
+
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_latents_that_are_not_finite_name_file_and_index(tmp_path, value):
     """D9."""
