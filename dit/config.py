@@ -17,6 +17,7 @@ from dit.recipes import find_recipe
 from dit.sampling.config import SamplingConfig, from_first_format, is_first_format
 from dit.schema import Section
 from dit.training.config import EmaConfig, OptimConfig, TrainConfig
+from dit.training.objectives.config import ObjectiveConfig
 from dit.validation import describe, set_field, validate
 from dit.yaml12 import dump_yaml, read_yaml
 
@@ -41,6 +42,8 @@ class Recipe(Section):
     """Optimizer and learning-rate schedule."""
     ema: EmaConfig = EmaConfig()
     """Average of the weights."""
+    objective: ObjectiveConfig = ObjectiveConfig()
+    """Losses besides the process's own."""
     sampling: SamplingConfig = SamplingConfig()
     """Solver and guidance of previews and of the evaluation; the defaults of an export."""
     evaluation: EvaluationConfig = EvaluationConfig()

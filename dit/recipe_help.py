@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from dit.config import Recipe, check_recipe, read_recipe
-from dit.validation import dotted_fields
+from dit.schema import Section
+from dit.validation import dotted_fields, item_sections
 
 _WORDS = {str: "TEXT", int: "INTEGER", float: "NUMBER", bool: "true|false", NoneType: "null"}
 
@@ -31,13 +32,30 @@ def recipe_help(
     lines = [f"fields of {what}, --section.field VALUE; the values shown are those of {whose}:"]
     width = min(100, shutil.get_terminal_size().columns)
     for name, members in _by_name().items():
-        if sections and name.partition(".")[0] not in sections:
+        if (sections and name.partition(".")[0] not in sections) or ".0." in name:
             continue
         types = "|".join(dict.fromkeys(type_words(field.annotation) for field in members))
         sentence = " ".join(dict.fromkeys(" ".join((field.description or "").split()) for field in members))
         lines += ["", f"  --{name} {types} ({_shown(recipe, name)})"]
-        lines += textwrap.wrap(sentence, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        lines += _wrapped(sentence, width, 6)
+        for item in item_sections(members[0]).values():
+            lines += _item_help(item, width)
     return "\n".join(lines)
+
+
+def _item_help(section: type[Section], width: int) -> list[str]:
+    """Return what may stand in a list: the section's name and sentence, and its fields with their defaults."""
+    fields = dict(section.model_fields)
+    lines = ["", f"      - name: {fields.pop('name').default}", *_wrapped(section.__doc__ or "", width, 10)]
+    for name, field in fields.items():
+        default = "needed" if field.is_required() else json.dumps(field.default)
+        lines.append(f"        {name}: {type_words(field.annotation)} ({default})")
+        lines += _wrapped(field.description or "", width, 10)
+    return lines
+
+
+def _wrapped(text: str, width: int, indent: int) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), width, initial_indent=" " * indent, subsequent_indent=" " * indent)
 
 
 def type_words(annotation: Any) -> str:
@@ -51,7 +69,7 @@ def type_words(annotation: Any) -> str:
         return "|".join(dict.fromkeys(map(type_words, arguments)))
     if origin in (list, tuple):
         return "[" + ", ".join("..." if item is Ellipsis else type_words(item) for item in arguments) + "]"
-    return _WORDS[annotation]
+    return "{...}" if issubclass(annotation, Section) else _WORDS[annotation]
 
 
 def _by_name() -> dict[str, list[FieldInfo]]:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dit.errors import ConfigError, did_you_mean
-from dit.schema import OneOf
+from dit.schema import OneOf, Section
 
 S = TypeVar("S", bound=BaseModel)
 _NUM_SHOWN = 3
@@ -72,7 +72,10 @@ def validate(
 
 
 def dotted_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yield the dotted name and the description of every field; sections are opened, also as members of a union."""
+    """Yield the dotted name and the description of every field; sections are opened, also as members of a union.
+
+    Of a list of sections the fields of the first item stand for those of all.
+    """
     for name, field in section.model_fields.items():
         members = list(_sections(field.annotation))
         if choice := next((item for item in field.metadata if isinstance(item, OneOf)), None):
@@ -84,8 +87,16 @@ def dotted_fields(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[
             continue
         if not members:
             yield prefix + name, field
+        for member in item_sections(field).values():
+            yield from dotted_fields(member, f"{prefix}{name}.0.")
         for member in members:
             yield from dotted_fields(member, f"{prefix}{name}.")
+
+
+def item_sections(field: FieldInfo) -> Mapping[str, type[Section]]:
+    """Return the sections, by name, that the items of a field's list may be; none where they are something else."""
+    marks = (mark for item in get_args(field.annotation) if get_origin(item) is Annotated for mark in get_args(item))
+    return next((mark.sections() for mark in marks if isinstance(mark, OneOf)), {})
 
 
 def set_field(data: dict[str, Any], key: str, value: Any, *, section: type[BaseModel]) -> None:
@@ -153,7 +164,9 @@ def _expected_and_found(details: ErrorDetails, field: str, section: type[BaseMod
         return "expected a value", "none"
     if kind == "union_tag_invalid":
         key = context["discriminator"].strip("'")
-        return f"expected {key} {context['expected_tags'].replace(', ', ' or ')}", repr(context["tag"])
+        names, tag = context["expected_tags"], context["tag"]
+        near = did_you_mean(tag, re.findall(r"'(.*?)'", names), count=1)
+        return f"expected {key} {names.replace(', ', ' or ')}", repr(tag) + (near and f".{near}")
     if kind == "union_tag_not_found":
         return f"expected the key {context['discriminator']}", "none"
     if kind == "value_error":
@@ -171,6 +184,8 @@ def _expected_and_found(details: ErrorDetails, field: str, section: type[BaseMod
 
 def _nearest(field: str, names: list[str]) -> str:
     """Return a suggestion: the field meant by a misspelt, misplaced or inapplicable one."""
+    if item := re.search(r"\.\d+\.", field):
+        names = [name.replace(".0.", item[0]) for name in names]
     if any(name == field or name.startswith(f"{field}.") for name in names):
         return ": it belongs to another choice of " + field.rpartition(".")[0]
     parent, _, leaf = field.rpartition(".")

@@ -31,7 +31,7 @@ RANKS = {
         "setup", "loop",
     ],
 }  # fmt: skip
-TABLES = ["dit.sampling.solvers"]
+TABLES = ["dit.sampling.solvers", "dit.training.objectives.config"]
 STRANGERS = [("models", "diffusion"), ("diffusion", "models"), ("training", "zoo"), ("evaluation", "zoo")]
 
 

@@ -176,7 +176,7 @@ class _Loop:
         rank = self.processes.rank
         path, num_bad = dump_bad_step(self.folder.path, attempt.step, rank, attempt.parts, metrics.grad_norm)
         counts = self.processes.gather(torch.tensor([num_bad], device=self.processes.device)).tolist()
-        raise bad_step_error(attempt.step, counts, path.parent, metrics.grad_norm)
+        raise bad_step_error(attempt.step, counts, path.parent, metrics.grad_norm, metrics.bad_terms)
 
     def is_due(self, every: int) -> bool:
         """Tell whether what happens every so many steps (0: never), and after the last, happens now."""
@@ -272,7 +272,7 @@ def _validation(trainer: Trainer, processes: Processes, val_set: "LatentDataset 
     return Validation(
         dataset=val_set,
         source=trainer.stepper.source,
-        process=with_fixed_times(trainer.stepper.process),
+        process=with_fixed_times(trainer.stepper.objective.process),
         processes=processes,
         num_samples=min(len(val_set), config.validation_samples),
         num_buckets=config.validation_buckets,
@@ -282,7 +282,7 @@ def _validation(trainer: Trainer, processes: Processes, val_set: "LatentDataset 
 
 def _preview(trainer: Trainer, processes: Processes) -> Preview:
     return Preview(
-        process=trainer.stepper.process,
+        process=trainer.stepper.objective.process,
         source=trainer.stepper.source,
         sampling=trainer.recipe.sampling,
         num_samples=trainer.recipe.train.preview_samples,

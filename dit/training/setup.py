@@ -17,6 +17,7 @@ from dit.signals import StopSignals
 from dit.training.batch import BatchSource
 from dit.training.compilation import compiles, expect_no_gpu
 from dit.training.monitor.health import SpikeMonitor
+from dit.training.objectives import create as objectives
 from dit.training.ranks.processes import Processes
 from dit.training.run.folder import RunFolder
 from dit.training.run.resume import check_checkpoints_are_there, check_same_run, flat_fields
@@ -63,6 +64,7 @@ def check_sizes(recipe: Recipe, model: Network, processes: Processes, train_set:
     expected, found = (model.arguments.in_channels, *model.arguments.input_size), tuple(train_set.latents_shape)
     if expected != found:
         raise ConfigError(f"model.input_size, model.in_channels: the latents are {found}, the network takes {expected}")
+    objectives.check_sizes(recipe.objective, model, train.batch_size // num_parts)
     num_classes = model.arguments.num_classes
     if 0 < num_classes < train_set.num_classes:
         raise ConfigError(
@@ -124,7 +126,7 @@ def assemble(
         processes.on_main(
             lambda: say(f"training in {processes.precision} with float32 weights (train.mixed_precision)")
         )
-    network = processes.prepare(model)
+    objective = objectives.create_objective(recipe.objective, process, model, ema.network, processes, seed=train.seed)
     ema.restart(model)
     source = BatchSource(
         dataset=train_set,
@@ -136,10 +138,9 @@ def assemble(
         device=processes.device,
     )
     stepper = Stepper(
-        network=network,
-        process=process,
+        objective=objective,
         source=source,
-        optimizer=create_optimizer(model, recipe.optim),
+        optimizer=create_optimizer(objective.trained, recipe.optim),
         processes=processes,
         signals=signals,
         batch_size=train.batch_size,

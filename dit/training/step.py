@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dit.diffusion.process import Losses, Process
+from dit.diffusion.process import Losses
 from dit.failpoints import failpoint
 from dit.signals import StopSignals
 from dit.training.batch import Batch, BatchSource, positions_of
 from dit.training.monitor.step_totals import Pending, StepMetrics, StepTotals
+from dit.training.objectives.objective import Objective
 from dit.training.ranks.processes import Processes
 
 
@@ -37,10 +38,8 @@ class Attempt:
 class Stepper:
     """Makes optimizer steps."""
 
-    network: nn.Module
-    """The network as prepared by Accelerate (autocast, gradient exchange)."""
-    process: Process
-    """Makes losses."""
+    objective: Objective
+    """The network as prepared by Accelerate, and the losses that it is trained by."""
     source: BatchSource
     """Makes batches."""
     optimizer: Optimizer
@@ -100,7 +99,7 @@ class Stepper:
         # With a scaler an overflow of the gradient is the scaler's business: it skips the step, which is counted.
         totals.grad_norm.copy_(norm if self.scaler is None else norm.nan_to_num(0.0, 0.0, 0.0))
         self.attempts.append(Attempt(step, Pending(vector), parts))
-        if self.process.time_law.state_dict():
+        if self.objective.process.time_law.state_dict():
             self._teach_time_law([losses for _, losses in parts])
         return self._update(totals.num_bad > 0, norm)
 
@@ -123,11 +122,11 @@ class Stepper:
             num_micros=self.num_micros,
         )
         batch = self.source.draw(positions)
-        with processes.without_sync(self.network, last=micro == self.num_micros - 1):
-            losses = self.process.losses(self.network, batch.x_0, batch.y, noise=batch.noise, u=batch.u)
+        with processes.without_sync(self.objective.network, last=micro == self.num_micros - 1):
+            losses = self.objective.losses(batch, step)
             if (number := failpoint(f"step-{step}-rank-{processes.rank}-micro-{micro}")) is not None:
                 losses.loss.data[0] = number
-            loss = losses.loss.mean() / self.num_micros
+            loss = self.objective.total(losses).mean() / self.num_micros
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         return batch, losses
 
@@ -148,7 +147,7 @@ class Stepper:
         """
         loss = torch.cat([losses.unweighted.detach() for losses in parts])
         t = torch.cat([losses.t.to(loss.device) for losses in parts])
-        self.process.time_law.update(self.processes.gather(t), self.processes.gather(loss))
+        self.objective.process.time_law.update(self.processes.gather(t), self.processes.gather(loss))
 
     def _update(self, has_bad_loss: Tensor, norm: Tensor) -> bool:
         if self.scaler is not None:

@@ -1,8 +1,8 @@
 """The parts of a run and its state: what a checkpoint holds, and how a run is put back to where it was.
 
 A checkpoint holds everything that the rest of the run depends on and that is not a function of the recipe and the
-step: weights, averages, optimizer, gradient scaler, what an adaptive time law learnt, and the sums of the open log
-window.
+step: weights, heads of auxiliary losses, averages, optimizer, gradient scaler, what an adaptive time law learnt, and
+the sums of the open log window.
 """
 
 import time
@@ -26,6 +26,8 @@ from dit.training.step import Stepper
 from dit.training.weights.ema import Ema
 from dit.training.weights.optim import load_optimizer_state, optimizer_state
 
+HEADS = "heads"
+"""File of the parameters that auxiliary losses train along."""
 SNAPSHOT_TYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -72,10 +74,13 @@ class Trainer:
 
     def capture(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Return the tensors by file and everything else as JSON."""
-        optimizer, scalars = optimizer_state(self.stepper.optimizer, self.model)
+        objective = self.stepper.objective
+        optimizer, scalars = optimizer_state(self.stepper.optimizer, objective.trained)
         tensors = {"model": self.model.state_dict(), "optimizer": optimizer}
+        if objective.heads is not None:
+            tensors[HEADS] = objective.heads.state_dict()
         tensors |= {name: self.ema.tensors(name) for name in self.ema.averages}
-        if learned := self.stepper.process.time_law.state_dict():
+        if learned := objective.process.time_law.state_dict():
             tensors["time_law"] = learned
         scaler = self.stepper.scaler
         state = {
@@ -97,16 +102,20 @@ class Trainer:
         Raises:
             DitError: it lacks a part, or its tensors do not fit; names and both shapes are shown.
         """
+        objective = self.stepper.objective
         _copy_tensors(self.model, saved, "model")
+        if objective.heads is not None:
+            _copy_tensors(objective.heads, saved, HEADS)
         for name, average in self.ema.averages.items():
             self._restore_average(saved, name, average.network)
         origin = str(saved.path / "optimizer.safetensors")
         state = saved.state
         try:
             scalars = state["optimizer"]
-            load_optimizer_state(self.stepper.optimizer, self.model, saved.tensors("optimizer"), scalars, origin=origin)
-            if expected := self.stepper.process.time_law.state_dict():
-                self.stepper.process.time_law.load_state_dict(_fitting_tensors(expected, saved, "time_law"))
+            tensors = saved.tensors("optimizer")
+            load_optimizer_state(self.stepper.optimizer, objective.trained, tensors, scalars, origin=origin)
+            if expected := objective.process.time_law.state_dict():
+                objective.process.time_law.load_state_dict(_fitting_tensors(expected, saved, "time_law"))
             if self.stepper.scaler is not None and state["scaler"] is not None:
                 self.stepper.scaler.load_state_dict(state["scaler"])
             self.step = state["step"]

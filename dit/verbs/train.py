@@ -103,11 +103,13 @@ def _create_process(recipe: "Recipe") -> "Process":
     from dit.models.registry import network_class
     from dit.sampling.grid import create_grid
     from dit.sampling.network import check_conditions, check_guidance
+    from dit.training.objectives.create import check_objective
 
     process = create_process(recipe.process)
     network = network_class(recipe.model.name)
     check_conditions(network, process)
     check_guidance(network, recipe.sampling)
+    check_objective(recipe.objective, network, process)
     create_grid(process, recipe.sampling)
     return process
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dit.signals import StopSignals
+from dit.training.objectives.objective import Objective
 from dit.training.ranks.processes import start_processes
 from dit.training.step import Stepper
 from dit.training.weights.ema import Ema
@@ -22,8 +23,7 @@ def make_stepper(*, num_late=0, scaler=None, **changes):
     processes = start_processes(recipe.train)
     processes.accelerator.scaler = scaler
     stepper = Stepper(
-        network=model,
-        process=process,
+        objective=Objective(process, model, model, {}),
         source=make_source(),
         optimizer=create_optimizer(model, recipe.optim),
         processes=processes,

@@ -59,13 +59,15 @@ def dump_bad_step(
         The file and the number of samples with a bad loss.
     """
     rows = [row for batch, losses in parts for row in _rows(batch, losses)]
-    bad = [row for row in rows if not isinstance(row["loss"], float)]
+    bad = [row for row in rows if any(isinstance(row[key], str) for key in row)]
     path = folder / DUMP_NAME.format(step=step + 1, rank=rank)
     write_json(path, {"step": step + 1, "rank": rank, "grad_norm": _shown(grad_norm), "samples": bad or rows})
     return path, len(bad)
 
 
-def bad_step_error(step: int, counts: Sequence[int], folder: Path, grad_norm: float) -> DitError:
+def bad_step_error(
+    step: int, counts: Sequence[int], folder: Path, grad_norm: float, terms: Sequence[str] = ()
+) -> DitError:
     """Return the error that ends a run after such a step.
 
     Args:
@@ -73,9 +75,11 @@ def bad_step_error(step: int, counts: Sequence[int], folder: Path, grad_norm: fl
         counts: samples with a bad loss in each process.
         folder: where the dumps are.
         grad_norm: norm of the gradient.
+        terms: parts of the loss that are not finite.
     """
     where = "; ".join(f"{count} samples of process {rank}" for rank, count in enumerate(counts) if count)
-    found = f"a loss that is not finite in {where}" if where else f"a gradient norm of {grad_norm}"
+    which = f" ({', '.join(terms)})" if terms else ""
+    found = f"a loss{which} that is not finite in {where}" if where else f"a gradient norm of {grad_norm}"
     return DitError(
         f"step {step + 1}: found {found}; nothing was updated, the samples are listed in "
         f"{folder}/{DUMP_NAME.format(step=step + 1, rank='*')}; check them, lower optim.lr or set optim.max_grad_norm, "
@@ -101,13 +105,15 @@ def explain_out_of_memory(error: BaseException, recipe: Recipe, num_processes: i
 
 
 def _rows(batch: Batch, losses: Losses) -> list[dict[str, object]]:
-    columns = zip(
-        batch.positions, batch.indices, batch.y.tolist(), losses.t.tolist(), losses.loss.tolist(), strict=True
-    )
-    return [
-        {"position": int(position), "index": int(index), "label": label, "t": t, "loss": _shown(loss)}
-        for position, index, label, t, loss in columns
+    columns = zip(batch.positions, batch.indices, batch.y.tolist(), losses.t.tolist(), strict=True)
+    rows: list[dict[str, object]] = [
+        {"position": int(position), "index": int(index), "label": label, "t": t}
+        for position, index, label, t in columns
     ]
+    for name, values in {"loss": losses.loss, **{f"loss_{name}": term for name, term in losses.terms.items()}}.items():
+        for row, value in zip(rows, values.tolist(), strict=True):
+            row[name] = _shown(value)
+    return rows
 
 
 def _shown(value: float) -> float | str:

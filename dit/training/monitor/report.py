@@ -5,7 +5,7 @@ The previews are the pictures that its rows name.
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from html import escape
 from pathlib import Path
@@ -144,6 +144,10 @@ def _charts_of_each(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         title = _label(run, runs, "Validation loss of each weight average")
         charts.append(line_chart(title, _average_lines(run), y_label="loss per image", x_range=START, log=True))
+    for run in runs:
+        if lines := _term_lines(run):
+            title = _label(run, runs, "Parts of the loss and auxiliary losses, before their weights")
+            charts.append(line_chart(title, lines, y_label="loss per image", x_range=START))
     return charts
 
 
@@ -156,6 +160,13 @@ def _bucket_lines(run: Run) -> list[Line]:
         Line("", steps, [row["loss_by_time"][k] for row in run.rows], f"hsl({hue:.0f} 75% 52%)")
         for k, hue in enumerate(hues)
     ]
+
+
+def _term_lines(run: Run) -> list[Line]:
+    """Return one line per part of the loss."""
+    keys = [key for key in run.rows[-1] if key.startswith("loss_") and key != "loss_by_time"]
+    series = (_series(run, key, key.removeprefix("loss_")) for key in keys)
+    return [replace(line, colour=COLOURS[k % len(COLOURS)]) for k, line in enumerate(series)]
 
 
 def _profile(run: Run, key: str, name: str, *, dashed: bool = False) -> Line:

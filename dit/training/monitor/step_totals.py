@@ -21,7 +21,7 @@ class StepTotals:
     """The entries of the vector, in its order; of an unpacked vector they are views, so that filling one fills it."""
 
     num_bad: Tensor
-    """() samples whose loss is not finite."""
+    """() samples whose loss, or a part of it, is not finite."""
     num_stops: Tensor
     """() processes that got a signal to stop."""
     grad_norm: Tensor
@@ -39,14 +39,15 @@ class StepTotals:
     def of_micro_batch(cls, losses: Losses, num_buckets: int) -> Self:
         """Return the totals of one micro-batch, on the device of its losses; signals and norm are still 0."""
         loss = losses.loss.detach()  # (B,)
-        terms = [term.detach().sum().to(loss.dtype) for term in losses.terms.values()]
+        parts = [term.detach().to(loss.dtype) for term in losses.terms.values()]  # each (B,)
+        is_finite = torch.stack([loss, *parts]).isfinite().all(0)  # (B,)
         loss_by_time, count_by_time = by_time(losses, num_buckets)
         return cls(
-            num_bad=(~loss.isfinite()).sum().to(loss.dtype),
+            num_bad=(~is_finite).sum().to(loss.dtype),
             num_stops=loss.new_zeros(()),
             grad_norm=loss.new_zeros(()),
             loss=loss.sum(),
-            terms=torch.stack(terms) if terms else loss.new_zeros(0),
+            terms=torch.stack([part.sum() for part in parts]) if parts else loss.new_zeros(0),
             loss_by_time=loss_by_time,
             count_by_time=count_by_time,
         )
@@ -90,6 +91,12 @@ class StepMetrics:
     def is_bad(self) -> bool:
         """Whether a loss or the gradient norm was not finite in any process."""
         return bool(self.totals.num_bad > 0) or not self.totals.grad_norm.isfinite()
+
+    @property
+    def bad_terms(self) -> list[str]:
+        """Names of the parts of the loss that are not finite."""
+        is_bad = (~self.totals.terms.isfinite()).tolist()
+        return [name for name, bad in zip(self.terms, is_bad, strict=True) if bad]
 
     @property
     def is_stop(self) -> bool:

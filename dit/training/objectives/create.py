@@ -1,0 +1,82 @@
+"""From a recipe's `objective` section to the objective of a run, and what does not fit in one line."""
+
+from importlib import import_module
+
+import torch
+from torch import nn
+
+from dit.diffusion.config import AverageVelocityConfig
+from dit.diffusion.prediction import VelocityPrediction
+from dit.diffusion.process import Process
+from dit.errors import ConfigError
+from dit.models import network as protocols
+from dit.models.network import Network
+from dit.training.objectives.auxiliary import AuxiliaryLoss, Surroundings
+from dit.training.objectives.config import AuxiliaryConfig, ObjectiveConfig
+from dit.training.objectives.objective import Objective, WithHeads
+from dit.training.ranks.processes import Processes
+
+CAPABILITIES = {"CanShowTokens": "can show its tokens between blocks", "CanMask": "can be trained on some tokens"}
+
+
+def check_objective(config: ObjectiveConfig, network: type[Network], process: Process) -> None:
+    """Refuse auxiliary losses that the network or the process has nothing for.
+
+    Raises:
+        ConfigError: naming the loss and what it needs.
+    """
+    for section in config.auxiliary:
+        where = f"objective.auxiliary: {section.name}"
+        if isinstance(process.config, AverageVelocityConfig):
+            raise ConfigError(f"{where}: expected process flow, gaussian or edm, found average_velocity")
+        if section.needs and not issubclass(network, getattr(protocols, section.needs)):
+            raise ConfigError(
+                f"{where}: expected a network that {CAPABILITIES[section.needs]}, found {network.__name__}, which can't"
+            )
+        if section.needs_velocity and not isinstance(process.prediction, VelocityPrediction):
+            raise ConfigError(f"{where}: expected a process with prediction velocity, found {process.config.name}")
+
+
+def check_sizes(config: ObjectiveConfig, network: Network, micro_batch: int) -> None:
+    """Refuse blocks that the network does not have, and groups that a micro-batch does not hold whole.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    depth = len(network.block_list())
+    for number, section in enumerate(config.auxiliary):
+        for field, value in section:
+            where = f"objective.auxiliary.{number}.{field}: {section.name}"
+            if field.endswith("block") and value > depth:
+                raise ConfigError(f"{where}: expected a block of the network's {depth}, found {value}")
+            if field == "group" and micro_batch % value:
+                raise ConfigError(
+                    f"{where}: expected a divisor of the {micro_batch} images that go through the network at a time, "
+                    f"found {value}"
+                )
+
+
+def create_objective(
+    config: ObjectiveConfig, process: Process, network: Network, average: nn.Module, processes: Processes, *, seed: int
+) -> Objective:
+    """Put the losses of a run together, with the network as Accelerate prepares it.
+
+    Args:
+        config: the recipe's section.
+        process: makes the first loss.
+        network: the network, on its device.
+        average: the network with averaged weights.
+        processes: who takes part.
+        seed: the run's seed, from which heads are drawn and what else the losses draw.
+    """
+    surroundings = Surroundings(network.arguments, average, processes, seed)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)  # heads are the same whatever was drawn before
+        losses = {section.name: _create(section, surroundings) for section in config.auxiliary}
+    trained = WithHeads(network, losses).to(processes.device).train() if losses else network
+    return Objective(process, processes.prepare(trained), trained, losses)
+
+
+def _create(section: AuxiliaryConfig, surroundings: Surroundings) -> AuxiliaryLoss:
+    module, _, name = section.loss.partition(":")
+    return getattr(import_module(module), name)(section, surroundings)

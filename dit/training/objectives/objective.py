@@ -1,0 +1,109 @@
+"""What a training step minimises: the loss of the process, and auxiliary losses taken of the same pass.
+
+    total = loss of the process + sum over the recipe's list of weight x auxiliary loss
+
+Network and heads are one module for Accelerate, so that all gradients are exchanged together; without auxiliary losses
+the network stands there alone.
+
+B batch, C latent channels, H x W latent, T tokens, D width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from dit.diffusion.process import Losses, Process
+from dit.models.network import Network
+from dit.training.batch import Batch
+from dit.training.objectives.auxiliary import AuxiliaryLoss, Pass
+
+
+class WithHeads(nn.Module):
+    """A network and the heads of auxiliary losses behind one forward.
+
+    Args:
+        network: the network.
+        losses: by name, those that need tokens.
+    """
+
+    def __init__(self, network: Network, losses: Mapping[str, AuxiliaryLoss]) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.heads = nn.ModuleDict({name: loss.head for name, loss in losses.items() if loss.head is not None})
+        self.blocks = {name: loss.block for name, loss in losses.items() if loss.block is not None}
+
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        y: Tensor,
+        *,
+        keep: Tensor | None = None,
+        tokens_for: Sequence[str] = (),
+        **conditions: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the network's output and, by the names in `tokens_for`, the tokens (B, T, D) that each loss sees."""
+        if keep is not None:
+            return self.network.forward_masked(x_t, t, y, keep, **conditions), {}
+        if not tokens_for:
+            return self.network(x_t, t, y, **conditions), {}
+        after = [self.blocks[name] for name in tokens_for]
+        output, found = self.network.forward_intermediates(x_t, t, y, after=after, **conditions)
+        tokens = dict(zip(tokens_for, found, strict=True))
+        return output, {name: self.heads[name](z) if name in self.heads else z for name, z in tokens.items()}
+
+
+class Watched:
+    """The network as a process calls it; the tokens of the last call are remembered."""
+
+    def __init__(self, network: nn.Module, **options: Any) -> None:
+        self.network, self.options = network, options
+
+    def __call__(self, x_t: Tensor, t: Tensor, y: Tensor, **conditions: Tensor) -> Tensor:
+        """Return the network's output."""
+        self.output, self.tokens = self.network(x_t, t, y, **self.options, **conditions)
+        return self.output
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The losses of a run."""
+
+    process: Process
+    """Makes the first of them."""
+    network: nn.Module
+    """The network with its heads, where there are auxiliary losses, as prepared by Accelerate (autocast, exchange)."""
+    trained: nn.Module
+    """The same, not wrapped: its parameters are the optimizer's."""
+    auxiliary: Mapping[str, AuxiliaryLoss]
+    """The others by name, in the recipe's order."""
+
+    @property
+    def heads(self) -> nn.Module | None:
+        """The parameters that are trained along with the network; None where there are none."""
+        heads = self.trained.heads if isinstance(self.trained, WithHeads) else None
+        return heads if heads else None
+
+    def losses(self, batch: Batch, step: int) -> Losses:
+        """Return the process's losses of a micro-batch, the auxiliary ones, unweighted, among their terms."""
+        if not self.auxiliary:
+            return self.process.losses(self.network, batch.x_0, batch.y, noise=batch.noise, u=batch.u)
+        active = {n: loss for n, loss in self.auxiliary.items() if loss.until_step is None or step < loss.until_step}
+        tokens_for = [name for name, loss in active.items() if loss.block is not None]
+        watched = Watched(self.network, tokens_for=tokens_for)
+        losses = self.process.losses(watched, batch.x_0, batch.y, noise=batch.noise, u=batch.u)
+        seen = Pass(step, batch, self.process, self.network, losses.t, watched.output)
+        terms = {
+            name: loss(replace(seen, tokens=watched.tokens.get(name))) if name in active else loss.at_rest(seen)
+            for name, loss in self.auxiliary.items()
+        }
+        return replace(losses, terms=losses.terms | terms)
+
+    def total(self, losses: Losses) -> Tensor:
+        """Return what is minimised: (B,)."""
+        total = losses.loss
+        for name, loss in self.auxiliary.items():
+            total = total + loss.config.weight * losses.terms[name]
+        return total
