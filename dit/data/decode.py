@@ -5,8 +5,8 @@
 - The picture is turned as its EXIF orientation says. Of an animation the first frame is taken.
 - Every mode becomes grey (1 channel) or RGB (3 channels): palettes are looked up, CMYK and YCbCr converted, 16-bit grey
   divided by 257, and transparency laid on white. Colour profiles are ignored.
-- The centre crop is ADM's: the image is halved by 2x2 averages while its shorter side is at least twice the target,
-  then resized bicubically until the shorter side is the target, and the middle is cut out.
+- The crop is ADM's: the image is halved by 2x2 averages while its shorter side is at least twice the target, then
+  resized bicubically until the shorter side is the target, and the middle, or another place, is cut out.
 
 Source of the crop: Dhariwal and Nichol, "Diffusion models beat GANs on image synthesis", 2021, appendix on data.
 """
@@ -31,7 +31,9 @@ IMAGE_SUFFIXES = (
 _LIMIT_LOCK = Lock()
 
 
-def decode_image(data: bytes, *, size: int, channels: int, max_pixels: int, name: str) -> np.ndarray:
+def decode_image(
+    data: bytes, *, size: int, channels: int, max_pixels: int, name: str, place: float | None = None
+) -> np.ndarray:
     """Decode, convert and crop one image file.
 
     Args:
@@ -40,6 +42,7 @@ def decode_image(data: bytes, *, size: int, channels: int, max_pixels: int, name
         channels: 1 (grey) or 3 (RGB).
         max_pixels: images that declare more are refused before decoding.
         name: the file or record, for messages.
+        place: where along the longer side the square is cut out, in [0, 1); None: in the centre.
 
     Returns:
         (size, size, channels) uint8.
@@ -53,7 +56,7 @@ def decode_image(data: bytes, *, size: int, channels: int, max_pixels: int, name
             f"{name}: expected at most {max_pixels} pixels (data.max_pixels) with the shorter side scaled to {size}, "
             f"found {image.width} x {image.height}; crop it"
         )
-    image = centre_crop(to_mode(image, channels, name=name), size)
+    image = crop(to_mode(image, channels, name=name), size, place)
     return np.asarray(image).reshape(size, size, channels)
 
 
@@ -76,8 +79,8 @@ def to_mode(image: Image.Image, channels: int, *, name: str) -> Image.Image:
     return image.convert("RGB").convert(target)
 
 
-def centre_crop(image: Image.Image, size: int) -> Image.Image:
-    """Scale the shorter side to `size` pixels and cut the middle `size` x `size` out.
+def crop(image: Image.Image, size: int, place: float | None = None) -> Image.Image:
+    """Scale the shorter side to `size` pixels and cut `size` x `size` out, in the middle or at `place` in [0, 1).
 
     Returns:
         An image of size x size; an image that has this size comes back unchanged.
@@ -86,7 +89,8 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
+    left, top = image.width - size, image.height - size  # one of them is 0
+    left, top = (int(place * (slack + 1)) if place is not None else slack // 2 for slack in (left, top))
     return image.crop((left, top, left + size, top + size))
 
 

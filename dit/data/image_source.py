@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from dit.data.config import DataConfig
-from dit.data.decode import centre_crop, to_mode
+from dit.data.decode import crop, to_mode
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class ImageSource:
     """
     name: Callable[[int], str] = "image {}".format
     """Names the file or the record of one image."""
+    read_at: Callable[[int, float], np.ndarray] | None = None
+    """As `read`, with the square cut out at a place in [0, 1) along the longer side; None: it can't be chosen."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,13 +59,13 @@ def images_in_memory(
     channels = channels or (3 if images.ndim == 4 else 1)
     size = config.image_size
 
-    def read(index: int) -> np.ndarray:
+    def read(index: int, place: float | None = None) -> np.ndarray:
         image = to_mode(Image.fromarray(images[index]), channels, name=f"{config.source} {index}")
-        return np.asarray(centre_crop(image, size)).reshape(size, size, channels)
+        return np.asarray(crop(image, size, place)).reshape(size, size, channels)
 
     content = hashlib.sha256(images.tobytes()).hexdigest()
     fingerprint = fingerprint_of(config, channels, content, labels, class_names)
-    return ImageSource(class_names, labels, channels, fingerprint, (), read)
+    return ImageSource(class_names, labels, channels, fingerprint, (), read, read_at=read)
 
 
 def fingerprint_of(

@@ -55,13 +55,14 @@ def open_images(config: DataConfig, split: str = "train", *, channels: int | Non
 
 def _spread(images: ImageSource, limit: int) -> ImageSource:
     """Return so many images, evenly spread, for sources are often sorted by class."""
-    rows = np.arange(limit) * len(images) // limit
+    rows, read_at = np.arange(limit) * len(images) // limit, images.read_at
     return replace(
         images,
         labels=images.labels[rows],
         fingerprint=f"{images.fingerprint}:{limit}",
         read=lambda index: images.read(int(rows[index])),
         name=lambda index: images.name(int(rows[index])),
+        read_at=read_at and (lambda index, place: read_at(int(rows[index]), place)),
     )
 
 
@@ -102,7 +103,7 @@ def _open_tables(config: DataConfig, split: str, channels: int) -> ImageSource:
     rows, values, names = labels.rows[chosen], labels.values[chosen], in_words(labels.class_names)
     fingerprint = fingerprint_of(config, channels, splits.fingerprint, values, names, rows)
     reader = _Reader(table, rows, config, channels)
-    return ImageSource(names, values, channels, fingerprint, labels.rejected, reader.read, reader.name)
+    return ImageSource(names, values, channels, fingerprint, labels.rejected, reader.read, reader.name, reader.read)
 
 
 def _hold_out(labels: np.ndarray, split: str, config: DataConfig) -> np.ndarray:
@@ -128,11 +129,11 @@ class _Reader:
         self._column, self._rows, self._config, self._channels = _image_column(table, config), rows, config, channels
         self._files = table.select_columns([self._column]).cast_column(self._column, Image(decode=False))
 
-    def read(self, index: int) -> np.ndarray:
+    def read(self, index: int, place: float | None = None) -> np.ndarray:
         value, name = self._find(index)
         size, max_pixels = self._config.image_size, self._config.max_pixels
         data = _read_bytes(value, name)
-        return decode_image(data, size=size, channels=self._channels, max_pixels=max_pixels, name=name)
+        return decode_image(data, size=size, channels=self._channels, max_pixels=max_pixels, name=name, place=place)
 
     def name(self, index: int) -> str:
         return self._find(index)[1]

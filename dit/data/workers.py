@@ -1,7 +1,7 @@
 """Images read and decoded by worker processes, batch by batch, in the order that is asked for.
 
     with ImageReader(images, num_workers=4) as reader:
-        for batch in reader.read([range(0, 32), range(32, 64)]):
+        for batch in reader.read([Request.plain(range(32)), Request.plain(range(32, 64))]):
             batch.pixels            # (32, H, W, channels) uint8
 
 Workers are forks: what a source holds is shared, be it a table of a million files or a function of a user's own.
@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from dit.data.image_source import ImageSource
+from dit.data.request import Request
 from dit.errors import DitError
 from dit.failpoints import failpoint
 from dit.signals import STOP_SIGNALS, end_with_parent
@@ -35,7 +36,7 @@ _IDLE = -1
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """What was read for a batch of rows."""
+    """What was read for a request."""
 
     rows: tuple[int, ...]
     """(B,) the images that are good."""
@@ -51,10 +52,12 @@ class ImageReader:
     Args:
         images: the source.
         num_workers: processes that read ahead; 0: this process reads each batch when it is asked for.
+        num_ahead: least number of batches that are read ahead by all of them.
     """
 
-    def __init__(self, images: ImageSource, num_workers: int) -> None:
+    def __init__(self, images: ImageSource, num_workers: int, num_ahead: int = 0) -> None:
         self._images, self._num_workers = images, num_workers
+        self._prefetched = max(PREFETCHED, -(-num_ahead // max(1, num_workers)))
         self._worker = _Worker(images, num_workers)
         self._reading: Generator[ImageBatch] | None = None
 
@@ -67,19 +70,19 @@ class ImageReader:
         if self._reading is not None:
             self._reading.close()
 
-    def read(self, batches: Iterable[Sequence[int]]) -> Iterator[ImageBatch]:
-        """Yield batches in order; `batches` is asked for the next rows as early as a worker can begin with them.
+    def read(self, requests: Iterable[Request]) -> Iterator[ImageBatch]:
+        """Yield batches in order; `requests` is asked for the next one as early as a worker can begin with it.
 
         Raises:
             DitError: a worker died; names the image that it was at.
         """
-        self._reading = self._read(batches)
+        self._reading = self._read(requests)
         return self._reading
 
-    def _read(self, batches: Iterable[Sequence[int]]) -> Generator[ImageBatch]:
+    def _read(self, requests: Iterable[Request]) -> Generator[ImageBatch]:
         with warnings.catch_warnings(), _blocked_signals(), _kept_child_handler():
             warnings.simplefilter("ignore")  # more workers than cores make sense, and forks of these need no threads
-            iterator = iter(self._loader(batches))
+            iterator = iter(self._loader(requests))
         try:
             yield from iterator
         except RuntimeError as error:
@@ -88,23 +91,27 @@ class ImageReader:
             raise
         finally:
             del iterator  # ends the workers now, whoever may hold this frame
+            self._kill_workers()  # that are left, in a read that hangs
 
     def _death(self, dead: Sequence[int], error: RuntimeError) -> DitError:
         """Return what to say of dead workers; the others, which may wait for ever for a lock of theirs, are ended."""
-        for child in multiprocessing.active_children():
-            if child.pid in self._worker.processes:
-                child.kill()
+        self._kill_workers()
         names = ", ".join(self._images.name(row) for row in dead if row != _IDLE) or "data.source"
         return DitError(
             f"{names}: a worker process died while it read this ({str(error).strip()}); look at the file, and at the "
             "memory of the machine"
         )
 
-    def _loader(self, batches: Iterable[Sequence[int]]) -> DataLoader[ImageBatch]:
-        workers = {"prefetch_factor": PREFETCHED, "multiprocessing_context": "fork"} if self._num_workers else {}
+    def _kill_workers(self) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid in self._worker.processes:
+                child.kill()
+
+    def _loader(self, requests: Iterable[Request]) -> DataLoader[ImageBatch]:
+        workers = {"prefetch_factor": self._prefetched, "multiprocessing_context": "fork"} if self._num_workers else {}
         return DataLoader(
             self._worker,
-            sampler=batches,
+            sampler=requests,
             batch_size=None,
             collate_fn=_unchanged,
             num_workers=self._num_workers,
@@ -122,22 +129,31 @@ class _Worker(Dataset[ImageBatch]):
         self.processes = multiprocessing.RawArray("q", max(1, num_workers))
         self._rows = multiprocessing.RawArray("q", [_IDLE] * max(1, num_workers))
 
-    def __getitem__(self, rows: Sequence[int]) -> ImageBatch:
+    def __getitem__(self, request: Request) -> ImageBatch:
         info = get_worker_info()
         number = info.id if info else 0
         self.processes[number] = os.getpid()
-        pixels: dict[int, np.ndarray] = {}
-        problems = []
-        for row in rows:
+        rows, pixels, problems = [], [], []
+        for place, row in enumerate(request.indices.tolist()):
             self._rows[number] = row
             failpoint(f"read:{row}")
             try:
-                pixels[row] = self._images.read(row)
+                pixels.append(self._read(request, place))
+                rows.append(row)
             except DitError as error:
                 problems.append(str(error))
         self._rows[number] = _IDLE
-        stacked = torch.from_numpy(np.stack(list(pixels.values()))) if pixels else torch.empty(0, dtype=torch.uint8)
-        return ImageBatch(tuple(pixels), stacked, tuple(problems))
+        stacked = torch.from_numpy(np.stack(pixels)) if pixels else torch.empty(0, dtype=torch.uint8)
+        return ImageBatch(tuple(rows), stacked, tuple(problems))
+
+    def _read(self, request: Request, number: int) -> np.ndarray:
+        row = int(request.indices[number])
+        if request.places is None:
+            pixels = self._images.read(row)
+        else:
+            assert self._images.read_at is not None
+            pixels = self._images.read_at(row, float(request.places[number]))
+        return pixels[:, ::-1] if request.flips[number] else pixels
 
     def rows_of_the_dead(self) -> list[int]:
         """Return the images at which workers died, `_IDLE` for one that had none."""

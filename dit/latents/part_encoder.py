@@ -7,13 +7,12 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 
-import torch
-from torch import Tensor
-
+from dit.data.request import Request
 from dit.data.workers import ImageBatch, ImageReader
 from dit.display import Progress
 from dit.errors import DitError, Preempted
 from dit.latents.claims import Claims
+from dit.latents.encode_batch import encode_batch
 from dit.latents.plan import Plan
 from dit.latents.skipped import check_skipped
 from dit.latents.working import Part, WorkingFolder
@@ -75,7 +74,7 @@ class PartEncoder:
         missing = len(self._plan.images) - sum(self._done.values())
         return min(self._plan.data.num_workers, missing // (WORTHWHILE * self._plan.latents.batch_size))
 
-    def _batches(self) -> Iterator[range]:
+    def _batches(self) -> Iterator[Request]:
         """Claim parts as their images are asked for, and yield their batches."""
         size = self._plan.latents.batch_size
         for number in self._order():
@@ -86,7 +85,7 @@ class PartEncoder:
                 self._claims.release(number)
                 continue
             self._parts.append(part)
-            yield from (part.rows[start : start + size] for start in range(part.num_done, len(part.rows), size))
+            yield from Request.plain(part.rows[part.num_done :]).split(size)
 
     def _order(self) -> Iterator[int]:
         """Begin where no other process of the launcher begins."""
@@ -144,33 +143,3 @@ class PartEncoder:
     def _finish(self, part: Part) -> None:
         self._working.save(part)
         self._claims.release(part.number)
-
-
-@torch.no_grad()
-def encode_batch(batch: ImageBatch, plan: Plan) -> Tensor:
-    """Encode images and, where they are mirrored, their mirror images.
-
-    A batch that is not full is filled up: arithmetic differs in the last bits between sizes.
-
-    Returns:
-        (B, V, M, h, w) in the type of storage, on the CPU.
-
-    Raises:
-        DitError: there is NaN or infinity; names the image.
-    """
-    missing = plan.latents.batch_size - len(batch.pixels)
-    padding = batch.pixels.new_zeros(missing, *batch.pixels.shape[1:])
-    # (B, channels, H, W) with the channels of a pixel side by side, as convolutions want them
-    images = torch.cat([batch.pixels, padding]).to(plan.codec.device).permute(0, 3, 1, 2)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=plan.latents.precision == "bfloat16"):
-        views = [plan.codec.encode(images)]
-        if plan.identity.flip:
-            views.append(plan.codec.encode(images.flip(-1)))
-    moments = torch.stack(views, dim=1).to("cpu", plan.storage)[: len(batch.pixels)]
-    if not moments.isfinite().all():
-        bad = batch.rows[int((~moments.isfinite().flatten(1).all(dim=1)).nonzero()[0])]
-        raise DitError(
-            f"{plan.images.name(bad)}: expected finite latents, found NaN or infinity, encoded in "
-            f"{plan.latents.precision} and stored in {plan.latents.storage}; look at the image and latents.vae"
-        )
-    return moments

@@ -55,6 +55,11 @@ class Plan:
         return self.target.parent / f"{TEMPORARY_PREFIX}{self.target.name}.{self.identity.fingerprint[:16]}"
 
     @property
+    def latents_shape(self) -> tuple[int, int, int]:
+        """C, h, w of a latent."""
+        return (self.codec.latent_channels, *self.codec.latent_size(self.data.image_size))
+
+    @property
     def storage(self) -> torch.dtype:
         """Type of the stored moments."""
         return getattr(torch, self.latents.storage)
@@ -62,7 +67,7 @@ class Plan:
     @property
     def image_bytes(self) -> int:
         """What an image takes on the disk."""
-        height, width = self.codec.latent_size(self.data.image_size)
+        _, height, width = self.latents_shape
         return (1 + self.identity.flip) * self.codec.num_moments * height * width * self.storage.itemsize
 
     @cached_property
@@ -80,7 +85,7 @@ class Plan:
             source=f"{self.data.source} ({self.split})",
             vae=self.latents.vae,
             image_size=self.data.image_size,
-            latents_shape=(self.codec.latent_channels, *self.codec.latent_size(self.data.image_size)),
+            latents_shape=self.latents_shape,
             num_moments=self.codec.num_moments,
             class_names=self.images.class_names,
             parts=entries,

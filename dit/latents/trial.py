@@ -4,9 +4,10 @@ import time
 from dataclasses import dataclass
 from itertools import islice
 
+from dit.data.request import Request
 from dit.data.workers import ImageReader
 from dit.errors import DitError
-from dit.latents.part_encoder import encode_batch
+from dit.latents.encode_batch import encode_batch
 from dit.latents.plan import Plan
 from dit.latents.working import WorkingFolder
 
@@ -35,17 +36,17 @@ def measure(plan: Plan) -> Trial:
     done = working.num_done()
     missing = (row for number, rows in enumerate(plan.parts) for row in rows[done.get(number, 0) :])
     wanted = list(islice(missing, size + NUM_IMAGES))
-    batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    requests = list(Request.plain(wanted).split(size))
     began, num_encoded = time.perf_counter(), 0
-    with ImageReader(plan.images, min(plan.data.num_workers, len(batches))) as reader:
-        for number, batch in enumerate(reader.read(batches)):
+    with ImageReader(plan.images, min(plan.data.num_workers, len(requests))) as reader:
+        for number, batch in enumerate(reader.read(requests)):
             if batch.problems and plan.data.on_error == "stop":
                 raise DitError(batch.problems[0])
             if batch.rows:
                 encode_batch(batch, plan)
-            if number == 0 and len(batches) > 1:
+            if number == 0 and len(requests) > 1:
                 began = time.perf_counter()
             else:
-                num_encoded += len(batches[number])
+                num_encoded += len(requests[number].indices)
     speed = num_encoded / (time.perf_counter() - began) if num_encoded else None
     return Trial(sum(done.values()), speed)

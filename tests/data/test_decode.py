@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dit.data.decode import centre_crop, decode_image
+from dit.data.decode import crop, decode_image
 from dit.errors import DitError
 from tests.data.pictures import encoded, noise
 
@@ -31,10 +31,21 @@ def test_crop_averages_exact_halvings():
     """A half is the mean of 2x2 pixels; an image of 4x4 blocks comes back as the blocks, no filter looks beyond."""
     blocks = np.asarray(noise(8, 24))
     image = Image.fromarray(blocks.repeat(4, 0).repeat(4, 1))
-    np.testing.assert_array_equal(np.asarray(centre_crop(image, 8)), blocks[:, 8:16])
+    np.testing.assert_array_equal(np.asarray(crop(image, 8)), blocks[:, 8:16])
     pixels = np.asarray(noise(32, 32)).astype(float)
     means = pixels.reshape(16, 2, 16, 2, 3).mean((1, 3))
-    assert np.abs(np.asarray(centre_crop(noise(32, 32), 16)) - means).max() <= 1  # PIL rounds twice
+    assert np.abs(np.asarray(crop(noise(32, 32), 16)) - means).max() <= 1  # PIL rounds twice
+
+
+@pytest.mark.parametrize("is_wide", [True, False])
+def test_a_square_is_cut_out_at_its_place(is_wide):
+    """Of 8 x 24 pixels there are 17 squares of 8 x 8, each the width of 1/17 in places."""
+    blocks = np.asarray(noise(8, 24))
+    blocks = blocks if is_wide else blocks.swapaxes(0, 1)
+    image = Image.fromarray(blocks.repeat(4, 0).repeat(4, 1))
+    for place, start in ((0.0, 0), (0.5, 8), (3.99 / 17, 3), (4.01 / 17, 4), (np.nextafter(1, 0), 16)):
+        part = slice(start, start + 8)
+        np.testing.assert_array_equal(np.asarray(crop(image, 8, place)), blocks[:, part] if is_wide else blocks[part])
 
 
 def test_crop_resizes_like_an_antialiased_bicubic_filter():
@@ -42,14 +53,14 @@ def test_crop_resizes_like_an_antialiased_bicubic_filter():
     image = noise(18, 30)
     pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float()
     expected = torch.nn.functional.interpolate(pixels, size=(12, 20), mode="bicubic", antialias=True).clamp(0, 255)
-    found = torch.from_numpy(np.asarray(centre_crop(image, 12)).copy()).permute(2, 0, 1)[None].float()
+    found = torch.from_numpy(np.asarray(crop(image, 12)).copy()).permute(2, 0, 1)[None].float()
     torch.testing.assert_close(found, expected[..., 4:16], atol=1.5, rtol=0)
 
 
 def test_crop_enlarges_and_leaves_the_right_size_alone():
-    assert centre_crop(noise(5, 9), 16).size == (16, 16)
+    assert crop(noise(5, 9), 16).size == (16, 16)
     same = noise(16, 16)
-    np.testing.assert_array_equal(np.asarray(centre_crop(same, 16)), np.asarray(same))
+    np.testing.assert_array_equal(np.asarray(crop(same, 16)), np.asarray(same))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import torch
 from dit.data.config import DataConfig
 from dit.data.image_source import images_in_memory
 from dit.data.images import open_images
+from dit.data.request import Request
 from dit.data.workers import PREFETCHED, ImageReader
 from dit.errors import DitError
 from dit.launcher import run_in_processes
@@ -29,7 +30,7 @@ def read(images, batches, num_workers):
     with ImageReader(images, num_workers) as reader:
         return [
             (batch.rows, batch.pixels.clone(), batch.problems)  # a batch lies in memory shared with its worker
-            for batch in reader.read(batches)
+            for batch in reader.read(map(Request.plain, batches))
         ]
 
 
@@ -45,13 +46,27 @@ def test_batches_come_in_order(images, num_workers):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_images_are_mirrored_and_cut_out_as_the_request_says(num_workers):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 16, 3)).astype(np.uint8)
+    images = images_in_memory(pixels, np.zeros(3, np.int64), (), DataConfig(image_size=8))
+    rows, flips = np.array([2, 0, 2]), np.array([True, False, False])  # an image can be in a batch twice
+    with ImageReader(images, num_workers) as reader:
+        centre, cut = (
+            batch.pixels.numpy().copy()
+            for batch in reader.read([Request(rows, flips), Request(rows, flips, np.array([0, 0.99, 0.5]))])
+        )
+    np.testing.assert_array_equal(centre, [pixels[2, :, 11:3:-1], pixels[0, :, 4:12], pixels[2, :, 4:12]])
+    np.testing.assert_array_equal(cut, [pixels[2, :, 7::-1], pixels[0, :, 8:], pixels[2, :, 4:12]])
+
+
 def test_no_more_is_asked_for_than_is_read_ahead(images):
     asked = []
 
     def batches():
         for row in range(40):
             asked.append(row)
-            yield [row]
+            yield Request.plain([row])
 
     with ImageReader(images, 2) as reader:
         next(iter(reader.read(batches())))
@@ -85,7 +100,7 @@ def test_a_dead_worker_names_the_file_that_it_was_at(tmp_path, monkeypatch):
 def test_errors_that_are_no_workers_stay_what_they_are(images):
     def fail():
         with ImageReader(images, 2) as reader:
-            for _ in reader.read([[0], [1], [2]]):
+            for _ in reader.read(map(Request.plain, [[0], [1], [2]])):
                 raise RuntimeError("of the program's own")
 
     with pytest.raises(RuntimeError, match="of the program's own"):
@@ -95,7 +110,7 @@ def test_errors_that_are_no_workers_stay_what_they_are(images):
 
 def test_signals_to_all_processes_are_left_to_the_parent(images):
     with ImageReader(images, 2) as reader:
-        found = reader.read([[row] for row in range(40)])
+        found = reader.read(Request.plain([row]) for row in range(40))
         next(found)
         for child in multiprocessing.active_children():
             assert child.pid is not None
@@ -111,7 +126,7 @@ def test_workers_do_not_outlive_the_process_that_they_read_for(images, tmp_path)
 
     def read_and_die():
         with ImageReader(replace(images, read=slow), 2) as reader:
-            next(reader.read([[row] for row in range(40)]))
+            next(reader.read(Request.plain([row]) for row in range(40)))
             for child in multiprocessing.active_children():
                 (tmp_path / str(child.pid)).touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -130,7 +145,7 @@ def test_a_death_is_told_where_the_next_batch_is_asked_for(images):
     """Not in the middle of a training step, as torch's own handler of SIGCHLD would."""
     handler = signal.getsignal(signal.SIGCHLD)
     with ImageReader(images, 1) as reader:
-        found = reader.read([[row] for row in range(40)])
+        found = reader.read(Request.plain([row]) for row in range(40))
         next(found)
         (child,) = multiprocessing.active_children()
         child.kill()
