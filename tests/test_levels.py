@@ -19,7 +19,8 @@ LEVELS = {
 # Inside a component, lowest first; those that share a rank may not import each other.
 RANKS = {
     "evaluation": [
-        "config classifier result likelihood_result", "extractors", "features metrics", "described",
+        "config classifier result likelihood_result moments npz versions", "feature_set networks image_files",
+        "extractors", "features metrics", "described feature_parts protocols", "references", "measure", "results_table",
         "evaluate likelihood", "failures",
     ],
     "zoo": [

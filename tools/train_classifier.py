@@ -19,7 +19,8 @@ from tqdm import tqdm
 from dit.data.mnist import CLASS_NAMES, IMAGE_SIZE, mnist_images
 from dit.errors import DitError
 from dit.evaluation.classifier import SmallClassifier, pixels_to_unit
-from dit.evaluation.metrics.frechet import Moments, frechet_distance
+from dit.evaluation.metrics.frechet import frechet_distance
+from dit.evaluation.moments import Moments
 from dit.files import sha256, write_bytes, write_json
 from dit.latents.codec import load_codec
 

@@ -1,4 +1,4 @@
-"""A set of images as the metrics see it: batches are described by an extractor and accumulated, none is kept.
+"""A set of images as the metrics see it: batches are described by an extractor, and only the features are kept.
 
 Shapes: B images of a batch, C channels, H and W pixels, K classes.
 """
@@ -10,13 +10,14 @@ from torch import Tensor
 
 from dit.errors import DitError
 from dit.evaluation.extractors import FeatureExtractor
-from dit.evaluation.metrics.accuracy import ClassAccuracy
+from dit.evaluation.feature_set import FeatureSet
+from dit.evaluation.metrics.accuracy import Accuracy, ClassAccuracy
 from dit.evaluation.metrics.frechet import FrechetDistance
-from dit.evaluation.metrics.metric import Metric
+from dit.evaluation.metrics.metric import Figure
 
 
 class DescribedImages:
-    """Every metric of one set of images, with the hash of the pixels.
+    """What an extractor says of one set of images, with the hash of the pixels.
 
     Args:
         extractor: describes the images.
@@ -27,13 +28,27 @@ class DescribedImages:
     def __init__(
         self, extractor: FeatureExtractor, class_names: Sequence[str], *, size: tuple[int, int] | None = None
     ) -> None:
-        self.count = 0
         self.size = size
-        self.frechet = FrechetDistance(extractor.num_features)
-        self.classes = ClassAccuracy(extractor.class_names or (), class_names)
-        self.metrics: tuple[Metric, ...] = (self.frechet, self.classes)
+        self.num_features = extractor.num_features
+        self.features = FeatureSet()
+        self._classes = ClassAccuracy(extractor.class_names or (), class_names)
         self._extractor = extractor
         self._digest = hashlib.sha256()
+
+    @property
+    def count(self) -> int:
+        """Number of images so far."""
+        return self.features.num
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """The classifier's verdicts so far; None where it does not know the classes."""
+        return self._classes.of(self.features)
+
+    def frechet(self, reference: "DescribedImages") -> Figure:
+        """Return the Frechet distance from a reference."""
+        (figure,) = FrechetDistance("frechet", "features").measure(self.features, reference.features).values()
+        return figure
 
     @property
     def sha256(self) -> str:
@@ -58,7 +73,6 @@ class DescribedImages:
             )
         self._digest.update(images.cpu().numpy().tobytes())
         described = self._extractor(images)
-        for metric in self.metrics:
-            metric.update(described, labels)
-        self.count += len(images)
-        return self.classes.judge(described, labels)
+        logits = {} if described.logits is None else {"logits": described.logits}
+        self.features.add({"features": described.features, **logits}, labels)
+        return self._classes.judge(described.logits, labels)

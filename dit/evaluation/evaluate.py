@@ -9,12 +9,9 @@ Shapes: B images of a batch, C channels, K classes of the model.
 """
 
 import math
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +25,7 @@ from dit.evaluation.config import EvaluationConfig
 from dit.evaluation.described import DescribedImages
 from dit.evaluation.extractors import FeatureExtractor
 from dit.evaluation.result import Evaluation, ImageSet
+from dit.evaluation.versions import package_versions
 from dit.rng import Purpose, permutation
 
 
@@ -104,7 +102,8 @@ def evaluate(
         indices = matched_indices(training, labels, class_names)
         _describe_images(floor, training, indices, config, title="training images", progress=progress)
         floor_set = _image_set(floor, training)
-    counts, accuracy = torch.bincount(labels, minlength=max(1, len(class_names))), samples.classes.accuracy
+    frechet = samples.frechet(held_out)
+    counts, accuracy = torch.bincount(labels, minlength=max(1, len(class_names))), samples.accuracy
     return Evaluation(
         num=config.num,
         seed=config.seed,
@@ -114,12 +113,13 @@ def evaluate(
         features=extractor.name,
         num_features=extractor.num_features,
         features_sha256=extractor.weights_sha256,
-        frechet_distance=samples.frechet.value(held_out.frechet),
-        frechet_floor=None if floor is None else floor.frechet.value(held_out.frechet),
+        frechet_distance=frechet.value,
+        frechet_standard_error=frechet.standard_error,
+        frechet_floor=None if floor is None else floor.frechet(held_out).value,
         accuracy=accuracy and accuracy.overall,
         accuracy_standard_error=accuracy and accuracy.standard_error,
         accuracy_by_class=accuracy and accuracy.by_class,
-        accuracy_reference=held_out.classes.value(held_out.classes),
+        accuracy_reference=held_out.accuracy and held_out.accuracy.overall,
         reference=_image_set(held_out, reference),
         floor=floor_set,
         num_calls=(sampler.num_calls - before) / math.ceil(config.num / config.batch_size),
@@ -135,18 +135,6 @@ def evaluate(
 def balanced_labels(num: int, num_classes: int) -> Tensor:
     """Return class i % num_classes for position i, or all zeros where there are no classes: (num,) int64."""
     return torch.arange(num) % max(1, num_classes)
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that the figures depend on, those that are installed."""
-    # The version is an attribute of the package that this module is in; importing it by name would go upwards.
-    versions = {"python": platform.python_version(), "dit": sys.modules["dit"].__version__}
-    for name in ("torch", "numpy", "pillow", "diffusers", "timm", "torch-fidelity"):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def matched_indices(source: ImageSource, labels: Tensor, class_names: Sequence[str]) -> np.ndarray:
@@ -221,7 +209,7 @@ def _image_set(described: DescribedImages, source: ImageSource) -> ImageSet:
 
 def _warnings(samples: DescribedImages, reference: DescribedImages, floor: DescribedImages | None) -> Iterator[str]:
     for name, described in (("samples", samples), ("held-out images", reference)):
-        width = described.frechet.moments.num_features
+        width = described.num_features
         if described.count <= width:
             yield (
                 f"{described.count} {name} for {width} features: the covariance is singular and the Frechet distance "

@@ -17,6 +17,7 @@ from torch import Tensor
 from dit.encoders.load import load_encoder
 from dit.errors import ConfigError, DitError
 from dit.evaluation.classifier import SmallClassifier, pixels_to_unit
+from dit.evaluation.moments import check_finite
 from dit.files import ASSETS, read_json, sha256
 
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -65,20 +66,6 @@ class FeatureExtractor:
         for values in (features,) if logits is None else (features, logits):
             check_finite(values)
         return Features(features, logits)
-
-
-def check_finite(features: Tensor) -> None:
-    """Refuse NaN and infinity in features (N, D) or logits (N, K).
-
-    Raises:
-        DitError: names the first sample that is not finite.
-    """
-    bad = (~features.isfinite()).any(dim=1).nonzero()
-    if len(bad):
-        raise DitError(
-            f"features: expected finite numbers, found NaN or infinity in {len(bad)} of {len(features)} samples, first "
-            f"at position {int(bad[0])}; check the images and the extractor's weights"
-        )
 
 
 def small_classifier(name: str, device: torch.device) -> FeatureExtractor:

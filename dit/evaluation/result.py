@@ -47,6 +47,8 @@ class Evaluation:
     """Hash of its weights."""
     frechet_distance: float
     """Samples against the reference, at least 0; lower is better."""
+    frechet_standard_error: float | None
+    """Standard error of the distance, over samples drawn anew; None where there are too few for the features."""
     frechet_floor: float | None
     """Training images against the reference, where there are any: what perfect samples would reach."""
     accuracy: float | None
@@ -103,6 +105,8 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
             note += f", {100 * evaluation.accuracy_reference:.1f}% on held-out images"
         rows.append(("class accuracy", f"{100 * evaluation.accuracy:.1f}%", note))
     against = f"against {evaluation.reference.num} held-out images, {evaluation.features} features"
+    if evaluation.frechet_standard_error is not None:
+        against = f"± {evaluation.frechet_standard_error:.3f}, {against}"
     rows.append(("Frechet distance", f"{evaluation.frechet_distance:.3f}", against))
     if evaluation.frechet_floor is not None and evaluation.floor is not None:
         note = f"{evaluation.floor.num} training images against the same"

@@ -87,6 +87,8 @@ def test_figures_equal_those_computed_at_once():
     described = [mean_and_deviation()(images).features for images in (samples, reference.images)]
     (mean_1, cov_1), (mean_2, cov_2) = [(features.mean(dim=0), torch.cov(features.T)) for features in described]
     assert evaluation.frechet_distance == pytest.approx(frechet_distance(mean_1, cov_1, mean_2, cov_2), rel=1e-9)
+    assert 0 < evaluation.frechet_standard_error < evaluation.frechet_distance
+    assert run(num=2).frechet_standard_error is None
     assert evaluation.accuracy == evaluation.accuracy_reference == 1.0
     assert evaluation.num_per_class == (10, 10)
     assert evaluation.samples_sha256 == hashlib.sha256(samples.numpy().tobytes()).hexdigest()

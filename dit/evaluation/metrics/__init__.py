@@ -1,1 +1,1 @@
-"""The figures of samples, one file each: a class that fits `Metric`, of which `DescribedImages` keeps one a set."""
+"""The figures of samples, one file each: a class that fits `Metric`, from two sets of features to named figures."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dit.evaluation.extractors import Features
+from dit.evaluation.feature_set import FeatureSet
+from dit.evaluation.metrics.metric import Figure
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Accuracy:
 
 
 class ClassAccuracy:
-    """The verdicts of an extractor's classifier over batches of images; a `Metric`.
+    """The verdicts of an extractor's classifier; a `Metric`.
 
     Args:
         known: the classifier's class names in the order of its logits; empty where it has none.
@@ -38,37 +39,39 @@ class ClassAccuracy:
             in whatever order it has them itself.
     """
 
+    features = "logits"
+    reference = "none"
+    names = ("accuracy",)
+
     def __init__(self, known: Sequence[str], class_names: Sequence[str]) -> None:
         self._known = known
         number_of = {name: number for number, name in enumerate(known)}
         judges = len(class_names) > 0 and number_of.keys() >= set(class_names)
         self._numbers = torch.tensor([number_of[name] for name in class_names]) if judges else None  # (K,)
-        self._asked: list[Tensor] = []
-        self._is_right: list[Tensor] = []
 
-    def judge(self, described: Features, labels: Tensor) -> Tensor | None:
-        """Compare with labels (B,) int64: (B,) bool, right or not; None where the classes are not known."""
-        if described.logits is None or self._numbers is None:
+    def num_needed(self, width: int) -> int:
+        """Return what a share can be told of."""
+        return 1
+
+    def judge(self, logits: Tensor | None, labels: Tensor) -> Tensor | None:
+        """Compare logits with labels (B,) int64: (B,) bool, right or not; None where the classes are not known."""
+        if logits is None or self._numbers is None:
             return None
-        return described.logits.argmax(dim=1) == self._numbers[labels.cpu()]
+        return logits.argmax(dim=1) == self._numbers[labels.cpu()]
 
-    def update(self, described: Features, labels: Tensor, /) -> None:
-        """Add a batch of described images with their labels (B,) int64."""
-        is_right = self.judge(described, labels)
-        if is_right is not None and self._numbers is not None:
-            self._is_right.append(is_right)
-            self._asked.append(self._numbers[labels.cpu()])
+    def measure(self, samples: FeatureSet, reference: FeatureSet, /) -> dict[str, Figure]:
+        """Return the share of samples that are taken for their label, whatever the reference."""
+        found = self.of(samples)
+        return {} if found is None else {"accuracy": Figure(found.overall, standard_error=found.standard_error)}
 
-    def value(self, reference: "ClassAccuracy") -> float | None:
-        """Return the share of images that are taken for their label, whatever the reference."""
-        return None if self.accuracy is None else self.accuracy.overall
-
-    @property
-    def accuracy(self) -> Accuracy | None:
-        """The verdicts so far; None where the classifier does not know the classes."""
-        if not self._asked:
+    def of(self, images: FeatureSet) -> Accuracy | None:
+        """Return the verdicts on images, by class too; None where the classifier does not know the classes."""
+        labels = images.labels
+        if self._numbers is None or labels is None:
             return None
-        asked, right = torch.cat(self._asked), torch.cat(self._is_right).double()  # (N,)
+        is_right = self.judge(images.rows(self.features), labels)
+        assert is_right is not None
+        asked, right = self._numbers[labels.cpu()], is_right.double()  # (N,)
         numbers: list[int] = asked.unique().tolist()
         by_class = {self._known[number]: right[asked == number].mean().item() for number in numbers}
         return Accuracy(overall=right.mean().item(), by_class=by_class, num=len(asked))

@@ -1,92 +1,68 @@
-r"""The Frechet distance between feature distributions.
+r"""The Frechet distance between feature distributions: FID, sFID and FD-DINOv2 are this in different features.
 
 Both sets of features are described by a mean and a covariance; the distance between the two Gaussians is
 
-    d^2 = |mu_1 - mu_2|^2 + tr(S_1) + tr(S_2) - 2 tr((S_1^1/2 S_2 S_1^1/2)^1/2)
+    d^2 = |m - m_r|^2 + tr(S) + tr(S_r) - 2 tr(A^1/2),    A = S_r^1/2 S S_r^1/2 = U diag(l) U'
 
-The matrix under the last root is symmetric and has no negative eigenvalues even where a covariance is singular (fewer
-samples than features), so its eigenvalues give the trace, where a root of S_1 S_2 may come out complex.
+A is symmetric and has no negative eigenvalues even where a covariance is singular (fewer samples than features), so its
+eigenvalues give the trace, where a root of S S_r may come out complex.
+
+In z = diag(l)^-1/2 U' S_r^1/2 (x - m), whose covariance is the identity, a sample x moves the distance by
+
+    q(x) / N,    q(x) = 2 (x - m).(m - m_r) + |x - m|^2 - sum_i l_i^1/2 z_i^2
+
+so the standard error is the deviation of q over N^1/2. The second derivative of the trace gives the bias,
+
+    (tr(S) + 1/2 sum_ij w_ij (E[z_i^2 z_j^2] - [i = j])) / N,    w_ij = (l_i l_j)^1/2 / (l_i^1/2 + l_j^1/2)
+
+which is the floor. It holds to first order in 1/N, for samples that are drawn independently.
 
 Source: Dowson and Landau, "The Frechet distance between multivariate normal distributions", 1982, equation 4; as a
-quality figure: Heusel et al., "GANs trained by a two time-scale update rule", 2017, section 3.
+quality figure: Heusel et al., "GANs trained by a two time-scale update rule", 2017, section 3; sFID: Nash et al.,
+"Generating images with sparse representations", 2021; the derivatives: Daleckii and Krein's formula.
 
-Shapes: N samples, D features. All statistics are float64.
+Shapes: N samples, D features. Statistics are float64.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dit.errors import DitError
-from dit.evaluation.extractors import Features, check_finite
+from dit.evaluation.feature_set import ROWS_AT_ONCE, FeatureSet
+from dit.evaluation.metrics.metric import Figure
+from dit.evaluation.moments import Gaussian, check_finite
 
 
-class Moments:
-    """Mean and covariance of features that arrive in batches.
-
-    Batches are merged by their own means and scatter matrices, so nothing cancels however far the mean is from zero.
-    Source: Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979,
-    equation 2.1.
-
-    Args:
-        num_features: D.
-    """
-
-    def __init__(self, num_features: int) -> None:
-        self.num_features = num_features
-        self.count = 0
-        self._mean = torch.zeros(num_features, dtype=torch.float64)
-        self._scatter = torch.zeros(num_features, num_features, dtype=torch.float64)
-
-    def update(self, features: Tensor) -> None:
-        """Add a batch of features (N, D), finite; converted to float64 on the CPU.
-
-        Raises:
-            DitError: the width is not D.
-        """
-        features = features.detach().to("cpu", torch.float64)
-        if features.ndim != 2 or features.shape[1] != self.num_features:
-            raise DitError(f"features: expected (N, {self.num_features}), found {tuple(features.shape)}")
-        if len(features) == 0:
-            return
-        mean = features.mean(dim=0)  # (D,)
-        centred = features - mean  # (N, D)
-        difference = mean - self._mean
-        total = self.count + len(features)
-        self._scatter += centred.T @ centred + difference.outer(difference) * (self.count * len(features) / total)
-        self._mean += difference * (len(features) / total)
-        self.count = total
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of all features so far, (D,)."""
-        return self._mean.clone()
-
-    @property
-    def covariance(self) -> Tensor:
-        """Unbiased covariance (divided by N - 1) of all features so far, (D, D).
-
-        Raises:
-            DitError: fewer than two samples were added.
-        """
-        if self.count < 2:
-            raise DitError(f"num: expected at least 2 samples for a covariance, found {self.count}; ask for more")
-        return self._scatter / (self.count - 1)
-
-
+@dataclass(frozen=True)
 class FrechetDistance:
-    """The distance of a set of images from a reference, in an extractor's D features; a `Metric`."""
+    """The distance of samples from a reference, at least 0; lower is better. A `Metric`."""
 
-    def __init__(self, num_features: int) -> None:
-        self.moments = Moments(num_features)
+    name: str
+    """Name of the figure, such as fid."""
+    features: str
+    """Which features it takes."""
+    reference = "moments"
 
-    def update(self, described: Features, labels: Tensor, /) -> None:
-        """Add a batch of described images; their labels do not matter."""
-        self.moments.update(described.features)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of its one figure."""
+        return (self.name,)
 
-    def value(self, reference: "FrechetDistance") -> float:
-        """Return the distance from the reference, at least 0; lower is better."""
-        one, other = self.moments, reference.moments
-        return frechet_distance(one.mean, one.covariance, other.mean, other.covariance)
+    def num_needed(self, width: int) -> int:
+        """Return one more than there are features, for with fewer samples the covariance is singular."""
+        return width + 1
+
+    def measure(self, samples: FeatureSet, reference: FeatureSet, /) -> dict[str, Figure]:
+        """Return the distance; with too few samples without standard error and floor."""
+        found, known = samples.gaussian(self.features), reference.gaussian(self.features)
+        value = frechet_distance(found.mean, found.covariance, known.mean, known.covariance)
+        rows = samples.rows(self.features)
+        if len(rows) < self.num_needed(rows.shape[1]):
+            return {self.name: Figure(value)}
+        error, floor = _error_and_floor(rows, samples.labels, found, known)
+        return {self.name: Figure(value, standard_error=error, floor=floor)}
 
 
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
@@ -108,17 +84,51 @@ def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covar
     """
     check_finite(torch.stack([mean_1, mean_2]))
     check_finite(torch.cat([covariance_1, covariance_2]))
-    root = _square_root(covariance_1.double())  # (D, D)
-    middle = root @ covariance_2.double() @ root
-    eigenvalues = _without_negative(torch.linalg.eigvalsh((middle + middle.T) / 2))  # (D,)
+    eigenvalues = _without_negative(torch.linalg.eigvalsh(_middle(_square_root(covariance_1), covariance_2)))  # (D,)
     difference = mean_1.double() - mean_2.double()
     squared = difference.dot(difference) + covariance_1.double().trace() + covariance_2.double().trace()
     # Rounding can leave -1e-12 where the two are equal.
     return max(0.0, (squared - 2 * eigenvalues.sqrt().sum()).item())
 
 
+def _error_and_floor(rows: Tensor, labels: Tensor | None, found: Gaussian, known: Gaussian) -> tuple[float, float]:
+    """Return standard error and floor of the distance of rows (N, D) from a reference; two digits need no float64."""
+    root = _square_root(known.covariance)
+    eigenvalues, vectors = torch.linalg.eigh(_middle(root, found.covariance))
+    eigenvalues = _without_negative(eigenvalues)
+    is_there = eigenvalues > 1e-12 * eigenvalues.max()
+    roots = eigenvalues.sqrt().where(is_there, 0)  # (D,)
+    whiten = (root @ vectors * (1 / roots).where(is_there, 0)).float()  # (D, D)
+    weights = (roots.outer(roots) / (roots[:, None] + roots).clamp(min=1e-300)).float()  # (D, D)
+    mean, difference = found.mean.float(), (found.mean - known.mean).float()
+    moved, fourth = [], 0.0
+    for block in rows.split(ROWS_AT_ONCE):
+        centred = block - mean  # (B, D)
+        squares = (centred @ whiten).square_()  # (B, D)
+        moved.append((2 * centred @ difference + centred.square().sum(dim=1) - squares @ roots.float()).double())
+        fourth += (squares @ weights * squares).sum().item()
+    num = len(rows)
+    floor = (found.covariance.trace().item() + (fourth / num - weights.trace().item()) / 2) / num
+    return _deviation(torch.cat(moved), labels) / num**0.5, floor
+
+
+def _deviation(values: Tensor, labels: Tensor | None) -> float:
+    """Return the deviation of values (N,), within their classes where every class was asked for equally often."""
+    if labels is not None:
+        _, rows, counts = labels.unique(return_inverse=True, return_counts=True)
+        if len(counts) > 1 and counts.min() >= 2 and counts.max() - counts.min() <= 1:
+            means = torch.zeros(len(counts)).double().index_add_(0, rows, values) / counts
+            return ((values - means[rows]).square().sum() / (len(values) - len(counts))).sqrt().item()
+    return values.std().item()
+
+
+def _middle(root: Tensor, covariance: Tensor) -> Tensor:
+    middle = root @ covariance.double() @ root
+    return (middle + middle.T) / 2
+
+
 def _square_root(matrix: Tensor) -> Tensor:
-    eigenvalues, vectors = torch.linalg.eigh(matrix)
+    eigenvalues, vectors = torch.linalg.eigh(matrix.double())
     return (vectors * _without_negative(eigenvalues).sqrt()) @ vectors.T
 
 

@@ -1,24 +1,27 @@
 import pytest
 import torch
 
-from dit.evaluation.extractors import Features
+from dit.evaluation.feature_set import FeatureSet
 from dit.evaluation.metrics.accuracy import ClassAccuracy
 
 
-def described(predicted):
+def logits(predicted):
     """Logits of the classes 0 to 3 that are highest at the predicted ones."""
-    return Features(torch.zeros(len(predicted), 2), torch.eye(4)[predicted])
+    return torch.eye(4)[predicted]
 
 
 def test_counts_by_class_in_the_classifiers_order():
     """Labels 0, 1, 2 are the classifier's classes 1, 0, 3; its class c is nobody's."""
-    accuracy = ClassAccuracy(["a", "b", "c", "d"], ["b", "a", "d"])
-    assert accuracy.accuracy is accuracy.value(accuracy) is None
-    accuracy.update(described([1, 1, 2]), torch.tensor([0, 0, 0]))
-    accuracy.update(described([0, 2]), torch.tensor([1, 2]))
-    found = accuracy.accuracy
-    assert accuracy.value(accuracy) == found.overall == pytest.approx(0.6)
+    accuracy, images = ClassAccuracy(["a", "b", "c", "d"], ["b", "a", "d"]), FeatureSet()
+    assert accuracy.of(images) is None
+    assert accuracy.measure(images, images) == {}
+    images.add({"logits": logits([1, 1, 2])}, torch.tensor([0, 0, 0]))
+    images.add({"logits": logits([0, 2])}, torch.tensor([1, 2]))
+    found = accuracy.of(images)
     assert found.by_class == {"a": 1.0, "b": pytest.approx(2 / 3), "d": 0.0}
     assert list(found.by_class) == ["a", "b", "d"]
     assert found.standard_error == pytest.approx((0.6 * 0.4 / 5) ** 0.5)
-    assert accuracy.judge(described([0, 1]), torch.tensor([0, 0])).tolist() == [False, True]
+    figure = accuracy.measure(images, images)["accuracy"]
+    assert (figure.value, figure.standard_error) == (found.overall, found.standard_error)
+    assert figure.value == pytest.approx(0.6)
+    assert accuracy.judge(logits([0, 1]), torch.tensor([0, 0])).tolist() == [False, True]

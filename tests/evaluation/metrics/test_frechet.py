@@ -4,7 +4,9 @@ import scipy.linalg
 import torch
 
 from dit.errors import DitError
-from dit.evaluation.metrics.frechet import Moments, frechet_distance
+from dit.evaluation.metrics.frechet import FrechetDistance, frechet_distance
+from dit.evaluation.moments import Moments
+from tests.evaluation.metrics.pairs import FIGURES, NAMES, feature_set, load_pair, mean_and_deviation, repeat
 
 
 def normal(*shape, seed=0):
@@ -88,35 +90,53 @@ def test_distance_refuses_what_is_no_covariance():
         frechet_distance(normal(3), -torch.eye(3).double(), normal(3), covariance(3))
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_moments_equal_numpys_whatever_the_batches(batch_size):
-    features = normal(100, 5) * 3 + torch.arange(5)
-    moments = Moments(5)
-    for batch in features.split(batch_size):
-        moments.update(batch)
-    moments.update(features[:0])
-    assert moments.count == 100
-    np.testing.assert_allclose(moments.mean, features.numpy().mean(axis=0), rtol=1e-13)
-    np.testing.assert_allclose(moments.covariance, np.cov(features.numpy(), rowvar=False), rtol=1e-12, atol=1e-13)
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_the_published_evaluators(name):
+    """Tolerances relative to the traces: the square roots of others are inexact where a covariance is singular, and
+    ADM rounds means to float32."""
+    (found,) = FrechetDistance("fid", "pool").measure(*load_pair(name)).values()
+    expected = FIGURES[name]["frechet"]
+    scale = expected["trace_sum"]
+    exact = 5e-8 if name in ("rank", "few", "ties") else 1e-9
+    assert found.value == pytest.approx(expected["edm2"], abs=exact * scale)
+    for other in ("adm", "torch_fidelity"):
+        assert found.value == pytest.approx(expected[other], abs=(3e-6 if name == "far" else 5e-8) * scale)
+    assert found.value >= 0
 
 
-def test_moments_do_not_cancel_far_from_zero():
-    """A sum of squares minus the square of the sum would lose all sixteen digits here."""
-    features = normal(1000, 3)
-    moments, shifted = Moments(3), Moments(3)
-    for batch in features.split(10):
-        moments.update(batch)
-        shifted.update(batch + 1e8)
-    torch.testing.assert_close(shifted.covariance, moments.covariance, rtol=1e-6, atol=1e-6)
+def skewed(seed, num, width=12):
+    """Features that are cut off at 0 as real ones, whose fourth moments are not a Gaussian's."""
+    return normal(num, width, seed=seed).clamp(min=0) @ normal(width, width, seed=99)
 
 
-def test_moments_of_another_width_are_refused():
-    with pytest.raises(DitError, match=r"expected \(N, 3\), found \(2, 4\)"):
-        Moments(3).update(normal(2, 4))
+def test_error_and_floor_are_what_drawing_again_shows():
+    """200 repetitions know the deviation to 5%; of perfect samples the value is the floor."""
+    metric, reference = FrechetDistance("fid", "features"), feature_set("features", skewed(1000, 40_000))
+    found = repeat(metric, reference, lambda seed: 1.1 * skewed(seed, 1000) + 0.3, 200, "fid")
+    _, deviation = mean_and_deviation([figure.value for figure in found])
+    assert mean_and_deviation([figure.standard_error for figure in found])[0] == pytest.approx(deviation, rel=0.15)
+    perfect = repeat(metric, reference, lambda seed: skewed(seed, 1000), 100, "fid")
+    mean, _ = mean_and_deviation([figure.value for figure in perfect])
+    assert mean_and_deviation([figure.floor for figure in perfect])[0] == pytest.approx(mean, rel=0.1)
 
 
-def test_moments_of_one_sample_have_no_covariance():
-    moments = Moments(3)
-    moments.update(normal(1, 3))
-    with pytest.raises(DitError, match="at least 2 samples"):
-        _ = moments.covariance
+def test_error_of_balanced_labels_is_within_classes():
+    """Between classes that are asked for equally often nothing is left to chance."""
+    labels = torch.arange(600) % 3
+    metric, reference = FrechetDistance("fid", "features"), feature_set("features", skewed(0, 5000, 3))
+    rows = skewed(1, 600, 3) + 50 * normal(3, 3, seed=5)[labels]
+    errors = [
+        metric.measure(feature_set("features", rows, given), reference)["fid"].standard_error
+        for given in (None, labels, torch.zeros(600).long())
+    ]
+    assert errors[0] == errors[2] > 3 * errors[1]
+    by_class = [metric.measure(feature_set("features", rows[labels == k]), reference)["fid"] for k in range(3)]
+    assert all(figure.standard_error > 0 for figure in by_class)
+
+
+def test_too_few_samples_have_no_error():
+    metric = FrechetDistance("fid", "features")
+    assert metric.num_needed(12) == 13
+    reference = feature_set("features", skewed(0, 100))
+    found = metric.measure(feature_set("features", skewed(1, 12)), reference)["fid"]
+    assert found.standard_error is found.floor is None
