@@ -28,7 +28,7 @@ RANKS = {
         "load pipeline create convert described finetune", "pictures", "export",
     ],
     "training": [
-        "config batch resolve", "ranks weights run", "monitor objectives compilation", "step", "trainer",
+        "config resolve stopwatch", "batch", "ranks weights run", "monitor objectives compilation", "step", "trainer",
         "setup", "loop",
     ],
 }  # fmt: skip

@@ -80,7 +80,7 @@ def read_row(name: str, run: RunFiles) -> dict[str, Any]:
         "recipe": name,
         "parameters": count(model["name"], arguments_of(model["name"], **model["arguments"])).parameters,
         "steps": status["step"],
-        "seconds": status["seconds"]["train"],
+        "seconds": status["seconds"]["train"] + status["seconds"].get("data", 0.0),
         "validation_loss": losses[-1] if losses else None,
         **{key: figures.get(key) for key in ("accuracy", "frechet_distance", "frechet_floor", "num", "features")},
     }

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dit.errors import ConfigError
-from dit.rng import Purpose, permutation, uniform
+from dit.rng import Purpose, permutation
 
 
 def positions_to_indices(positions: ArrayLike, num_samples: int, *, seed: int) -> np.ndarray:
@@ -37,11 +37,6 @@ def positions_to_indices(positions: ArrayLike, num_samples: int, *, seed: int) -
         here = epochs == epoch
         indices[here] = _order_of_epoch(num_samples, seed, int(epoch))[offsets[here]]
     return indices
-
-
-def positions_to_flips(positions: ArrayLike, *, seed: int) -> np.ndarray:
-    """Return which positions use the mirrored image, each with probability 1/2: (B,) bool."""
-    return uniform(seed, Purpose.FLIP, np.asarray(positions).tolist()).numpy() < 0.5
 
 
 def check_batch_size(num_samples: int, batch_size: int) -> None:

@@ -1,11 +1,12 @@
-"""Cached moments as a data set: whole batches are gathered from memory-mapped files by index.
+"""Cached moments as a data set: batches are read by index, sample by sample.
 
 N samples, B of a batch; M moments of C x h x w latents.
 """
 
 import copy
 import hashlib
-from collections.abc import Callable, Sequence
+import resource
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,11 @@ from torch import Tensor
 
 from dit.errors import ConfigError, DitError
 from dit.files import sha256
+from dit.latents.read_ahead import Request, Rows, read_ahead
 from dit.latents.shards import Index, PartEntry, ReadsRows, read_index, read_part
+
+SPARE_FILES = 1024
+"""Files that may be open besides the parts."""
 
 
 class LatentDataset:
@@ -39,6 +44,9 @@ class LatentDataset:
         self.num_classes = len(self.class_names)  # 0 for images without labels
         self.latents_shape = self.index.latents_shape  # C, h, w
         self.moments_shape = (self.index.num_moments, *self.latents_shape[1:])  # M, h, w
+        self.storage: torch.dtype = getattr(torch, self.index.identity.storage)
+        if open_part is None:
+            _allow_open_files(len(self.index.parts) + SPARE_FILES)
         self._part = open_part or [self._open(entry) for entry in self.index.parts].__getitem__
         self._starts = np.cumsum([0, *(entry.num_samples for entry in self.index.parts)], dtype=np.int64)
         self._rows = np.arange(self._starts[-1])  # (N,) where each sample is in all the parts
@@ -76,22 +84,32 @@ class LatentDataset:
 
         Raises:
             ConfigError: mirrored images are asked for and were not encoded.
-            DitError: there is NaN or infinity in the moments; the file and the index are named.
+            DitError: a file can't be read, or there is NaN or infinity in the moments; it is named, and the index.
         """
         indices = np.asarray(indices, dtype=np.int64)
-        views = np.zeros(len(indices), dtype=np.int64) if flips is None else np.asarray(flips).astype(np.int64)
-        if views.any() and not self.index.identity.flip:
+        moments = torch.empty(len(indices), *self.moments_shape, dtype=self.storage)
+        labels = torch.empty(len(indices), dtype=torch.int64)
+        self.fill(moments, labels, indices, np.zeros(len(indices), dtype=bool) if flips is None else np.asarray(flips))
+        return moments.float(), labels
+
+    def read(self, requests: Iterable[Request], *, pin_memory: bool = False) -> Generator[Rows]:
+        """Answer requests in order, reading ahead in threads until the generator is closed; see `read_ahead`."""
+        return read_ahead(self, requests, pin_memory=pin_memory)
+
+    def fill(self, moments: Tensor, labels: Tensor, indices: np.ndarray, flips: np.ndarray) -> None:
+        """Read a batch as `get` does, into moments (B, M, h, w) in the type of storage and labels (B,)."""
+        if flips.any() and not self.index.identity.flip:
             raise ConfigError(f"data.flip: expected latents with mirrored images, found none in {self.folder}")
-        moments, labels = torch.empty(len(indices), *self.moments_shape), torch.empty(len(indices), dtype=torch.int64)
         rows = self._rows[indices]
         numbers = self._part_of(rows)  # (B,)
-        for number in np.unique(numbers):
-            here = np.flatnonzero(numbers == number)
-            part, local = self._part(number), torch.from_numpy(rows[here] - self._starts[number])
-            moments[here], labels[here] = part.read(local, torch.from_numpy(views[here])), part.labels[local]
-        if not moments.isfinite().all():
+        places = zip(numbers.tolist(), (rows - self._starts[numbers]).tolist(), flips.tolist(), strict=True)
+        classes = labels.numpy()
+        for i, (sample, (number, row, view)) in enumerate(zip(moments.unbind(), places, strict=True)):
+            part = self._part(number)
+            part.read(sample, row, int(view))
+            classes[i] = int(part.labels[row])
+        if not _are_finite(moments):
             self._refuse(moments, indices, numbers)
-        return moments, labels
 
     def verify(self) -> None:
         """Compare every part's hash with the index.
@@ -112,7 +130,11 @@ class LatentDataset:
         found = path.stat().st_size if path.is_file() else 0
         if found != entry.num_bytes:
             raise DitError(f"{path}: expected {entry.num_bytes} bytes, found {found}; remove the folder to encode anew")
-        return read_part(path, fingerprint=self.fingerprint)
+        part = read_part(path, fingerprint=self.fingerprint)
+        expected = (entry.num_samples, 1 + self.index.identity.flip, *self.moments_shape), self.storage
+        if (found := (tuple(part.moments.shape), part.moments.dtype)) != expected:
+            raise DitError(f"{path}: expected moments {expected}, found {found}; remove the folder to encode anew")
+        return part
 
     def _part_of(self, rows: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._starts[1:], rows, side="right")
@@ -123,3 +145,23 @@ class LatentDataset:
             f"{self._part(numbers[bad]).path}: expected finite latents, found NaN or infinity at index "
             f"{indices[bad]}; remove the folder to encode anew"
         )
+
+
+def _allow_open_files(number: int) -> None:
+    """Raise this process's limit of open files, which is 1,024 on many systems, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _are_finite(moments: Tensor) -> bool:
+    """Tell whether all numbers are finite, from their bits: many times faster than `isfinite`.
+
+    Among the bit patterns of a sign, those of infinity and NaN are the largest.
+    """
+    bits = getattr(torch, f"int{8 * moments.element_size()}")
+    found = moments.view(bits).numpy()
+    plus, minus = torch.tensor([torch.inf, -torch.inf], dtype=moments.dtype).view(bits).numpy()
+    unsigned = f"u{found.dtype}"
+    return found.size == 0 or bool(found.max() < plus and found.view(unsigned).max() < minus.view(unsigned))

@@ -9,11 +9,13 @@ V is 1, or 2 where the mirrored image is there too (view 1). A folder without in
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
@@ -117,19 +119,48 @@ class ReadsRows(Protocol):
         """(n,) int64."""
         ...
 
-    def read(self, rows: Tensor, views: Tensor) -> Tensor:
-        """Gather the moments of rows (B,) in the views (B,): (B, M, h, w) float32."""
+    def read(self, moments: Tensor, row: int, view: int) -> None:
+        """Read a row in a view into `moments` (M, h, w), which has the type of storage that the index names."""
         ...
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the cache, mapped into memory: pages are read when they are used."""
+class OpenFile:
+    """A file that is open as long as somebody holds this."""
 
     path: Path
+    """Its path."""
+    descriptor: int
+    """Its number; the file is closed with this object."""
+
+    def __del__(self) -> None:
+        """Close it."""
+        os.close(self.descriptor)
+
+    def read(self, values: np.ndarray, start: int) -> None:
+        """Fill an array with the bytes from `start` on.
+
+        Raises:
+            DitError: the file ends before, or can't be read.
+        """
+        try:
+            found = os.preadv(self.descriptor, [values.data], start)
+        except OSError as error:
+            raise DitError(f"{self.path}: {error.strerror}") from None
+        if found != values.nbytes:
+            raise DitError(f"{self.path}: expected {values.nbytes} bytes at byte {start}, found {found}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the cache, open and mapped into memory."""
+
+    file: OpenFile
     """The file."""
     moments: Tensor
-    """(n, V, M, h, w), in the type of storage."""
+    """(n, V, M, h, w), in the type of storage; pages are read when they are used."""
+    start: int
+    """Byte of the file where the moments begin."""
     labels: Tensor
     """(n,) int64."""
     rows: Tensor
@@ -137,9 +168,18 @@ class Part:
     skipped: tuple[str, ...]
     """Messages about images of this part that were left out."""
 
-    def read(self, rows: Tensor, views: Tensor) -> Tensor:
-        """Gather the moments of rows (B,) in the views (B,): (B, M, h, w) float32."""
-        return self.moments[rows, views].float()
+    @property
+    def path(self) -> Path:
+        """The file's path."""
+        return self.file.path
+
+    def read(self, moments: Tensor, row: int, view: int) -> None:
+        """Read a row in a view into `moments` (M, h, w), which has the type of storage that the index names.
+
+        Not from mapped memory: a network file system would be asked for page after page.
+        """
+        values = moments.view(torch.uint8).numpy()
+        self.file.read(values, self.start + (row * self.moments.shape[1] + view) * values.nbytes)
 
 
 def write_part(
@@ -165,6 +205,9 @@ def read_part(path: Path, *, fingerprint: str) -> Part:
             metadata = file.metadata() or {}
             moments, labels, rows, messages = map(file.get_tensor, ("moments", "labels", "rows", "skipped"))
         skipped = json.loads(bytes(messages.tolist()))
+        file = OpenFile(path, os.open(path, os.O_RDONLY))
+        length = int.from_bytes(os.pread(file.descriptor, 8, 0), "little")
+        header = json.loads(os.pread(file.descriptor, length, 8))
     except (OSError, SafetensorError, ValueError) as error:
         raise DitError(f"{path}: expected a part of cached latents, found {error}; remove the folder") from None
     if metadata.get("fingerprint") != fingerprint:
@@ -172,7 +215,8 @@ def read_part(path: Path, *, fingerprint: str) -> Part:
             f"{path}: expected latents with fingerprint {fingerprint}, found {metadata.get('fingerprint')}; "
             "remove the folder"
         )
-    return Part(path, moments, labels, rows, tuple(skipped))
+    start = 8 + length + header["moments"]["data_offsets"][0]
+    return Part(file, moments, start, labels, rows, tuple(skipped))
 
 
 def read_index(folder: Path) -> Index:

@@ -1,26 +1,29 @@
-"""From sample positions to a training batch, the same whatever the batch split or the number of processes.
+"""Training batches, the same whatever the batch split or the number of processes.
 
-Optimizer step s of global batch size B uses the positions s B .. (s + 1) B - 1. Which sample a position uses, its
-flip, latent draw, label drop, noise and time depend on the seed and the position alone.
+Optimizer step s of global batch size B uses the positions s B .. (s + 1) B - 1. Which sample a position uses depends on
+the seed and the position; its flip, latent draw, label drop, noise and time on the seed, the step and the row of the
+global batch (`StepDraws`). So the samples of later steps are known, and are read while the network computes.
 
 B samples of a batch or a part of it, C x H x W latents.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dit.data.order import positions_to_flips, positions_to_indices
+from dit.data.order import positions_to_indices
 from dit.diffusion.process import drop_labels
-from dit.rng import Purpose, normal, uniform
+from dit.latents.read_ahead import Request, Rows
+from dit.rng import Purpose, StepDraws
+from dit.training.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from dit.latents.codec import Codec
-    from dit.latents.dataset import LatentDataset
 
 
 @dataclass(frozen=True)
@@ -41,30 +44,45 @@ class Batch:
     """(B,) float64 uniform on the CPU, of which the process makes times."""
 
 
-def positions_of(
-    step: int, batch_size: int, *, rank: int = 0, num_processes: int = 1, micro: int = 0, num_micros: int = 1
-) -> range:
-    """Return the positions of one micro-batch of one process: contiguous within the process, then within the step.
-
-    Args:
-        step: optimizer step, from 0.
-        batch_size: global batch size, divisible by num_processes * num_micros.
-        rank: this process.
-        num_processes: all processes.
-        micro: this micro-batch.
-        num_micros: micro-batches per step.
-    """
-    size = batch_size // (num_processes * num_micros)
-    start = step * batch_size + (rank * num_micros + micro) * size
-    return range(start, start + size)
-
-
 @dataclass(frozen=True)
-class BatchSource:
-    """Draws training batches."""
+class Share:
+    """How the rows of every step's global batch are shared out: contiguous by process, then by micro-batch."""
 
-    dataset: "LatentDataset"
-    """Cached moments and labels of the training split."""
+    batch_size: int
+    """Rows of the global batch, divisible by num_processes * num_micros."""
+    rank: int = 0
+    """This process."""
+    num_processes: int = 1
+    """All processes."""
+    num_micros: int = 1
+    """Micro-batches per step in each process."""
+
+    def rows(self, micro: int) -> range:
+        """Return the rows of one micro-batch of this process."""
+        size = self.batch_size // (self.num_processes * self.num_micros)
+        start = (self.rank * self.num_micros + micro) * size
+        return range(start, start + size)
+
+
+class TrainingSet(Protocol):
+    """What a data set offers to training."""
+
+    latents_shape: tuple[int, int, int]
+    """C, H, W."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, requests: Iterator[Request], *, pin_memory: bool) -> Generator[Rows]:
+        """Answer requests in order, reading ahead until the generator is closed."""
+        ...
+
+
+@dataclass
+class BatchSource:
+    """Makes training batches."""
+
+    dataset: TrainingSet
+    """Moments and labels of the training split."""
     codec: "Codec"
     """Draws and normalises latents."""
     num_classes: int
@@ -77,33 +95,75 @@ class BatchSource:
     """The run's seed."""
     device: torch.device
     """Where the batch is needed."""
+    share: Share
+    """Which rows are this process's."""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    """Counts the waits for the data set as `data`."""
+    _reading: Generator[Rows] | None = None
+    _next: int = 0
+    """Number of the micro-batch that the reader comes to next, counted from the first of step 0."""
 
-    def draw(self, positions: Sequence[int]) -> Batch:
-        """Return the batch of these positions."""
-        indices = positions_to_indices(positions, len(self.dataset), seed=self.seed)
-        flips = positions_to_flips(positions, seed=self.seed) if self.flip else np.zeros(len(positions), dtype=bool)
-        moments, labels = self.dataset.get(indices, flips)
-        shape = self.dataset.latents_shape
-        draw = self._to_device(normal(self.seed, Purpose.LATENT_DRAW, positions, shape))
-        noise = self._to_device(normal(self.seed, Purpose.TRAIN_NOISE, positions, shape))
+    def batch(self, step: int, micro: int) -> Batch:
+        """Return a micro-batch of a step, both from 0; what is asked for in order is read ahead.
+
+        Raises:
+            DitError: the data set can't be read, or holds values that are not finite.
+        """
+        with self.stopwatch.pause("data"):
+            rows = self._read(step * self.share.num_micros + micro)
+        return self.make(step, micro, rows)
+
+    def close(self) -> None:
+        """End the reading ahead."""
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
+    def make(self, step: int, micro: int, rows: Rows) -> Batch:
+        """Return a micro-batch of the rows that were read for it."""
+        draws, shape = self._draws(step, micro), self.dataset.latents_shape
+        draw = draws.normal(Purpose.LATENT_DRAW, shape, self.device)
+        moments = self._to_device(rows.moments).float()
         return Batch(
-            positions=positions,
-            indices=indices,
-            x_0=self.codec.latents_from_moments(self._to_device(moments), draw),
-            y=self._to_device(self._drop(labels, positions)),
-            noise=noise,
-            u=uniform(self.seed, Purpose.TIMESTEP, positions),
+            positions=self._positions(draws),
+            indices=rows.request.indices,
+            x_0=self.codec.latents_from_moments(moments, draw),
+            y=self._to_device(self._drop(rows.labels, draws)),
+            noise=draws.normal(Purpose.TRAIN_NOISE, shape, self.device),
+            u=draws.uniform(Purpose.TIMESTEP),
         )
 
-    def _drop(self, labels: Tensor, positions: Sequence[int]) -> Tensor:
+    def request(self, step: int, micro: int) -> Request:
+        """Return which samples a micro-batch uses."""
+        draws = self._draws(step, micro)
+        indices = positions_to_indices(self._positions(draws), len(self.dataset), seed=self.seed)
+        flips = draws.uniform(Purpose.FLIP).numpy() < 0.5
+        return Request(indices, flips if self.flip else np.zeros_like(flips))
+
+    def _read(self, number: int) -> Rows:
+        if self._reading is None or number != self._next:
+            self.close()
+            requests = (self.request(*divmod(other, self.share.num_micros)) for other in count(number))
+            self._reading = self.dataset.read(requests, pin_memory=self.device.type == "cuda")
+        self._next = number + 1
+        return next(self._reading)
+
+    def _draws(self, step: int, micro: int) -> StepDraws:
+        return StepDraws(self.seed, step, self.share.batch_size, self.share.rows(micro))
+
+    def _positions(self, draws: StepDraws) -> range:
+        start = draws.step * draws.batch_size
+        return range(start + draws.rows.start, start + draws.rows.stop)
+
+    def _drop(self, labels: Tensor, draws: StepDraws) -> Tensor:
         if self.num_classes == 0:
             return torch.zeros_like(labels)
         if self.drop_probability == 0:
             return labels
-        u = uniform(self.seed, Purpose.LABEL_DROP, positions)
+        u = draws.uniform(Purpose.LABEL_DROP)
         return drop_labels(labels, self.num_classes, probability=self.drop_probability, u=u)
 
     def _to_device(self, values: Tensor) -> Tensor:
         if self.device.type == "cuda":
-            return values.pin_memory().to(self.device, non_blocking=True)
+            return values.pin_memory().to(self.device, non_blocking=True)  # pinned already, it is itself
         return values.to(self.device)

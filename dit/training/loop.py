@@ -138,6 +138,7 @@ class _Loop:
                 if self.is_stopping and trainer.step < self.config.max_steps:
                     raise Preempted(f"stopped by a signal after step {trainer.step}; go on with --resume")
         finally:
+            trainer.stepper.source.close()
             self.progress.close()
             self.trackers.close()
         self.write_status("done")
@@ -204,22 +205,22 @@ class _Loop:
 
     def write_row(self, columns: dict[str, Any]) -> None:
         """Write a row of metrics, with these columns besides its own, and begin the next."""
-        trainer, seconds = self.trainer, self.trainer.stopwatch.seconds
-        trainer.stopwatch.lap("train")
+        trainer, stopwatch = self.trainer, self.trainer.stopwatch
+        stopwatch.lap("train")
         row = {
             "step": trainer.step,
             **trainer.window.row(self.config.validation_buckets),
             "lr": self.learning_rate,
             "images_seen": trainer.images_seen,
-            "images_per_second": trainer.window.num_samples / (seconds["train"] - trainer.window.began),
+            "images_per_second": trainer.window.num_samples / (stopwatch.of_steps - trainer.window.began),
             "num_processes": self.processes.count,
             "precision": self.processes.precision,
             "skipped_steps": trainer.stepper.skipped,
             "spikes": trainer.spikes.num_spikes,
             **columns,
-            "seconds": {kind: round(value, 3) for kind, value in seconds.items()},
+            "seconds": {kind: round(value, 3) for kind, value in stopwatch.seconds.items()},
         }
-        trainer.window = Window(began=seconds["train"])
+        trainer.window = Window(began=stopwatch.of_steps)
         if self.processes.is_main:
             append_row(self.folder.metrics, row)
             self.trackers.log(row)

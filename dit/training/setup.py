@@ -12,15 +12,16 @@ from dit.files import write_text
 from dit.models.counts import count
 from dit.models.network import Network, compile_blocks
 from dit.plugins import loaded_plugins
+from dit.rng import TRAINING_LAW
 from dit.run_files import RunFacts, cut_rows, read_rows
 from dit.signals import StopSignals
-from dit.training.batch import BatchSource
+from dit.training.batch import BatchSource, Share
 from dit.training.compilation import compiles, expect_no_gpu
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.objectives import create as objectives
 from dit.training.ranks.processes import Processes
 from dit.training.run.folder import RunFolder
-from dit.training.run.resume import check_checkpoints_are_there, check_same_run, flat_fields
+from dit.training.run.resume import LAW_OF_DRAWS, check_checkpoints_are_there, check_same_run, flat_fields
 from dit.training.step import Stepper
 from dit.training.trainer import Trainer
 from dit.training.weights.ema import Ema
@@ -43,6 +44,8 @@ def run_facts(
         "train.mixed_precision": processes.precision,
         "data: number of images": len(train_set),
         "data: fingerprint": train_set.fingerprint,
+        LAW_OF_DRAWS: TRAINING_LAW,
+        "draws: kind of device": processes.device.type,
     }
 
 
@@ -136,6 +139,7 @@ def assemble(
         flip=recipe.data.flip,
         seed=train.seed,
         device=processes.device,
+        share=Share(train.batch_size, processes.rank, processes.count, train.gradient_accumulation),
     )
     stepper = Stepper(
         objective=objective,
@@ -143,12 +147,10 @@ def assemble(
         optimizer=create_optimizer(objective.trained, recipe.optim),
         processes=processes,
         signals=signals,
-        batch_size=train.batch_size,
-        num_micros=train.gradient_accumulation,
         num_buckets=train.validation_buckets,
         max_grad_norm=recipe.optim.max_grad_norm,
     )
-    return Trainer(recipe, model, ema, stepper, spikes=SpikeMonitor(train.spike_sigma))
+    return Trainer(recipe, model, ema, stepper, spikes=SpikeMonitor(train.spike_sigma), stopwatch=source.stopwatch)
 
 
 def restore_newest(trainer: Trainer, folder: RunFolder, processes: Processes) -> None:

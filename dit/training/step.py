@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from dit.diffusion.process import Losses
 from dit.failpoints import failpoint
 from dit.signals import StopSignals
-from dit.training.batch import Batch, BatchSource, positions_of
+from dit.training.batch import Batch, BatchSource
 from dit.training.monitor.step_totals import Pending, StepMetrics, StepTotals
 from dit.training.objectives.objective import Objective
 from dit.training.ranks.processes import Processes
@@ -48,10 +48,6 @@ class Stepper:
     """Who takes part."""
     signals: StopSignals
     """Whether to stop."""
-    batch_size: int
-    """Global batch size."""
-    num_micros: int
-    """Micro-batches per step in each process."""
     num_buckets: int
     """Time buckets of the loss."""
     max_grad_norm: float | None = None
@@ -80,7 +76,7 @@ class Stepper:
         """
         parts = []
         vector: Tensor | None = None
-        for micro in range(self.num_micros):
+        for micro in range(self.source.share.num_micros):
             batch, losses = self._accumulate(step, micro)
             parts.append((batch, losses))
             part = StepTotals.of_micro_batch(losses, self.num_buckets).pack()
@@ -109,24 +105,16 @@ class Stepper:
             attempt = self.attempts.popleft()
             terms = tuple(attempt.parts[0][1].terms)
             totals = StepTotals.unpack(attempt.pending.read(), self.num_buckets)
-            yield StepMetrics(attempt.step, self.batch_size, terms, totals), attempt
+            yield StepMetrics(attempt.step, self.source.share.batch_size, terms, totals), attempt
 
     def _accumulate(self, step: int, micro: int) -> tuple[Batch, Losses]:
-        processes = self.processes
-        positions = positions_of(
-            step,
-            self.batch_size,
-            rank=processes.rank,
-            num_processes=processes.count,
-            micro=micro,
-            num_micros=self.num_micros,
-        )
-        batch = self.source.draw(positions)
-        with processes.without_sync(self.objective.network, last=micro == self.num_micros - 1):
+        processes, num_micros = self.processes, self.source.share.num_micros
+        batch = self.source.batch(step, micro)
+        with processes.without_sync(self.objective.network, last=micro == num_micros - 1):
             losses = self.objective.losses(batch, step)
             if (number := failpoint(f"step-{step}-rank-{processes.rank}-micro-{micro}")) is not None:
                 losses.loss.data[0] = number
-            loss = self.objective.total(losses).mean() / self.num_micros
+            loss = self.objective.total(losses).mean() / num_micros
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
         return batch, losses
 

@@ -20,9 +20,10 @@ from dit.display import warn
 from dit.errors import DitError
 from dit.tensors import check_tensors
 from dit.training.monitor.health import SpikeMonitor
-from dit.training.monitor.log import Stopwatch, Window
+from dit.training.monitor.log import Window
 from dit.training.run.folder import RunFolder
 from dit.training.step import Stepper
+from dit.training.stopwatch import Stopwatch
 from dit.training.weights.ema import Ema
 from dit.training.weights.optim import load_optimizer_state, optimizer_state
 

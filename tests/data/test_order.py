@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from dit.data.order import check_batch_size, positions_to_flips, positions_to_indices
+from dit.data.order import check_batch_size, positions_to_indices
 from dit.errors import ConfigError
-from dit.rng import Purpose, permutation, uniform
+from dit.rng import Purpose, permutation
 
 
 def test_epochs_are_permutations_of_their_own():
@@ -23,13 +23,6 @@ def test_order_is_a_pure_function_of_seed_and_position():
             positions_to_indices(range(start, min(100, start + 9)), 7, seed=1), expected[start : start + 9]
         )
     assert (positions_to_indices(np.arange(100), 7, seed=2) != expected).any()
-
-
-def test_flips_follow_the_position():
-    flips = positions_to_flips(range(2000), seed=0)
-    assert 900 < flips.sum() < 1100
-    np.testing.assert_array_equal(positions_to_flips([7, 3], seed=0), flips[[7, 3]])
-    np.testing.assert_array_equal(flips, uniform(0, Purpose.FLIP, range(2000)).numpy() < 0.5)
 
 
 def test_too_few_images_are_refused():

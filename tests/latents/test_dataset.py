@@ -1,10 +1,14 @@
+import os
+import resource
+
 import numpy as np
 import pytest
 import torch
 
 from dit.errors import DitError
 from dit.files import write_json
-from dit.latents.dataset import LatentDataset
+from dit.latents.dataset import SPARE_FILES, LatentDataset
+from dit.latents.read_ahead import Request
 from dit.latents.shards import INDEX_NAME, Identity, Index, write_part
 
 SIZES = (5, 1, 4)
@@ -15,7 +19,7 @@ def all_moments() -> torch.Tensor:
     return torch.randn(sum(SIZES), 2, 4, 3, 3, generator=torch.Generator().manual_seed(0))
 
 
-def write(folder, moments=None, fingerprint=FINGERPRINT):
+def write(folder, moments=None, fingerprint=FINGERPRINT, storage="float32"):
     """Write a cache by hand: three parts, both views, labels 0, 1, 2, ... modulo 3."""
     folder.mkdir()
     moments = all_moments() if moments is None else moments
@@ -25,7 +29,7 @@ def write(folder, moments=None, fingerprint=FINGERPRINT):
         path = folder / f"part-{number:05}.safetensors"
         entries.append(write_part(path, moments[rows], rows % 3, rows, fingerprint=fingerprint, skipped=[]))
         start += size
-    identity = Identity(data="d", vae="v", flip=True, storage="float32", precision="float32", batch_size=4)
+    identity = Identity(data="d", vae="v", flip=True, storage=storage, precision="float32", batch_size=4)
     index = Index(
         fingerprint=FINGERPRINT,
         identity=identity,
@@ -73,12 +77,26 @@ def test_some_of_the_samples_are_a_data_set_of_their_own(folder):
     assert some.fingerprint == LatentDataset(folder).take(rows).fingerprint
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_latents_that_are_not_finite_name_file_and_index(tmp_path, value):
+@pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+def test_batches_are_read_ahead_in_the_type_of_storage(tmp_path, storage):
+    moments = all_moments().to(getattr(torch, storage))
+    dataset = LatentDataset(write(tmp_path / "cache", moments, storage=storage))
+    requests = [Request(np.array(rows), np.array(rows) % 2 == 0) for rows in ([9, 0, 5], [4, 4], [1], [8, 7, 6, 0])]
+    found = list(dataset.read(iter(requests)))
+    for rows, request in zip(found, requests, strict=True):
+        assert torch.equal(rows.moments, moments[request.indices, request.flips.astype(int)])
+        assert rows.labels.tolist() == (request.indices % 3).tolist()
+    assert dataset.get([1])[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("storage", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("value", [torch.nan, -torch.nan, torch.inf, -torch.inf])
+def test_latents_that_are_not_finite_name_file_and_index(tmp_path, value, storage):
     """D9."""
-    moments = all_moments()
+    moments = all_moments().to(getattr(torch, storage))
+    moments[2, 0, 0, 0] = torch.tensor([torch.finfo(moments.dtype).max, torch.finfo(moments.dtype).min, -0.0])
     moments[8, 1, 3, 2, 2] = value
-    dataset = LatentDataset(write(tmp_path / "cache", moments))
+    dataset = LatentDataset(write(tmp_path / "cache", moments, storage=storage))
     assert len(dataset.get([8, 2], np.array([False, True]))[0]) == 2
     with pytest.raises(DitError, match=r"part-00002\.safetensors: expected finite latents, .* at index 8;"):
         dataset.get([2, 8, 1], np.array([True, True, True]))
@@ -97,6 +115,37 @@ def test_a_part_cut_short_is_named_with_both_sizes(folder, length):
     path.unlink()
     with pytest.raises(DitError, match=r"part-00001\.safetensors: .* found 0"):
         LatentDataset(folder)
+
+
+def test_a_part_cut_short_after_it_was_opened_is_named(folder):
+    dataset, path = LatentDataset(folder), folder / "part-00002.safetensors"
+    os.truncate(path, path.stat().st_size - 100)
+    with pytest.raises(DitError, match=r"part-00002\.safetensors: expected 144 bytes at byte \d+, found \d+"):
+        dataset.get([9], np.array([True]))
+
+
+def test_files_are_open_as_long_as_the_data_set(folder):
+    before = os.listdir("/dev/fd")
+    dataset = LatentDataset(folder)
+    assert len(os.listdir("/dev/fd")) == len(before) + len(SIZES)
+    del dataset
+    assert os.listdir("/dev/fd") == before
+
+
+def test_more_files_may_be_open_than_the_system_lets_by_itself(folder):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        LatentDataset(folder)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (SPARE_FILES + len(SIZES), limits[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_parts_of_another_shape_or_type_are_refused(tmp_path):
+    write(tmp_path / "cache", all_moments().half(), storage="float32")
+    with pytest.raises(DitError, match=r"part-00000\.safetensors: expected moments .*float32.*, found .*float16"):
+        LatentDataset(tmp_path / "cache")
 
 
 def test_a_damaged_header_is_refused(folder):

@@ -9,6 +9,7 @@ import torch
 from dit.config import check_recipe
 from dit.diffusion.create import create_process
 from dit.latents.config import LatentsDescription
+from dit.latents.read_ahead import read_ahead
 from dit.models.registry import create_model
 
 MODEL = {"name": "dit_ti_2", "hidden_size": 24, "depth": 2, "num_heads": 2, "num_classes": 3, "input_size": [4, 4]}
@@ -36,7 +37,7 @@ RECIPE = {
 class FakeLatents:
     """Moments drawn from a seed; class k is shifted by k."""
 
-    latents_shape = (2, 4, 4)
+    latents_shape, moments_shape, storage = (2, 4, 4), (4, 4, 4), torch.float32
     num_classes = 3
     class_names = ("zero", "one", "two")
 
@@ -54,6 +55,13 @@ class FakeLatents:
         moments = self.moments[torch.from_numpy(np.asarray(indices))]
         flipped = torch.from_numpy(np.asarray(flips)).view(-1, 1, 1, 1)
         return torch.where(flipped, moments.flip(-1), moments), torch.from_numpy(self.labels[indices])
+
+    def fill(self, moments, labels, indices, flips):
+        for values, found in zip((moments, labels), self.get(indices, flips), strict=True):
+            values.copy_(found)
+
+    def read(self, requests, *, pin_memory=False):
+        return read_ahead(self, requests, pin_memory=pin_memory)
 
 
 class FakeCodec:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -56,6 +58,7 @@ def test_rows_hold_what_was_promised(whole):
     assert all(row["num_processes"] == 1 and row["images_per_second"] > 0 for row in found)
     assert all(len(row["loss_by_time"]) == 4 for row in found)
     assert [row["lr"] for row in found][:2] == [0.005, 0.01]
+    assert all({"start", "train", "data"} <= row["seconds"].keys() for row in found)
 
 
 def test_status_and_facts(whole):
@@ -65,7 +68,34 @@ def test_status_and_facts(whole):
     assert facts["id2label"] == {"0": "zero", "1": "one", "2": "two"}
     assert facts["codec"]["class"] == "Fake"
     assert facts["model_arguments"]["num_classes"] == 3
+    assert facts["facts"]["draws: law"] == "blocks of 32 rows"
+    assert facts["facts"]["draws: kind of device"] == "cpu"
     assert not list(whole.glob(".tmp*"))
+
+
+@pytest.mark.parametrize("fact", ["draws: law", "draws: kind of device"])
+def test_a_run_of_other_draws_is_not_continued(tmp_path, whole, fact):
+    output = tmp_path / "run"
+    shutil.copytree(whole, output)
+    content = json.loads((output / "run.json").read_text())
+    content["facts"][fact] = "another"
+    (output / "run.json").write_text(json.dumps(content))
+    with pytest.raises(
+        ConfigError, match=r"found another; finish it|kind of device: the run has 'another', found 'cpu'"
+    ):
+        train(output, resume=True, **{"train.max_steps": 7})
+    assert len(rows(output)) == 6
+
+
+def test_no_thread_reads_on_after_the_end_or_an_error(tmp_path):
+    before = threading.active_count()
+    train(tmp_path / "run", **{"train.max_steps": 1})
+    assert threading.active_count() == before
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "stopped")
+    assert threading.active_count() == before
 
 
 def test_epochs_become_steps_before_anything_depends_on_them(tmp_path, whole):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dit.signals import StopSignals
+from dit.training.batch import Share
 from dit.training.objectives.objective import Objective
 from dit.training.ranks.processes import start_processes
 from dit.training.step import Stepper
@@ -24,12 +25,10 @@ def make_stepper(*, num_late=0, scaler=None, **changes):
     processes.accelerator.scaler = scaler
     stepper = Stepper(
         objective=Objective(process, model, model, {}),
-        source=make_source(),
+        source=make_source(share=Share(8, num_micros=2)),
         optimizer=create_optimizer(model, recipe.optim),
         processes=processes,
         signals=StopSignals(),
-        batch_size=8,
-        num_micros=2,
         num_buckets=4,
         num_late=num_late,
         **changes,

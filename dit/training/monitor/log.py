@@ -4,7 +4,6 @@ A row covers the steps since the row before. The window of sums is part of a che
 the rows that the uninterrupted one would have written; only times differ.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -35,7 +34,7 @@ class Window:
     terms: tuple[str, ...] = ()
     """Names of the parts of the loss."""
     began: float = 0.0
-    """Seconds of training (see `Stopwatch`) when the window was opened."""
+    """Seconds of steps (see `Stopwatch`) when the window was opened."""
 
     def add(self, metrics: StepMetrics) -> None:
         """Take in the metrics of one step."""
@@ -66,30 +65,6 @@ class Window:
 def mean_by_bucket(sums: Sequence[float], counts: Sequence[float]) -> list[float | None]:
     """Return the mean of each bucket, None for an empty one."""
     return [total / count if count else None for total, count in zip(sums, counts, strict=True)]
-
-
-@dataclass
-class Stopwatch:
-    """Where the time goes: training itself, and each kind of pause."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Seconds by kind, over the whole run with its resumptions; part of the checkpoint."""
-    _started: float = field(default_factory=time.perf_counter)
-
-    @contextmanager
-    def pause(self, kind: str) -> Iterator[None]:
-        """Count the time of the block as this kind and not as training."""
-        self.lap("train")
-        try:
-            yield
-        finally:
-            self.lap(kind)
-
-    def lap(self, kind: str) -> None:
-        """Count the time since the last call as this kind."""
-        now = time.perf_counter()
-        self.seconds[kind] = self.seconds.get(kind, 0.0) + now - self._started
-        self._started = now
 
 
 class Trackers:

@@ -91,7 +91,8 @@ def _summary(runs: Sequence[Run]) -> str:
         "processes": lambda row: str(row["num_processes"]),
         "precision": lambda row: row["precision"],
         "spikes": lambda row: str(row["spikes"]),
-        "checkpoints": lambda row: f"{row['seconds'].get('checkpoint', 0) / sum(row['seconds'].values()):.2%} of time",
+        "waits for data": lambda row: _share_of_time(row, "data"),
+        "checkpoints": lambda row: _share_of_time(row, "checkpoint"),
     }
     lines = ["<table><tr><th>run</th>", *(f"<th>{name}</th>" for name in columns), "</tr>"]
     for run in runs:
@@ -99,6 +100,10 @@ def _summary(runs: Sequence[Run]) -> str:
         cells = (f"<td>{escape(_cell(value, newest))}</td>" for value in columns.values())
         lines += [f'<tr><td style="color:{run.colour}">{escape(run.name)}</td>', *cells, "</tr>"]
     return "".join([*lines, "</table>"])
+
+
+def _share_of_time(row: dict[str, Any], kind: str) -> str:
+    return f"{row['seconds'].get(kind, 0) / sum(row['seconds'].values()):.2%} of time"
 
 
 def _cell(value: Callable[[dict[str, Any]], str], row: dict[str, Any]) -> str:

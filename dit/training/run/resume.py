@@ -38,6 +38,9 @@ MAY_CHANGE = frozenset(
 MAY_CHANGE_SECTIONS = ("sampling.", "evaluation.")
 """Sections that say what is done with the weights, not what they become."""
 
+LAW_OF_DRAWS = "draws: law"
+"""Fact of a run: by which law its noise, times and flips are drawn."""
+
 
 def flat_fields(section: BaseModel) -> dict[str, Any]:
     """Return a recipe's values by dotted field, as JSON; a section's list is one value."""
@@ -55,6 +58,12 @@ def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], *, orig
     Raises:
         ConfigError: with every field that differs, and both values.
     """
+    if saved.get(LAW_OF_DRAWS) != current.get(LAW_OF_DRAWS):
+        raise ConfigError(
+            f"{origin}: expected a run whose noise and times are drawn by {current.get(LAW_OF_DRAWS)}, found "
+            f"{saved.get(LAW_OF_DRAWS) or 'one of an earlier version'}; finish it with the version of dit that began "
+            "it, or begin another run in another --output"
+        )
     differences = [
         f"{field}: the run has {saved.get(field)!r}, found {current.get(field)!r}"
         for field in sorted(saved.keys() | current.keys())
@@ -64,8 +73,8 @@ def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], *, orig
     ]
     if differences:
         raise ConfigError(
-            f"{origin}: --resume continues a run with the recipe that began it; {'; '.join(differences)}; "
-            "set them back, or begin another run in another --output"
+            f"{origin}: --resume continues a run with the recipe, data and kind of device that began it; "
+            f"{'; '.join(differences)}; set them back, or begin another run in another --output"
         )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dit.errors import ConfigError
-from dit.training.run.resume import MAY_CHANGE, check_same_run, flat_fields
+from dit.training.run.resume import LAW_OF_DRAWS, MAY_CHANGE, check_same_run, flat_fields
 from tests.training.fakes import make_recipe
 
 
@@ -32,3 +32,9 @@ def test_what_may_change_is_a_field_of_the_recipe(field):
 )
 def test_cadence_length_and_use_may_change(field, value):
     check_same_run(flat_fields(make_recipe()), flat_fields(make_recipe(**{field: value})), origin="run")
+
+
+def test_a_run_whose_noise_was_drawn_by_another_law_is_refused():
+    facts = flat_fields(make_recipe())
+    with pytest.raises(ConfigError, match=r"run: expected .* blocks of 32 rows, found one of an earlier version"):
+        check_same_run(facts, facts | {LAW_OF_DRAWS: "blocks of 32 rows"}, origin="run")

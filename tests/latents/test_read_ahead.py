@@ -1,0 +1,82 @@
+"""Reading ahead: in order, two batches early, errors at their own batch, and no thread left behind."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from dit.errors import DitError
+from dit.latents.read_ahead import NUM_AHEAD, PIECE, Request, read_ahead
+
+
+class Numbers:
+    """Sample i has the moment i, mirrored -i; the one numbered `bad` can't be read."""
+
+    moments_shape, storage = (1, 1, 1), torch.bfloat16
+
+    def __init__(self, bad=None):
+        self.bad = bad
+
+    def fill(self, moments, labels, indices, flips):
+        if self.bad in indices:
+            raise DitError(f"{self.bad} is bad")
+        labels.copy_(torch.from_numpy(indices % 7))
+        moments.copy_(torch.from_numpy(np.where(flips, -indices, indices)).view(-1, 1, 1, 1))
+
+
+def requests(sizes, taken=None):
+    start = 0
+    for size in sizes:
+        if taken is not None:
+            taken.append(size)
+        indices = np.arange(start, start + size)
+        yield Request(indices, indices % 2 == 1)
+        start += size
+
+
+def test_batches_come_in_order_whatever_pieces_they_are_read_in():
+    sizes = [1, 2 * PIECE + 3, PIECE, 5, 5, 0]
+    found = list(read_ahead(Numbers(), requests(sizes)))
+    for rows, request in zip(found, requests(sizes), strict=True):
+        assert (rows.request.indices == request.indices).all()
+        expected = np.where(request.flips, -request.indices, request.indices)
+        assert torch.equal(rows.moments.flatten(), torch.from_numpy(expected).bfloat16())
+        assert rows.labels.tolist() == (request.indices % 7).tolist()
+
+
+def test_two_batches_are_begun_before_they_are_asked_for():
+    taken = []
+    reading = read_ahead(Numbers(), requests([4] * 10, taken))
+    for number in range(1, 6):
+        next(reading)
+        assert len(taken) == number + NUM_AHEAD
+    reading.close()
+
+
+def test_an_error_comes_with_the_batch_that_has_it():
+    before = threading.active_count()
+    reading = read_ahead(Numbers(bad=9), requests([4] * 10))
+    assert [len(next(reading).labels) for _ in range(2)] == [4, 4]
+    with pytest.raises(DitError, match="9 is bad"):
+        next(reading)
+    assert threading.active_count() == before
+
+
+def test_closing_waits_for_what_is_begun_and_drops_the_rest():
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow(Numbers):
+        def fill(self, moments, labels, indices, flips):
+            if indices[0]:
+                begun.set()
+                go.wait(60)
+
+    before = threading.active_count()
+    reading = read_ahead(Slow(), requests([1, 2000, 2000]))
+    next(reading)
+    assert begun.wait(60)
+    threading.Timer(0.1, go.set).start()
+    reading.close()
+    assert go.is_set()
+    assert threading.active_count() <= before + 1  # the timer may be at its end
