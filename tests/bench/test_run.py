@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
-from dit.bench import decode, encode, run, sample
+from dit.bench import data, decode, encode, run, sample
 from dit.bench.names import BENCHMARKS
 from dit.bench.settings import Settings
 
 PEERS = {
     "denoise": ["products alone", "forward float32", "diffusers float32"],
+    "data": ["by sample", ".npy an image", "safe_open a sample"],
     "encode": ["autoencoder alone"],
     "decode": ["diffusers float32"],
     "sample": ["DiTPipeline float32", "DiTPipeline 50 DDIM steps float32"],
@@ -28,6 +29,8 @@ def test_it_runs_and_leaves_out_what_the_device_emulates(name, monkeypatch, caps
     monkeypatch.setattr(encode, "WIDTHS", (32, 32, 32, 32))
     monkeypatch.setattr(encode, "IMAGE_SIZE", 16)
     monkeypatch.setattr(encode, "NUM_IMAGES", 16)
+    for size, value in {"NUM_SAMPLES": 8, "PART_ROWS": 4, "NUM_BATCHES": 2}.items():
+        monkeypatch.setattr(data, size, value)
     monkeypatch.setattr(sample, "STEPS", 2)
     monkeypatch.setattr(sample, "TIMED", 1)
     monkeypatch.setattr(run, "pin_threads", lambda: 1)
@@ -35,7 +38,7 @@ def test_it_runs_and_leaves_out_what_the_device_emulates(name, monkeypatch, caps
     rows = list(run.run(name, settings))
     assert all(row.benchmark == name and math.isfinite(row.ratio) and row.ratio > 0 for row in rows)
     assert [row.peer for row in rows] == PEERS[name]
-    assert ("has no bfloat16 in hardware" in capsys.readouterr().err) == (name not in ("encode", "sample"))
+    assert ("has no bfloat16 in hardware" in capsys.readouterr().err) == (name not in ("data", "encode", "sample"))
 
 
 def test_a_file_is_named_by_the_device_that_was_used():
