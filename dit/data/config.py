@@ -13,13 +13,21 @@ class DataConfig(Section):
     source: str = "mnist"
     """"mnist" (the digits of the extra dit-zoo[mnist]) or another registered name (`name:argument`), a folder of images
     with one sub-folder per class, a Parquet file, a WebDataset tar, a folder of these, or a Hub id
-    `org/name[@revision]`. Classes are numbered from 0 by sorted name where the source does not declare an order."""
+    `org/name[@revision]`. Or latents that latents.vae made: what `dit encode` wrote, here or at an address (hf://,
+    s3://), or those of fast-DiT, LightningDiT, REPA, EDM2 or MaskDiT. Classes are numbered from 0 by sorted name where
+    the source does not declare an order."""
     subset: str | None = None
     """Configuration of a Hub data set that has several."""
     image_size: int = Field(default=256, ge=8, le=8192)
     """Side of the square in pixels: the shorter side is scaled to it and the centre is cut out."""
     flip: bool = False
     """Mirror images left to right at random while training."""
+    shuffle: Literal["full", "shards"] = "full"
+    """Order of training: full, over all images; shards, for latents on spinning disks, network storage or the Hub: over
+    `shuffle_window` of their files at a time, which are exchanged one by one."""
+    shuffle_window: int = Field(default=64, ge=1, le=65536)
+    """Files of latents that shuffle: shards mixes. They are often sorted by class: too few, and batches have too few
+    classes."""
     image_column: str | None = None
     """Column that holds the images; null: the only column of images."""
     label_column: str | None = "label"

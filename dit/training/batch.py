@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dit.data.order import positions_to_indices
+from dit.data.order import Window, positions_to_indices
 from dit.diffusion.process import drop_labels
 from dit.latents.read_ahead import Request, Rows
 from dit.rng import Purpose, StepDraws
@@ -97,6 +97,8 @@ class BatchSource:
     """Where the batch is needed."""
     share: Share
     """Which rows are this process's."""
+    window: Window | None = None
+    """How far samples are shuffled; None: over the whole data set."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     """Counts the waits for the data set as `data`."""
     _reading: Generator[Rows] | None = None
@@ -136,7 +138,8 @@ class BatchSource:
     def request(self, step: int, micro: int) -> Request:
         """Return which samples a micro-batch uses."""
         draws = self._draws(step, micro)
-        indices = positions_to_indices(self._positions(draws), len(self.dataset), seed=self.seed)
+        positions, num_samples = self._positions(draws), len(self.dataset)
+        indices = positions_to_indices(positions, num_samples, seed=self.seed, window=self.window)
         flips = draws.uniform(Purpose.FLIP).numpy() < 0.5
         return Request(indices, flips if self.flip else np.zeros_like(flips))
 

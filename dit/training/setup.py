@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from dit import __version__, checkpoint
 from dit.config import Recipe, dump_recipe
-from dit.data.order import check_batch_size
+from dit.data.config import DataConfig
+from dit.data.order import Window, check_batch_size
 from dit.diffusion.process import Process
 from dit.display import say, warn
 from dit.errors import ConfigError
@@ -140,6 +141,7 @@ def assemble(
         seed=train.seed,
         device=processes.device,
         share=Share(train.batch_size, processes.rank, processes.count, train.gradient_accumulation),
+        window=_window(recipe.data, train_set),
     )
     stepper = Stepper(
         objective=objective,
@@ -151,6 +153,10 @@ def assemble(
         max_grad_norm=recipe.optim.max_grad_norm,
     )
     return Trainer(recipe, model, ema, stepper, spikes=SpikeMonitor(train.spike_sigma), stopwatch=source.stopwatch)
+
+
+def _window(data: DataConfig, train_set: "LatentDataset") -> Window | None:
+    return Window(tuple(train_set.part_sizes.tolist()), data.shuffle_window) if data.shuffle == "shards" else None
 
 
 def restore_newest(trainer: Trainer, folder: RunFolder, processes: Processes) -> None:
