@@ -47,8 +47,8 @@ def reason(error: BaseException, revision: str | None = None) -> str:
             return "access to it is gated; ask for it on its page on the Hub, then log in with `hf auth login`"
         if isinstance(cause, RepositoryNotFoundError):
             if cause.response.status_code == 401:
-                return "there is no such model, or it is private and you are not logged in; check the name or log in"
-            return "there is no such model that your login may see; check the name"
+                return "there is no such repository, or it is private and you are not logged in; check name or log in"
+            return "there is no such repository that your login may see; check the name"
         if isinstance(cause, RevisionNotFoundError):
             return f"it has no revision {revision or 'main'!r}; expected a branch, a tag or a commit"
         if isinstance(cause, RemoteEntryNotFoundError):
@@ -67,7 +67,7 @@ def _of_status(status: int) -> str:
 
     meanings = {
         401: "the Hub does not accept your token; log in again with `hf auth login`" if get_token() else NO_TOKEN,
-        403: "your token does not allow this; it needs access to this model, with write permission for a push",
+        403: "your token does not allow this; it needs access to this repository, with write permission for a push",
         404: "the Hub does not know what was asked for; check the name and the revision",
         409: "the Hub has it already",
         412: "the branch has moved since it was looked at; nothing was written, push again",

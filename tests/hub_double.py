@@ -296,10 +296,21 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(200, {"_id": "1", "id": name, "modelId": name, "sha": sha, "private": repository.is_private,
                          "gated": repository.is_gated, "siblings": siblings, "tags": [], "downloads": 0})  # fmt: skip
 
-    def tree(self, name, revision):
-        if found := self.find(name, revision):
-            files = found[0].commits[found[1]].items()
-            self.reply(200, [{"type": "file", "path": path, "oid": file.blob_id} | file.facts for path, file in files])
+    def tree(self, name, revision, folder=""):
+        if not (found := self.find(name, revision)):
+            return None
+        start = f"{folder}/" if folder else ""
+        files = {path: file for path, file in found[0].commits[found[1]].items() if path.startswith(start)}
+        if folder and not files:
+            return self.refuse(404, "EntryNotFound")
+        entries = {}
+        for path, file in files.items():
+            first, inside, _ = path.removeprefix(start).partition("/")
+            if inside and "recursive=true" not in self.query.lower():
+                entries[start + first] = {"type": "directory", "path": start + first, "oid": "0" * 40, "size": 0}
+            else:
+                entries[path] = {"type": "file", "path": path, "oid": file.blob_id} | file.facts
+        return self.reply(200, list(entries.values()))
 
     def tag(self, name, revision):
         if not (found := self.find(name, revision)):
@@ -334,21 +345,24 @@ class _Handler(BaseHTTPRequestHandler):
         return self.reply(302, b"", headers, is_head=is_head)
 
 
-_REPOSITORY, _REVISION = r"([\w.-]+/[\w.-]+)", r"(.+?)"
+# A data set lives beside the models here, under one name.
+_REPOSITORY, _REVISION = r"([\w.-]+/[\w.-]+)", r"([^/]+|refs/pr/\d+)"
+_API, _GIT = f"/api/(?:models|datasets)/{_REPOSITORY}", f"/(?:datasets/)?{_REPOSITORY}"
 ROUTES = [
     ("GET", "/api/whoami-v2", _Handler.whoami),
     ("POST", "/api/repos/create", _Handler.create),
     ("POST", "/api/validate-yaml", lambda handler: handler.reply(200, {"errors": [], "warnings": []})),
-    ("POST", f"/api/models/{_REPOSITORY}/preupload/{_REVISION}", _Handler.preupload),
-    ("POST", f"/{_REPOSITORY}.git/info/lfs/objects/batch", _Handler.lfs_batch),
-    ("POST", f"/{_REPOSITORY}.git/info/lfs/verify", lambda handler, name: handler.reply(200, {})),
+    ("POST", f"{_API}/preupload/{_REVISION}", _Handler.preupload),
+    ("POST", f"{_GIT}.git/info/lfs/objects/batch", _Handler.lfs_batch),
+    ("POST", f"{_GIT}.git/info/lfs/verify", lambda handler, name: handler.reply(200, {})),
     ("PUT", "/lfs/([0-9a-f]{64})", _Handler.lfs_put),
     ("GET", "/lfs/([0-9a-f]{64})", _Handler.lfs_get),
-    ("POST", f"/api/models/{_REPOSITORY}/commit/{_REVISION}", _Handler.commit),
-    ("GET", f"/api/models/{_REPOSITORY}", _Handler.info),
-    ("GET", f"/api/models/{_REPOSITORY}/revision/{_REVISION}", _Handler.info),
-    ("GET", f"/api/models/{_REPOSITORY}/tree/{_REVISION}", _Handler.tree),
-    ("POST", f"/api/models/{_REPOSITORY}/tag/{_REVISION}", _Handler.tag),
-    ("POST", f"/api/models/{_REPOSITORY}/branch/{_REVISION}", _Handler.branch),
-    ("GET HEAD", f"/{_REPOSITORY}/resolve/([0-9a-f]{{40}}|[\\w.-]+|refs/pr/\\d+)/(.+)", _Handler.file),
+    ("POST", f"{_API}/commit/{_REVISION}", _Handler.commit),
+    ("GET", _API, _Handler.info),
+    ("GET", f"{_API}/revision/{_REVISION}", _Handler.info),
+    ("GET", f"{_API}/tree/{_REVISION}", _Handler.tree),
+    ("GET", f"{_API}/tree/{_REVISION}/(.+)", _Handler.tree),
+    ("POST", f"{_API}/tag/{_REVISION}", _Handler.tag),
+    ("POST", f"{_API}/branch/{_REVISION}", _Handler.branch),
+    ("GET HEAD", f"{_GIT}/resolve/([0-9a-f]{{40}}|[\\w.-]+|refs/pr/\\d+)/(.+)", _Handler.file),
 ]

@@ -78,18 +78,18 @@ def _open_file(path: Path, config: DataConfig) -> Splits:
     with open(path, "rb") as file:
         start = file.read(4)
     if start == b"PAR1":
-        return Splits(_load(config, "parquet", data_files=[_escape(path)]), _fingerprint_files([path]))
+        return Splits(_load(config, "parquet", data_files=[_escape(path)]), fingerprint_files([path]))
     if start.startswith(_COMPRESSED) and tarfile.is_tarfile(path):
         check_members(path)
-        return Splits(_load(config, "webdataset", data_files=[_escape(path)]), _fingerprint_files([path]))
+        return Splits(_load(config, "webdataset", data_files=[_escape(path)]), fingerprint_files([path]))
     if path.suffix == ".tar" or tarfile.is_tarfile(path):
-        return Splits({config.train_split: open_tars([path])}, _fingerprint_files([path]))
+        return Splits({config.train_split: open_tars([path])}, fingerprint_files([path]))
     raise ConfigError(f"data.source: expected a folder, a Parquet file or a WebDataset tar, found the file {path}")
 
 
 def _open_folder(folder: Path, config: DataConfig) -> Splits:
-    files = sorted(_files_below(folder))
-    fingerprint = _fingerprint_files(files, folder)
+    files = sorted(files_below(folder))
+    fingerprint = fingerprint_files(files, folder)
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return Splits(_load(config, str(folder), is_saved=True), fingerprint)
     shards = [file for file in files if file.suffix.lower() in _SHARD_SUFFIXES]
@@ -195,7 +195,7 @@ def _table(root: Path, images: list[Path], config: DataConfig) -> "Dataset":
     return Dataset.from_dict(columns, features=Features(features))
 
 
-def _files_below(folder: Path) -> Iterable[Path]:
+def files_below(folder: Path) -> Iterable[Path]:
     """Yield all files but hidden ones; folders that are links are not followed."""
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -207,7 +207,12 @@ def _escape(path: Path) -> str:
     return re.sub(r"([*?\[])", r"[\1]", str(path.absolute()))
 
 
-def _fingerprint_files(files: list[Path], folder: Path | None = None) -> str:
+def fingerprint_files(files: list[Path], folder: Path | None = None) -> str:
+    """Hash names and sizes of files, and the content of all where that is little.
+
+    Raises:
+        DitError: a file can't be read.
+    """
     digest = hashlib.sha256()
     try:
         sizes = {file: file.stat().st_size for file in files}

@@ -35,6 +35,8 @@ class LatentsConfig(Section):
     """Type of the cached moments."""
     cache: str | None = None
     """Folder of cached moments; null: DIT_CACHE or ~/.cache/dit, in its sub-folder latents."""
+    cache_limit: float = Field(default=50.0, gt=0, allow_inf_nan=False)
+    """Gigabytes of disk for local copies of latents at an address; those that were opened longest ago go first."""
 
     @model_validator(mode="after")
     def _one_normalisation(self) -> Self:

@@ -45,8 +45,7 @@ class LatentDataset:
         self.latents_shape = self.index.latents_shape  # C, h, w
         self.moments_shape = (self.index.num_moments, *self.latents_shape[1:])  # M, h, w
         self.storage: torch.dtype = getattr(torch, self.index.identity.storage)
-        if open_part is None:
-            _allow_open_files(len(self.index.parts) + SPARE_FILES)
+        _allow_open_files(len(self.index.parts) + SPARE_FILES)
         self._part = open_part or [self._open(entry) for entry in self.index.parts].__getitem__
         self._starts = np.cumsum([0, *(entry.num_samples for entry in self.index.parts)], dtype=np.int64)
         self._rows = np.arange(self._starts[-1])  # (N,) where each sample is in all the parts
@@ -143,7 +142,7 @@ class LatentDataset:
         bad = int(np.flatnonzero(~moments.isfinite().flatten(1).all(dim=1).numpy())[0])
         raise DitError(
             f"{self._part(numbers[bad]).path}: expected finite latents, found NaN or infinity at index "
-            f"{indices[bad]}; remove the folder to encode anew"
+            f"{indices[bad]}; encode it anew"
         )
 
 

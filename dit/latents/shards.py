@@ -27,7 +27,7 @@ from dit.files import read_json, write_bytes
 from dit.schema import Section
 
 FORMAT_VERSION = 1
-INDEX_NAME = "index.json"
+INDEX_NAME, STATISTICS_NAME = "index.json", "statistics.json"
 
 
 class Identity(Section):

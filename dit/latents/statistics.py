@@ -5,25 +5,27 @@ Of a draw z = mean + sd noise they are known without drawing: E z = E mean, Var 
 N samples in V views; C latent channels, h x w positions.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from dit.errors import DitError
-from dit.files import read_json, write_json
+from dit.files import cache_folder, read_json, write_json
 from dit.latents.codec import LOG_VAR_RANGE, Codec
 from dit.latents.dataset import LatentDataset
+from dit.latents.shards import INDEX_NAME, STATISTICS_NAME
 from dit.schema import Section
 from dit.validation import validate
 
-STATISTICS_NAME = "statistics.json"
 CHUNK_BYTES = 2**26
 NUM_DIGITS = 6
 """Significant digits that are kept: no data set decides more, and sums differ beyond them from machine to machine."""
 
 
 class Statistics(Section):
-    """The content of statistics.json, beside the index of the latents."""
+    """The content of statistics.json, beside the index of the latents; of latents of others it is among the caches."""
 
     fingerprint: str
     """Of the latents that were measured."""
@@ -33,12 +35,20 @@ class Statistics(Section):
     """Standard deviation of each channel."""
 
 
-def normalise_measured(codec: Codec, dataset: LatentDataset) -> None:
+def normalise_measured(codec: Codec, dataset: LatentDataset, known: tuple[Tensor, Tensor] | None = None) -> None:
     """Normalise by the statistics of the training set: those beside its index, or measured now and left there.
+
+    Args:
+        codec: gets the normalisation.
+        dataset: training set.
+        known: mean and standard deviation (C,) that others measured.
 
     Raises:
         DitError: the file is of other latents or damaged, or a channel is constant.
     """
+    if known is not None:
+        codec.with_normalisation((1 / known[1]).tolist(), known[0].tolist())
+        return
     statistics = read_statistics(dataset) or write_statistics(dataset)
     codec.with_normalisation([1 / value for value in statistics.std], statistics.mean)
 
@@ -49,7 +59,7 @@ def read_statistics(dataset: LatentDataset) -> Statistics | None:
     Raises:
         DitError: they are of other latents, or damaged.
     """
-    path = dataset.folder / STATISTICS_NAME
+    path = _path(dataset)
     if not path.is_file():
         return None
     statistics = validate(Statistics, read_json(path), origin=str(path))
@@ -73,7 +83,7 @@ def write_statistics(dataset: LatentDataset) -> Statistics:
     mean, std = (tuple(float(f"{value:.{NUM_DIGITS}g}") for value in values.tolist()) for values in (mean, std))
     statistics = Statistics(fingerprint=dataset.fingerprint, mean=mean, std=std)
     _check(statistics, str(dataset.folder))
-    write_json(dataset.folder / STATISTICS_NAME, statistics.model_dump(mode="json"))
+    write_json(_path(dataset), statistics.model_dump(mode="json"))
     return statistics
 
 
@@ -101,6 +111,12 @@ def measure_statistics(dataset: LatentDataset) -> tuple[Tensor, Tensor]:
             mean += (own - mean) * (here / (count + here))
             count += here
     return mean, (squares / max(1, count)).sqrt()
+
+
+def _path(dataset: LatentDataset) -> Path:
+    if dataset.fingerprint == dataset.index.fingerprint and (dataset.folder / INDEX_NAME).is_file():
+        return dataset.folder / STATISTICS_NAME
+    return cache_folder("latents") / f"{dataset.fingerprint[:24]}-{STATISTICS_NAME}"
 
 
 def _check(statistics: Statistics, where: str) -> None:

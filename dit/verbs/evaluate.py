@@ -214,8 +214,13 @@ def _measure_likelihood(pipeline: "Pipeline", recipe: "Recipe") -> dict[str, Any
     from dit.evaluation.likelihood import evaluate_likelihood
     from dit.evaluation.likelihood_result import print_likelihood
     from dit.latents.encode import encode_dataset
+    from dit.latents.stored import open_stored
 
-    held_out = encode_dataset(recipe.data, recipe.latents, pipeline.codec, "val")
+    if (stored := open_stored(recipe.data, recipe.latents)) is None:
+        held_out = encode_dataset(recipe.data, recipe.latents, pipeline.codec, "val")
+    else:
+        stored.check(recipe.data, pipeline.codec, is_measured=recipe.latents.normalise == "measured")
+        held_out = stored.val
     names = _names_of(held_out.class_names, tuple(pipeline.class_names), recipe.data.source)
     held_out.class_names = names
     found = evaluate_likelihood(

@@ -11,6 +11,7 @@ from dit.launcher import is_main
 if TYPE_CHECKING:
     from dit.config import Recipe
     from dit.diffusion.process import Process
+    from dit.latents.stored import StoredLatents
 
 
 def run(
@@ -79,8 +80,10 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
     latent_shape = num_classes = None
     if given.num_classes is None or recipe.train.epochs is not None:
         from dit.data.images import open_images
+        from dit.latents.stored import open_stored
 
-        images = open_images(recipe.data, "train")
+        stored = open_stored(recipe.data, recipe.latents)
+        images = open_images(recipe.data, "train") if stored is None else stored.train
         num_classes = len(images.class_names)
         recipe = recipe.model_copy(update={"train": recipe.train.with_max_steps(len(images))})
     if given.input_size is None or given.in_channels is None:
@@ -114,11 +117,27 @@ def _create_process(recipe: "Recipe") -> "Process":
     return process
 
 
+def _open_source(recipe: "Recipe") -> "StoredLatents | None":
+    """Open the latents that data.source names; None for images. A wrong source is refused before any download."""
+    from dit.data.images import open_images
+    from dit.errors import ConfigError
+    from dit.latents.stored import open_stored
+
+    stored, features = open_stored(recipe.data, recipe.latents), recipe.evaluation.features
+    if stored is None:
+        open_images(recipe.data, "train")
+    elif features is not None:
+        raise ConfigError(
+            f"evaluation.features: expected null, since data.source {recipe.data.source} holds latents and no images "
+            f"to measure samples against, found {features!r}; name images to `dit evaluate --data` later"
+        )
+    return stored
+
+
 def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     """Encode the data where that was not done yet, build the network and train it."""
     import torch
 
-    from dit.data.images import open_images
     from dit.latents.codec import load_codec
     from dit.latents.encode import encode_dataset
     from dit.latents.preview import load_preview
@@ -130,14 +149,18 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
 
     process = _create_process(recipe)
     processes = start_processes(recipe.train)
-    open_images(recipe.data, "train")  # a wrong source is refused before an autoencoder is downloaded
+    stored = _open_source(recipe)
     codec = load_codec(recipe.latents, processes.device)
     if recipe.sampling.preview_decoder is not None:
         codec.preview = load_preview(recipe.sampling.preview_decoder, codec)
-    # Every process asks, and takes part in encoding what is not cached yet.
-    train_set, val_set = (encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val"))
-    if recipe.latents.normalise == "measured":
-        normalise_measured(codec, train_set)
+    is_measured = recipe.latents.normalise == "measured"
+    if stored is not None:
+        stored.check(recipe.data, codec, is_measured=is_measured)
+        train_set, val_set = stored.train, stored.val
+    else:  # every process asks, and takes part in encoding what is not cached yet
+        train_set, val_set = (encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val"))
+    if is_measured:
+        normalise_measured(codec, train_set, stored and stored.statistics)
     recipe = resolve(recipe, latent_shape=train_set.latents_shape, num_classes=train_set.num_classes)
     torch.manual_seed(recipe.train.seed)
     model = create_model(

@@ -31,6 +31,7 @@ MAY_CHANGE = frozenset(
         "ema.restart",
         "process.retrain",
         "latents.cache",
+        "latents.cache_limit",
         "latents.batch_size",
         "data.num_workers",
     }

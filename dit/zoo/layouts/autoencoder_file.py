@@ -12,9 +12,9 @@ from torch import Tensor
 from dit.errors import DitError
 from dit.files import write_json
 from dit.latents.autoencoder import CONFIG_NAME, WEIGHTS_NAME
+from dit.pickle_file import load_pickle
 from dit.zoo.folder.safetensors_file import read_header
 from dit.zoo.folder.weights import save_tensors
-from dit.zoo.layouts.pickle_file import load_pickle
 
 
 @dataclass

@@ -27,6 +27,7 @@ from dit.latents.config import LatentsDescription
 from dit.models.families import FAMILIES, family_of
 from dit.models.family import Arguments, Family
 from dit.models.layout import Layout
+from dit.pickle_file import load_pickle
 from dit.plugins import loaded_plugins
 from dit.sampling.config import SamplingConfig
 from dit.sampling.solvers import SolverOptions
@@ -36,7 +37,6 @@ from dit.zoo.folder.config import FolderConfig, Provenance
 from dit.zoo.folder.safetensors_file import read_header
 from dit.zoo.folder.weights import DTYPES, check_finite, empty_model
 from dit.zoo.layouts.architecture import describe_network
-from dit.zoo.layouts.pickle_file import load_pickle
 from dit.zoo.layouts.table import recognise, strip_wrappers, to_native
 
 METADATA_KEY = "dit_config"

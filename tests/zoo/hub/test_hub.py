@@ -273,12 +273,12 @@ def test_h2_every_refusal_has_its_own_message(published, monkeypatch):
     connect(monkeypatch, "http://127.0.0.1:9")
     messages["no network"] = message_of(pull, NAME)
     expected = {
-        "typo": "there is no such model that your login may see; check the name",
+        "typo": "there is no such repository that your login may see; check the name",
         "revision": "it has no revision 'v9'",
         "gated": "access to it is gated",
         403: "your token does not allow this",
         500: "the Hub failed with status 500",
-        "private": "there is no such model, or it is private and you are not logged in",
+        "private": "there is no such repository, or it is private and you are not logged in",
         "offline": "HF_HUB_OFFLINE keeps the Hub from being asked",
         "no network": "the Hub can't be reached",
     }
@@ -296,7 +296,7 @@ def test_h2_a_push_that_is_not_allowed_is_explained(hub, exported, monkeypatch):
     assert "the Hub does not accept your token" in message_of(push, exported, NAME)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.faults.append(lambda handler: handler.url.endswith("/commit/main") and refuse_all(403)(handler))
-    assert "it needs access to this model, with write permission" in message_of(push, exported, NAME)
+    assert "it needs access to this repository, with write permission" in message_of(push, exported, NAME)
 
 
 # H3, H4: what a repository may hold

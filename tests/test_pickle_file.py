@@ -1,4 +1,4 @@
-"""Pickles, which only conversions open: row C8 of the fault matrix."""
+"""Pickles, which conversions and the statistics of other's latents open: row C8 of the fault matrix."""
 
 import argparse
 import pickle
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dit.errors import DitError
-from dit.zoo.layouts.pickle_file import load_pickle
+from dit.pickle_file import load_pickle
 from tests.zoo.conftest import CreatesFile
 
 
