@@ -24,6 +24,7 @@ from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig
 from dit.zoo.folder.figures import Figures, read_figures
 
 CARD_NAME = "README.md"
+DATASETS_ON_THE_HUB = "hf://datasets/"
 HUB_IDS = {"imagenet-1k": "ILSVRC/imagenet-1k"}
 """Data sets that published weights name -> their id on the Hub."""
 
@@ -252,7 +253,7 @@ def dataset_name(config: FolderConfig) -> str:
 
 def dataset_id(config: FolderConfig) -> str | None:
     """Return the training data's id on the Hub, where it has one."""
-    data = str(config.provenance.data or "")
+    data = str(config.provenance.data or "").removeprefix(DATASETS_ON_THE_HUB)
     hub_id = HubId.parse(data)
     if registered := find_data(data):
         return registered.hub_id

@@ -7,7 +7,7 @@ changes. Tokens come from the environment or the Hub's own login, and appear now
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +95,36 @@ def push(
         ConfigError: `repository` is not an id of the Hub.
         DitError: the folder is damaged, a required field is empty, the license is not allowed, or the Hub refuses.
     """
-    folder = Path(folder)
+    folder, api = Path(folder), check_client(repository, api, dry_run=dry_run)
+    check_folder(folder)
+    with _staged(folder, repository, license) as (staged, cut):
+        files = {path: (staged / path).stat().st_size for path in published_files(staged)}
+        left_out = sorted(set(relative_files(folder)) - set(files))
+        card = (staged / CARD_NAME).read_text(encoding="utf-8")
+        refuse_secrets({path: (staged / path).read_bytes() for path in files if Path(path).suffix in TEXTS})
+        if dry_run:
+            return Pushed(files, left_out, card, cut)
+        weights = sum(size for path, size in files.items() if path.endswith(".safetensors"))
+        address = commit(
+            api,
+            {path: staged / path for path in files},
+            repository,
+            message=f"Publish {len(files)} files, {weights / 1e6:.1f} MB of weights",
+            private=private,
+            revision=revision,
+            tag=tag,
+            create_pr=create_pr,
+        )
+    return Pushed(files, left_out, card, cut, address)
+
+
+def check_client(repository: str, api: "HfApi | None", *, dry_run: bool) -> "HfApi":
+    """Return the client of the Hub, that of the environment by default, if it can push to a repository.
+
+    Raises:
+        ConfigError: `repository` is not an id of the Hub.
+        DitError: there is no token.
+    """
     parsed = HubId.parse(repository)
     if parsed is None or parsed.revision is not None:
         raise ConfigError(f"{repository}: expected an id of the Hub, org/name")
@@ -104,16 +133,7 @@ def push(
     api = api or HfApi(library_name="dit")
     if not dry_run and not (api.token or get_token()):
         raise DitError(f"{repository}: {NO_TOKEN}")
-    check_folder(folder)
-    with _staged(folder, repository, license) as (staged, cut):
-        files = {path: (staged / path).stat().st_size for path in published_files(staged)}
-        left_out = sorted(set(_relative_files(folder)) - set(files))
-        card = (staged / CARD_NAME).read_text(encoding="utf-8")
-        _refuse_secrets(staged, files)
-        if dry_run:
-            return Pushed(files, left_out, card, cut)
-        address = _commit(api, staged, files, repository, private, revision, tag, create_pr)
-    return Pushed(files, left_out, card, cut, address)
+    return api
 
 
 def check_folder(folder: Path) -> None:
@@ -140,7 +160,7 @@ def published_files(folder: Path) -> list[str]:
     """Return the files of a folder that are on the allow-list, in order; names in `/` notation."""
     return [
         path
-        for path in _relative_files(folder)
+        for path in relative_files(folder)
         if ALLOWED.fullmatch(path) and (path[-4:] != ".png" or (folder / path).read_bytes().startswith(PNG_MAGIC))
     ]
 
@@ -220,7 +240,7 @@ def _cut_local_paths(folder: Path) -> list[str]:
     found: set[str] = set()
     for path in [*folder.glob("*.json"), *folder.glob("*.yaml")]:
         text = path.read_text(encoding="utf-8")
-        local = {value for value in _texts(yaml.safe_load(text)) if _is_local(value)}
+        local = {value for value in _texts(yaml.safe_load(text)) if is_local(value)}
         for value in sorted(local, key=len, reverse=True):
             text = text.replace(value, Path(value).name)
         path.write_text(text, encoding="utf-8")
@@ -237,35 +257,46 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _is_local(value: str) -> bool:
+def is_local(value: str) -> bool:
+    """Tell whether a text is a path of this machine."""
     is_path = value.startswith(("/", "~", "./", "../")) or ("/" in value and Path(value).exists())
     return is_path and "\n" not in value and bool(Path(value).name)
 
 
-def _commit(
+def commit(
     api: "HfApi",
-    staged: Path,
-    files: dict[str, int],
+    files: Mapping[str, Path | bytes],
     repository: str,
-    private: bool,
-    revision: str | None,
-    tag: str | None,
-    create_pr: bool,
+    *,
+    message: str,
+    repo_type: str = "model",
+    private: bool = False,
+    revision: str | None = None,
+    tag: str | None = None,
+    create_pr: bool = False,
 ) -> str:
+    """Make one commit of files, by path in the repository, and return its address; for the options see `push`.
+
+    Raises:
+        DitError: the Hub refuses, or the branch has moved in the meantime.
+    """
     from huggingface_hub import CommitOperationAdd
 
-    weights = sum(size for path, size in files.items() if path.endswith(".safetensors"))
-    operations = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=str(staged / path)) for path in files]
+    operations = [
+        CommitOperationAdd(path_in_repo=path, path_or_fileobj=content if isinstance(content, bytes) else str(content))
+        for path, content in files.items()
+    ]
     with explained(repository, revision):
-        api.create_repo(repository, private=private, exist_ok=True)
+        api.create_repo(repository, repo_type=repo_type, private=private, exist_ok=True)
         if revision is not None and not create_pr:
-            api.create_branch(repository, branch=revision, exist_ok=True)
-        parent = api.model_info(repository, revision=revision).sha
+            api.create_branch(repository, repo_type=repo_type, branch=revision, exist_ok=True)
+        parent = api.repo_info(repository, repo_type=repo_type, revision=revision).sha
         failpoint("push:before-commit")
         made = api.create_commit(
             repository,
             operations,
-            commit_message=f"Publish {len(files)} files, {weights / 1e6:.1f} MB of weights",
+            repo_type=repo_type,
+            commit_message=message,
             revision=revision,
             parent_commit=parent,
             create_pr=create_pr,
@@ -273,18 +304,19 @@ def _commit(
     if tag is not None and not create_pr:
         try:
             with explained(repository):
-                api.create_tag(repository, tag=tag, revision=made.oid)
+                api.create_tag(repository, repo_type=repo_type, tag=tag, revision=made.oid)
         except DitError as error:
             raise DitError(f"{error}: commit {made.oid[:12]} was made, but the tag {tag!r} was not") from None
     return str(made.pr_url or made.commit_url)
 
 
-def _relative_files(folder: Path) -> list[str]:
+def relative_files(folder: Path) -> list[str]:
+    """List the files below a folder, in `/` notation."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _refuse_secrets(folder: Path, files: dict[str, int]) -> None:
-    """Refuse to publish a text in which the user's own token stands.
+def refuse_secrets(texts: Mapping[str, bytes]) -> None:
+    """Refuse to publish a text, by its path, in which the user's own token stands.
 
     Raises:
         DitError: naming the file.
@@ -292,7 +324,6 @@ def _refuse_secrets(folder: Path, files: dict[str, int]) -> None:
     from huggingface_hub import get_token
 
     token = get_token()
-    texts = [path for path in files if Path(path).suffix in TEXTS]
-    for path in texts:
-        if token and token in (folder / path).read_text(encoding="utf-8", errors="ignore"):
+    for path, text in texts.items():
+        if token and token.encode() in text:
             raise DitError(f"{path}: it holds your token for the Hub; remove it and make a new one")
