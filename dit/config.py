@@ -10,7 +10,7 @@ from dit.data.config import DataConfig
 from dit.diffusion.config import FlowConfig, ProcessConfig
 from dit.errors import ConfigError
 from dit.evaluation.config import EvaluationConfig
-from dit.latents.config import LatentsConfig
+from dit.latents.config import LatentsConfig, check_encoding
 from dit.models.families import arguments_of, family_of
 from dit.models.section import ModelConfig, OfAFamily, default_model
 from dit.recipes import find_recipe
@@ -112,6 +112,7 @@ def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden:
         given["input_size"] = given["patch_size"]
     try:
         arguments = arguments_of(recipe.model.name, **given)
+        check_encoding(recipe.data, recipe.latents.encode)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None
     if arguments.null_class is None and recipe.sampling.guidance != 1:

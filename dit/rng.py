@@ -41,6 +41,7 @@ class Purpose(IntEnum):
     CLASS = 8
     PROBE = 9
     INIT = 10
+    CROP = 17
 
 
 def generator(seed: int, purpose: Purpose, position: int = 0, step: int = 0) -> np.random.Generator:

@@ -20,11 +20,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from dit.bench.harness import Row, Run, race
 from dit.bench.settings import Settings
+from dit.data.request import Request
 from dit.diffusion.process import drop_labels
 from dit.files import write_json
 from dit.latents.codec import Codec, load_codec
 from dit.latents.dataset import LatentDataset
-from dit.latents.read_ahead import Request, Rows
+from dit.latents.read_ahead import Rows
 from dit.latents.shards import INDEX_NAME, Identity, Index, write_part
 from dit.rng import Purpose, normal, uniform
 from dit.training.batch import BatchSource, Share

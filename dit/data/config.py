@@ -19,7 +19,10 @@ class DataConfig(Section):
     subset: str | None = None
     """Configuration of a Hub data set that has several."""
     image_size: int = Field(default=256, ge=8, le=8192)
-    """Side of the square in pixels: the shorter side is scaled to it and the centre is cut out."""
+    """Side of the square in pixels: the shorter side is scaled to it and a square is cut out."""
+    crop: Literal["centre", "random"] = "centre"
+    """Where training images are cut out: in the centre, or at a random place each time (latents.encode
+    while_training)."""
     flip: bool = False
     """Mirror images left to right at random while training."""
     shuffle: Literal["full", "shards"] = "full"

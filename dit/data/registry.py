@@ -49,7 +49,7 @@ def register_data(name: str, *, features: str | None = None, hub_id: str | None 
 
     It returns an `ImageSource`: class_names; labels (N,) int64, rows of class_names; channels; a fingerprint that
     changes with any pixel or label (cached latents are found by it); `read(i)` -> (image_size, image_size, channels)
-    uint8 in 0..255, safe to call from several processes.
+    uint8 in 0..255, safe to call from several processes; and, for `data.crop: random`, `read_at(i, place)`.
 
     Args:
         name: letters, digits and underscores; a file or folder of that name goes before it.

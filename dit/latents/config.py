@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
+from dit.data.config import DataConfig
+from dit.errors import ConfigError
 from dit.schema import Section
 
 COPY_NAME = "vae"
@@ -27,16 +29,28 @@ class LatentsConfig(Section):
     normalise: Literal["own", "measured"] = "own"
     """What scale and shift are: own, those above or the autoencoder's; measured, by mean and deviation of each channel
     over the training images."""
+    encode: Literal["ahead", "while_training"] = "ahead"
+    """When training images are encoded: once, ahead, into a cache; or anew at every use, for random crops and for
+    latents that are too large to store. Held-out images are encoded ahead."""
     batch_size: int = Field(default=32, ge=1, le=4096)
     """Images that are encoded at a time; a cache that was made with another size is used all the same."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type that the autoencoder encodes in; bfloat16 is faster on a GPU and changes moments by about one percent."""
     storage: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Type of the cached moments."""
+    """Type of the cached moments; others are float32."""
     cache: str | None = None
     """Folder of cached moments; null: DIT_CACHE or ~/.cache/dit, in its sub-folder latents."""
     cache_limit: float = Field(default=50.0, gt=0, allow_inf_nan=False)
     """Gigabytes of disk for local copies of latents at an address; those that were opened longest ago go first."""
+
+    @model_validator(mode="after")
+    def _measured_ahead(self) -> Self:
+        if self.encode == "while_training" and self.normalise == "measured":
+            raise ValueError(
+                "normalise: expected own with encode while_training, found measured; give the mean and std that "
+                "dit encode --stats --limit N prints for a sample"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_normalisation(self) -> Self:
@@ -50,6 +64,24 @@ class LatentsConfig(Section):
         if self.std is not None and not all(value > 0 for value in self.std):
             raise ValueError(f"std: expected positive numbers, found {list(self.std)}")
         return self
+
+
+def check_encoding(data: DataConfig, encode: Literal["ahead", "while_training"]) -> None:
+    """Refuse what images that are encoded in this way can't have.
+
+    Raises:
+        ConfigError: with the field.
+    """
+    if encode == "while_training" and data.on_error == "skip":
+        raise ConfigError(
+            "data.on_error: expected stop with latents.encode while_training, for no image can be left out once the "
+            "order is decided; found skip"
+        )
+    if encode == "ahead" and data.crop == "random":
+        raise ConfigError(
+            "data.crop: expected centre for images that are encoded ahead, once each, found random; set latents.encode "
+            "to while_training"
+        )
 
 
 class LatentsDescription(Section):

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dit.data.request import Request
 from dit.errors import ConfigError, DitError
 from dit.files import sha256
-from dit.latents.read_ahead import Request, Rows, read_ahead
+from dit.latents.read_ahead import Rows, read_ahead
 from dit.latents.shards import Index, PartEntry, ReadsRows, read_index, read_part
 
 SPARE_FILES = 1024

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dit.data.request import Request
+
 NUM_AHEAD = 2
 """Batches that are read before they are asked for."""
 NUM_THREADS = 8
@@ -28,18 +30,8 @@ PIECE = 32
 
 
 @dataclass(frozen=True)
-class Request:
-    """The samples of a batch."""
-
-    indices: np.ndarray
-    """(B,) samples of the data set."""
-    flips: np.ndarray
-    """(B,) bool, whether to take the mirrored image."""
-
-
-@dataclass(frozen=True)
 class Rows:
-    """The answer to a request, on the CPU."""
+    """The answer to a request."""
 
     request: Request
     """What was asked for."""
@@ -47,6 +39,8 @@ class Rows:
     """(B, M, h, w), in the type of storage."""
     labels: Tensor
     """(B,) int64."""
+    images: Tensor | None = None
+    """(B, channels, H, W) uint8, where they are asked for and there; beside the moments."""
 
 
 class StoredMoments(Protocol):

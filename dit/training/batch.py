@@ -10,15 +10,16 @@ B samples of a batch or a part of it, C x H x W latents.
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dit.data.order import Window, positions_to_indices
+from dit.data.request import Request
 from dit.diffusion.process import drop_labels
-from dit.latents.read_ahead import Request, Rows
+from dit.latents.read_ahead import Rows
 from dit.rng import Purpose, StepDraws
 from dit.training.stopwatch import Stopwatch
 
@@ -42,6 +43,8 @@ class Batch:
     """(B, C, H, W) standard normal."""
     u: Tensor
     """(B,) float64 uniform on the CPU, of which the process makes times."""
+    images: Tensor | None = None
+    """(B, channels, H, W) uint8 images, where the data set gives them."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,21 @@ class Share:
 class TrainingSet(Protocol):
     """What a data set offers to training."""
 
+    class_names: tuple[str, ...]
+    """Name of each class; empty for a data set without labels."""
+    num_classes: int
+    """0 without labels."""
     latents_shape: tuple[int, int, int]
     """C, H, W."""
+    fingerprint: str
+    """Hash of everything that moments and labels depend on."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def part_sizes(self) -> np.ndarray:
+        """(P,) number of samples in each part, which `data.shuffle: shards` mixes."""
+        ...
 
     def read(self, requests: Iterator[Request], *, pin_memory: bool) -> Generator[Rows]:
         """Answer requests in order, reading ahead until the generator is closed."""
@@ -99,6 +113,8 @@ class BatchSource:
     """Which rows are this process's."""
     window: Window | None = None
     """How far samples are shuffled; None: over the whole data set."""
+    crop: Literal["centre", "random"] = "centre"
+    """Where images are cut out."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     """Counts the waits for the data set as `data`."""
     _reading: Generator[Rows] | None = None
@@ -133,6 +149,7 @@ class BatchSource:
             y=self._to_device(self._drop(rows.labels, draws)),
             noise=draws.normal(Purpose.TRAIN_NOISE, shape, self.device),
             u=draws.uniform(Purpose.TIMESTEP),
+            images=rows.images,
         )
 
     def request(self, step: int, micro: int) -> Request:
@@ -141,7 +158,8 @@ class BatchSource:
         positions, num_samples = self._positions(draws), len(self.dataset)
         indices = positions_to_indices(positions, num_samples, seed=self.seed, window=self.window)
         flips = draws.uniform(Purpose.FLIP).numpy() < 0.5
-        return Request(indices, flips if self.flip else np.zeros_like(flips))
+        places = draws.uniform(Purpose.CROP).numpy() if self.crop == "random" else None
+        return Request(indices, flips if self.flip else np.zeros_like(flips), places)
 
     def _read(self, number: int) -> Rows:
         if self._reading is None or number != self._next:
@@ -167,6 +185,6 @@ class BatchSource:
         return drop_labels(labels, self.num_classes, probability=self.drop_probability, u=u)
 
     def _to_device(self, values: Tensor) -> Tensor:
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and values.device.type == "cpu":
             return values.pin_memory().to(self.device, non_blocking=True)  # pinned already, it is itself
         return values.to(self.device)

@@ -18,6 +18,7 @@ from dit.errors import DitError, Preempted
 from dit.models.network import Network, narrowest_width
 from dit.run_files import append_row
 from dit.signals import StopSignals
+from dit.training.batch import TrainingSet
 from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory
 from dit.training.monitor.log import Trackers, Window
 from dit.training.monitor.preview import Preview
@@ -53,7 +54,7 @@ def run(
     model: Network,
     process: Process,
     codec: "Codec",
-    train_set: "LatentDataset",
+    train_set: TrainingSet,
     val_set: "LatentDataset | None",
     output: str | Path,
     *,

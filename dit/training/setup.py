@@ -16,7 +16,7 @@ from dit.plugins import loaded_plugins
 from dit.rng import TRAINING_LAW
 from dit.run_files import RunFacts, cut_rows, read_rows
 from dit.signals import StopSignals
-from dit.training.batch import BatchSource, Share
+from dit.training.batch import BatchSource, Share, TrainingSet
 from dit.training.compilation import compiles, expect_no_gpu
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.objectives import create as objectives
@@ -30,11 +30,10 @@ from dit.training.weights.optim import create_optimizer
 
 if TYPE_CHECKING:
     from dit.latents.codec import Codec
-    from dit.latents.dataset import LatentDataset
 
 
 def run_facts(
-    recipe: Recipe, model: Network, processes: Processes, codec: "Codec", train_set: "LatentDataset"
+    recipe: Recipe, model: Network, processes: Processes, codec: "Codec", train_set: TrainingSet
 ) -> dict[str, Any]:
     """Return what must be the same in all processes and when the run is resumed, by dotted field."""
     latents = codec.describe().model_dump(mode="json", include={"fingerprint", "scale", "shift"})
@@ -50,7 +49,7 @@ def run_facts(
     }
 
 
-def check_sizes(recipe: Recipe, model: Network, processes: Processes, train_set: "LatentDataset") -> None:
+def check_sizes(recipe: Recipe, model: Network, processes: Processes, train_set: TrainingSet) -> None:
     """Refuse sizes that do not fit each other.
 
     Raises:
@@ -82,7 +81,7 @@ def write_facts(
     recipe: Recipe,
     model: Network,
     codec: "Codec",
-    train_set: "LatentDataset",
+    train_set: TrainingSet,
 ) -> None:
     """Write `recipe.yaml` and `run.json`, from which the run is exported and resumed, if they describe the same run.
 
@@ -111,7 +110,7 @@ def assemble(
     model: Network,
     process: Process,
     codec: "Codec",
-    train_set: "LatentDataset",
+    train_set: TrainingSet,
     processes: Processes,
     signals: StopSignals,
 ) -> Trainer:
@@ -138,6 +137,7 @@ def assemble(
         num_classes=model.arguments.num_classes,
         drop_probability=model.arguments.class_dropout_prob,
         flip=recipe.data.flip,
+        crop=recipe.data.crop,
         seed=train.seed,
         device=processes.device,
         share=Share(train.batch_size, processes.rank, processes.count, train.gradient_accumulation),
@@ -155,7 +155,7 @@ def assemble(
     return Trainer(recipe, model, ema, stepper, spikes=SpikeMonitor(train.spike_sigma), stopwatch=source.stopwatch)
 
 
-def _window(data: DataConfig, train_set: "LatentDataset") -> Window | None:
+def _window(data: DataConfig, train_set: TrainingSet) -> Window | None:
     return Window(tuple(train_set.part_sizes.tolist()), data.shuffle_window) if data.shuffle == "shards" else None
 
 

@@ -51,7 +51,7 @@ def run(
     """
     from dit.data.config import DataConfig
     from dit.errors import ConfigError
-    from dit.latents.config import LatentsConfig
+    from dit.latents.config import LatentsConfig, check_encoding
     from dit.validation import validate
 
     values = {
@@ -64,6 +64,7 @@ def run(
     data_config = validate(DataConfig, values["data"], origin="data", overridden=values["data"])
     latents_config = validate(LatentsConfig, values["latents"], origin="latents", overridden=values["latents"])
 
+    check_encoding(data_config, "ahead")
     if processes < 1 or (processes > 1 and launcher.num_processes() > 1):
         raise ConfigError(f"--processes: expected at least 1, and just 1 under another launcher, found {processes}")
     if dry_run:

@@ -11,7 +11,10 @@ from dit.launcher import is_main
 if TYPE_CHECKING:
     from dit.config import Recipe
     from dit.diffusion.process import Process
+    from dit.latents.codec import Codec
+    from dit.latents.dataset import LatentDataset
     from dit.latents.stored import StoredLatents
+    from dit.training.batch import TrainingSet
 
 
 def run(
@@ -126,6 +129,11 @@ def _open_source(recipe: "Recipe") -> "StoredLatents | None":
     stored, features = open_stored(recipe.data, recipe.latents), recipe.evaluation.features
     if stored is None:
         open_images(recipe.data, "train")
+    elif recipe.latents.encode == "while_training":
+        raise ConfigError(
+            f"latents.encode: expected ahead, since data.source {recipe.data.source} holds latents, no images; found "
+            "while_training"
+        )
     elif features is not None:
         raise ConfigError(
             f"evaluation.features: expected null, since data.source {recipe.data.source} holds latents and no images "
@@ -139,9 +147,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     import torch
 
     from dit.latents.codec import load_codec
-    from dit.latents.encode import encode_dataset
     from dit.latents.preview import load_preview
-    from dit.latents.statistics import normalise_measured
     from dit.training.loop import run as train
     from dit.training.ranks.processes import start_processes
     from dit.training.resolve import resolve
@@ -153,14 +159,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     codec = load_codec(recipe.latents, processes.device)
     if recipe.sampling.preview_decoder is not None:
         codec.preview = load_preview(recipe.sampling.preview_decoder, codec)
-    is_measured = recipe.latents.normalise == "measured"
-    if stored is not None:
-        stored.check(recipe.data, codec, is_measured=is_measured)
-        train_set, val_set = stored.train, stored.val
-    else:  # every process asks, and takes part in encoding what is not cached yet
-        train_set, val_set = (encode_dataset(recipe.data, recipe.latents, codec, split) for split in ("train", "val"))
-    if is_measured:
-        normalise_measured(codec, train_set, stored and stored.statistics)
+    train_set, val_set = _open_splits(recipe, codec, stored)
     recipe = resolve(recipe, latent_shape=train_set.latents_shape, num_classes=train_set.num_classes)
     torch.manual_seed(recipe.train.seed)
     model = create_model(
@@ -170,6 +169,32 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
         **recipe.model.overrides(),
     )
     train(recipe, model, process, codec, train_set, val_set, output, resume=resume)
+
+
+def _open_splits(
+    recipe: "Recipe", codec: "Codec", stored: "StoredLatents | None"
+) -> tuple["TrainingSet", "LatentDataset | None"]:
+    """Return the training and the held-out split; every process asks, and takes part in what is encoded ahead."""
+    from dit.latents.dataset import LatentDataset
+    from dit.latents.encode import encode_dataset
+    from dit.latents.image_dataset import ImageDataset
+    from dit.latents.plan import make_plan
+    from dit.latents.statistics import normalise_measured
+
+    data, latents, is_measured = recipe.data, recipe.latents, recipe.latents.normalise == "measured"
+    if stored is not None:
+        stored.check(data, codec, is_measured=is_measured)
+        train_set, val_set = stored.train, stored.val
+    else:
+        if latents.encode == "while_training":
+            train_set = ImageDataset(make_plan(data, latents, codec, "train"))
+        else:
+            train_set = encode_dataset(data, latents, codec, "train")
+        val_set = encode_dataset(data, latents, codec, "val") if recipe.train.validate_every else None
+    if is_measured:
+        assert isinstance(train_set, LatentDataset)  # the recipe's section says so
+        normalise_measured(codec, train_set, stored and stored.statistics)
+    return train_set, val_set
 
 
 def _finish(recipe: "Recipe", output: Path) -> None:

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from dit.data.request import Request
 from dit.errors import DitError
 from dit.files import write_json
 from dit.latents.dataset import SPARE_FILES, LatentDataset
-from dit.latents.read_ahead import Request
 from dit.latents.shards import INDEX_NAME, Identity, Index, write_part
 
 SIZES = (5, 1, 4)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from dit.data.request import Request
 from dit.errors import DitError
-from dit.latents.read_ahead import NUM_AHEAD, PIECE, Request, read_ahead
+from dit.latents.read_ahead import NUM_AHEAD, PIECE, read_ahead
 
 
 class Numbers:

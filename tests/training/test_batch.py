@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dit.data.order import positions_to_indices
+from dit.rng import Purpose, StepDraws
 from dit.training.batch import BatchSource, Share
 from tests.training.fakes import FakeCodec, FakeLatents
 
@@ -91,6 +92,18 @@ def test_half_of_the_samples_are_flipped_where_the_recipe_says_so(batch_of):
         plain = dataset.get(batch.indices, np.zeros(480, dtype=bool))[0][:, :2]
         flipped = (batch.x_0 - plain.flip(-1)).abs().mean((1, 2, 3)) < (batch.x_0 - plain).abs().mean((1, 2, 3))
         assert flipped.double().mean().item() == pytest.approx(expected, abs=0.1)
+
+
+def test_places_of_random_crops_are_drawn_for_the_rows_of_the_global_batch():
+    """With a sequence of numbers of their own: neither those of the flips nor those of another step."""
+    places = make_source(crop="random").request(3, 0).places
+    assert places is not None
+    assert ((places >= 0) & (places < 1)).all()
+    parts = [make_source(crop="random", share=Share(48, 1, 2, 2)).request(3, micro).places for micro in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(parts), places[24:])
+    assert not np.isin(places, make_source(crop="random").request(4, 0).places).any()
+    assert not np.isin(places, StepDraws(5, 3, 48, range(48)).uniform(Purpose.FLIP).numpy()).any()
+    assert make_source().request(3, 0).places is None
 
 
 def test_unconditional_batches_hold_the_null_class_alone(batch_of):

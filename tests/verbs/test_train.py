@@ -1,5 +1,7 @@
 import json
+import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -176,6 +178,92 @@ def test_two_processes_log_the_losses_of_one(tmp_path, capsys):
     assert {row["num_processes"] for row in two} == {2}
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4)
     assert len(two) == 5
+
+
+# --- without a cache --------------------------------------------------------------------------------------------------
+
+STREAMED = ["--latents.encode", "while_training", "--data.num_workers", "2"]
+
+
+def test_a_run_without_a_cache_that_is_stopped_and_resumed_equals_one_with_a_cache(
+    tmp_path, jpegs, capsys, monkeypatch
+):
+    """On pixels, where moments are the same to the last bit; epochs end within batches, for there are 19 images."""
+    shape = ["--data.source", jpegs, "--data.image_size", "16", "--latents.vae", "pixels", "--data.flip", "true"]
+    steps = ["--train.max_steps", "6", "--train.gradient_accumulation", "2", "--train.checkpoint_every", "100"]
+    few = ["--train.mixed_precision", "fp32", "--train.validate_every", "2", "--train.preview_every", "0", *TINY]
+    ahead, streamed = tmp_path / "ahead", tmp_path / "streamed"
+    options = ["dit_s_2_folder", *shape, *steps, *few]
+    runs(capsys, "train", *options, "--output", ahead)
+    with monkeypatch.context() as patch:
+        patch.setenv("DIT_FAILPOINT", "step-2-rank-0-micro-1:signal=TERM")
+        command = [str(argument) for argument in ("train", *options, *STREAMED, "--output", streamed)]
+        assert main(command) == 75
+    assert multiprocessing.active_children() == []
+    assert json.loads((streamed / "status.json").read_text())["state"] == "preempted"
+    runs(capsys, "train", *options, *STREAMED, "--output", streamed, "--resume")
+    names = ("step", "loss", "loss_by_time", "grad_norm", "val_loss")
+    found, expected = ([[row.get(name) for name in names] for row in rows(output)] for output in (streamed, ahead))
+    assert found == expected
+    assert len(found) == 6
+    files = [output / "export" / "model.safetensors" for output in (streamed, ahead)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_two_processes_without_a_cache_log_the_losses_of_one_with_a_cache(tmp_path, capsys):
+    """Within rounding: images are encoded beside other ones, and gradients are summed in another order."""
+    options = ["--train.max_steps", "5", "--train.mixed_precision", "fp32", "--evaluation.features", "null", *TINY]
+    options += ["--data.limit", "64"]
+    runs(capsys, "train", RECIPE, "--output", tmp_path / "one", *options)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    argv = [*launcher, ROOT / "tools" / "train.py", RECIPE, "--output", tmp_path / "two", *options, *STREAMED]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-4)
+    assert {row["num_processes"] for row in two} == {2}
+
+
+@pytest.mark.parametrize(
+    ("failpoint", "words"),
+    [
+        ("", r"{broken}: expected an image, found an empty file; restore or remove it"),
+        ("read:3:kill", r"/cats/\d+.jpg: a worker process died while it read this .*; look at the file, and"),
+    ],
+)
+def test_a_run_without_a_cache_ends_with_the_file_that_ended_it(failpoint, words, tmp_path, jpegs, capfd, monkeypatch):
+    broken = sorted((jpegs / "dogs").iterdir())[0]
+    if not failpoint:
+        broken.write_bytes(b"")
+    monkeypatch.setenv("DIT_FAILPOINT", failpoint)
+    shape = ["--data.source", jpegs, "--data.image_size", "16", "--latents.vae", "pixels", "--data.val_fraction", "0"]
+    command = ["train", "dit_s_2_folder", "--output", tmp_path / "run", *shape, *TINY, *STREAMED]
+    assert main([str(argument) for argument in command]) == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if str(jpegs) in line]
+    assert re.search(words.format(broken=broken), line)
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+    assert multiprocessing.active_children() == []
+
+
+def test_random_crops_change_what_a_run_sees(tmp_path, jpegs, capsys):
+    shape = ["--data.source", jpegs, "--data.image_size", "16", "--latents.vae", "pixels", "--train.max_steps", "2"]
+    few = ["--train.preview_every", "0", "--train.validate_every", "0", *TINY, *STREAMED]
+    for crop in ("centre", "random"):
+        runs(capsys, "train", "dit_s_2_folder", "--output", tmp_path / crop, *shape, *few, "--data.crop", crop)
+    assert rows(tmp_path / "centre")[0]["loss"] != rows(tmp_path / "random")[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data.crop", "random"], "data.crop: expected centre for images that are encoded ahead"),
+        ([*STREAMED, "--data.on_error", "skip"], "data.on_error: expected stop with latents.encode while_training"),
+        ([*STREAMED, "--latents.normalise", "measured"], "normalise: expected own with encode while_training"),
+    ],
+)
+def test_what_a_run_without_a_cache_can_not_have_is_refused(options, words, capsys):
+    assert words in fails(capsys, "train", RECIPE, "--dry_run", *options)
 
 
 @pytest.mark.parametrize("options", [[], ["--dry-run"]])

@@ -83,7 +83,7 @@ def test_an_order_in_a_window_is_part_of_the_run(tmp_path, gaussian, capsys):
     assert "data.shuffle_window: the run has 2, found 64" in line
 
 
-def test_latents_cannot_be_measured_against(tmp_path, gaussian, capsys):
+def test_latents_cannot_be_encoded_nor_measured_against(tmp_path, gaussian, capsys):
     vae = load_codec(str(gaussian)).fingerprint
     cache = write_cache(tmp_path / "cache", random_moments(NUM, views=1), channels=4, vae=vae, labels=LABELS)
     argv = [
@@ -100,6 +100,8 @@ def test_latents_cannot_be_measured_against(tmp_path, gaussian, capsys):
     assert fails(capsys, *argv).startswith(
         f"evaluation.features: expected null, since data.source {cache} holds latents"
     )
+    images = ["--evaluation.features", "null", "--latents.encode", "while_training"]
+    assert fails(capsys, *argv, *images).startswith(f"latents.encode: expected ahead, since data.source {cache} holds ")
     lines = runs(capsys, *argv, "--evaluation.features", "null", "--dry_run")
     assert any(line.startswith("# steps: 3 of 8 images") for line in lines)
     assert not (tmp_path / "run").exists()
