@@ -5,22 +5,20 @@ All take uint8 images and give float64 features.
 Shapes: B images, C channels, D features, K classes of the extractor.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dit.encoders.load import load_encoder
-from dit.errors import ConfigError, DitError
+from dit.errors import DitError
 from dit.evaluation.classifier import SmallClassifier, pixels_to_unit
 from dit.evaluation.moments import check_finite
+from dit.evaluation.networks.inception import WEIGHTS_SHA256, build_inception, inception_weights
+from dit.evaluation.networks.weights import tensors_sha256
 from dit.files import ASSETS, read_json, sha256
 
-INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 Network = Callable[[Tensor], tuple[Tensor, Tensor | None]]
 
 
@@ -112,57 +110,17 @@ def timm_classifier(name: str, device: torch.device) -> FeatureExtractor:
         name=f"timm/{architecture}.{tag}" if tag else name,
         num_features=model.head_hidden_size,
         network=network,
-        weights_sha256=_tensors_sha256(model.state_dict().items()),
+        weights_sha256=tensors_sha256(model.state_dict().items()),
         device=device,
     )
 
 
 def inception(name: str, device: torch.device) -> FeatureExtractor:
     """torch-fidelity's Inception network of the published FIDs, for which it downloads the weights."""
-    if find_spec("torch_fidelity") is None:
-        raise ConfigError(
-            f"evaluation.features {name}: expected the package torch-fidelity, found none; "
-            "run: pip install 'dit-zoo[eval]'"
-        )
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    path = _inception_weights()
-    model = FeatureExtractorInceptionV3(name, ["2048", "logits"], feature_extractor_weights_path=str(path)).to(device)
-    return FeatureExtractor(name, 2048, lambda images: model(to_rgb(images)), INCEPTION_SHA256, device)
-
-
-def _inception_weights() -> Path:
-    """Download torch-fidelity's weights once; it unpickles without restriction, so only these very bytes will do."""
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL_INCEPTION_V3).name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=INCEPTION_SHA256)
-        except (OSError, RuntimeError) as error:
-            raise DitError(
-                f"inception-v3-compat: expected its weights from {URL_INCEPTION_V3} or at {path}; {_first_line(error)}"
-            ) from error
-    found = sha256(path)
-    if found != INCEPTION_SHA256:
-        raise DitError(f"{path}: expected sha256 {INCEPTION_SHA256}, found {found}; remove the file and try again")
-    return path
+    model = build_inception(name, inception_weights()).to(device)
+    return FeatureExtractor(name, 2048, lambda images: model(to_rgb(images)), WEIGHTS_SHA256, device)
 
 
 def to_rgb(images: Tensor) -> Tensor:
     """Repeat grey images (B, 1, H, W) to (B, 3, H, W); RGB ones are returned as they are."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-
-
-def _tensors_sha256(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Hash names, types, shapes and values, in the order of the names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

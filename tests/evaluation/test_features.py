@@ -8,10 +8,12 @@ import torch
 
 import dit.evaluation.extractors as extractors_module
 import dit.evaluation.features as features_module
+import dit.evaluation.networks.inception as inception_module
 from dit.data.mnist import mnist_images
 from dit.errors import ConfigError, DitError
-from dit.evaluation.extractors import INCEPTION_SHA256, FeatureExtractor
+from dit.evaluation.extractors import FeatureExtractor
 from dit.evaluation.features import list_features, load_features, register_features
+from dit.evaluation.networks.inception import WEIGHTS_SHA256
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +161,7 @@ def test_timm_weights_out_of_reach_are_one_line(monkeypatch):
 
 
 def test_inception_without_the_extra_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(extractors_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(inception_module, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"expected the package torch-fidelity, found none; run: pip install"):
         load_features("inception-v3-compat")
 
@@ -180,7 +182,7 @@ def test_inception_weights_with_other_bytes_are_never_unpickled(monkeypatch, tmp
     path = tmp_path / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
     path.parent.mkdir()
     path.write_bytes(b"something else")
-    with pytest.raises(DitError, match=rf"expected sha256 {INCEPTION_SHA256}, found"):
+    with pytest.raises(DitError, match=rf"expected sha256 {WEIGHTS_SHA256}, found"):
         load_features("inception-v3-compat")
 
 
@@ -200,13 +202,13 @@ def test_inception_features_pass_through(monkeypatch):
     monkeypatch.setitem(
         sys.modules, "torch_fidelity.feature_extractor_inceptionv3", SimpleNamespace(FeatureExtractorInceptionV3=Double)
     )
-    monkeypatch.setattr(extractors_module, "_inception_weights", lambda: "weights")
+    monkeypatch.setattr(extractors_module, "inception_weights", lambda: "weights")
     extractor = load_features("inception-v3-compat")
     images = random_images(channels=1)
     described = extractor(images)
     assert described.features.shape == (3, extractor.num_features) == (3, 2048)
     torch.testing.assert_close(described.features[:, 1], images.double().mean(dim=(1, 2, 3)), rtol=1e-6, atol=0)
-    assert extractor.weights_sha256 == INCEPTION_SHA256
+    assert extractor.weights_sha256 == WEIGHTS_SHA256
 
 
 @pytest.mark.network
