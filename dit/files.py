@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import IO, Any
 
 from dit.errors import ConfigError, DitError
 from dit.failpoints import failpoint
 
 TEMPORARY_PREFIX = ".tmp-"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-"""Of files that can run code when they are read; only the converter opens any, and only safely."""
+"""Of files that can run code when they are read; the converter and `--reference` alone open any, and only safely."""
 ASSETS = Path(__file__).resolve().parent / "assets"
 """What ships with the package: exported folders by zoo name, autoencoders in `vae/`, classifiers in `classifier/`."""
 
@@ -29,14 +29,18 @@ def cache_folder(kind: str) -> Path:
     return Path(os.environ.get("DIT_CACHE") or Path.home() / ".cache" / "dit") / kind
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file atomically, with the mode that the umask gives; parent folders are made."""
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Give a file that becomes `path` when the block ends well, and vanishes when it does not; parent folders are made.
+
+    It has the mode that the umask gives.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}"
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         failpoint(f"write:{path.name}")
@@ -44,6 +48,12 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file atomically, with the mode that the umask gives; parent folders are made."""
+    with atomic_file(path) as file:
+        file.write(data)
 
 
 def write_text(path: str | Path, text: str) -> None:

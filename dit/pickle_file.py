@@ -1,4 +1,4 @@
-"""The one place where a pickle is opened: for conversions, and the latent statistics of LightningDiT.
+"""The one place where a pickle of torch.save is opened: for conversions, and the latent statistics of LightningDiT.
 
 torch.load with weights_only builds tensors and plain containers and calls nothing. One further class is allowed:
 argparse.Namespace, which the training checkpoints of the DiT lineage hold as `args` and which runs no code.
