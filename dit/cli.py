@@ -35,6 +35,7 @@ VERBS = (
     "encode",
     "sample",
     "evaluate",
+    "reference",
     "export",
     "convert",
     "push",

@@ -1,4 +1,4 @@
-"""How good samples are: feature extractors, the Frechet distance, class accuracy.
+"""How good samples are: networks that describe images, metrics, protocols and references of published figures.
 
 Levels: imports 0 to 3. The evaluation is handed a sampler; it never loads a model itself.
 """

@@ -1,4 +1,4 @@
-"""`dit evaluate`: the quality of a model's samples, measured against held-out images."""
+"""`dit evaluate`: the quality of a model's samples against held-out images, or of samples in files by a protocol."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -30,6 +30,10 @@ def run(
     batch_size: int | None = None,
     likelihood: bool = False,
     quantize: Literal["int8_weight", "int8"] | None = None,
+    protocol: Literal["adm", "edm2", "dgm-eval", "torch-fidelity", "clean", "cmmd"] | None = None,
+    reference: Path | None = None,
+    metrics: str | None = None,
+    allow_jpeg: bool = False,
     device: str | None = None,
     out: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -39,8 +43,12 @@ def run(
     What is left out comes from the recipe and the sampling defaults that the model was exported with; any other field
     can be set by --sampling.FIELD VALUE and --evaluation.FIELD VALUE.
 
+    With --protocol, samples that lie in files are measured as published figures are: an .npz with arr_0, a folder or a
+    tar of PNGs. The report holds all that decides the figures, and results.csv beside it gets a row.
+
     Args:
-        source: run folder, exported folder, .safetensors file of either, zoo name or Hub id.
+        source: run folder, exported folder, .safetensors file of either, zoo name or Hub id; with --protocol an .npz, a
+            folder or a tar of images.
         num: number of samples, all classes in turn.
         features: feature extractor: mnist, inception-v3-compat or timm/MODEL.
         data: source of the held-out images, where it is another one here than in the recipe.
@@ -53,8 +61,13 @@ def run(
         likelihood: also compute how likely held-out latents are, in nats and bits per dimension of the latent; where
             no feature extractor is known, only that. --evaluation.likelihood.num says of how many.
         quantize: as in `dit sample`; the report is eval.KIND.json here by default.
+        protocol: how samples in files are measured: it fixes network, resizing, arithmetic and splits.
+        reference: what they are measured against: an .npz of ADM's, JiT's or `dit reference`, or EDM2's .pkl.
+        metrics: figures of the protocol to compute, such as fid,inception_score; all by default.
+        allow_jpeg: take JPEGs too, whose losses change the figures.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
-        out: where the figures are written; eval.json in the model's folder, of a zoo name or Hub id here.
+        out: where the figures are written; eval.json in the model's folder, of a zoo name or Hub id here, of files
+            SOURCE.PROTOCOL.json.
         overrides: `sampling.FIELD` or `evaluation.FIELD` -> value.
     """
     from dit.config import load_recipe
@@ -65,7 +78,33 @@ def run(
     from dit.verbs.sample import checked_settings, sampling_settings
     from dit.zoo.source import locate
 
+    of_files = {"reference": reference, "metrics": metrics, "allow_jpeg": allow_jpeg or None}
+    of_models = {"num": num, "features": features, "data": data, "steps": steps, "solver": solver, "guidance": guidance}
+    of_models |= {
+        "guidance_interval": guidance_interval,
+        "seed": seed,
+        "likelihood": likelihood or None,
+        "quantize": quantize,
+    }
     overrides = overrides or {}
+    others = of_models | {**overrides} if protocol else of_files
+    if unused := [name for name, value in others.items() if value is not None]:
+        what = "a model is sampled" if protocol else "samples in files are measured, by --protocol"
+        raise ConfigError(f"--{unused[0]}: it says how {what}; leave it out")
+    if protocol is not None:
+        _measure_files(
+            Path(source),
+            protocol,
+            reference=reference,
+            metrics=metrics,
+            allow_jpeg=allow_jpeg,
+            batch_size=50 if batch_size is None else batch_size,
+            device=device,
+            out=out,
+        )
+        return
+    if Path(source).suffix.lower() in (".npz", ".tar"):
+        raise ConfigError(f"--protocol: expected how the images in {source} are measured, found none; see --help")
     of_sampling = {key: value for key, value in overrides.items() if key.startswith("sampling.")}
     of_recipe = {key: value for key, value in overrides.items() if key not in of_sampling}
     settings = sampling_settings(
@@ -91,6 +130,54 @@ def run(
         evaluate_source(
             source, recipe, out=out, device=choose_device(device), likelihood=likelihood, quantize=quantize, **settings
         )
+
+
+def _measure_files(
+    source: Path,
+    protocol: str,
+    *,
+    reference: Path | None,
+    metrics: str | None,
+    allow_jpeg: bool,
+    batch_size: int,
+    device: str | None,
+    out: Path | None,
+) -> None:
+    """Measure images in files, write the report and a row of results.csv, and print the figures."""
+    from dit.device import choose_device
+    from dit.errors import ConfigError
+    from dit.evaluation.image_files import open_image_files
+    from dit.evaluation.measure import measure, print_measurement
+    from dit.evaluation.protocols import PROTOCOLS
+    from dit.evaluation.references.reference import open_reference
+    from dit.evaluation.results_table import NAME, append_result
+    from dit.files import check_writable, write_json
+    from dit.run_files import is_run
+    from dit.zoo.folder.config import is_exported
+
+    if not source.exists() or is_exported(source) or is_run(source):
+        found = "a model" if source.exists() else "none"
+        raise ConfigError(
+            f"{source}: expected an .npz, a folder or a tar of images, found {found}; make images of a model by dit "
+            "sample MODEL --num 50000 --out FILE.npz"
+        )
+    if batch_size < 1:
+        raise ConfigError(f"--batch_size: expected at least 1, found {batch_size}")
+    wanted = PROTOCOLS[protocol].choose(metrics and [name.strip() for name in metrics.split(",")])
+    out = out or source.with_name(f"{source.name}.{protocol}.json")
+    check_writable(out, "--out")
+    found = measure(
+        open_image_files(source, allow_jpeg=allow_jpeg),
+        None if reference is None else open_reference(reference),
+        wanted,
+        name=source.name,
+        device=choose_device(device),
+        batch_size=batch_size,
+    )
+    print_measurement(found)
+    write_json(out, found.to_dict())
+    append_result(out.parent / NAME, found)
+    print(out)
 
 
 def _report_of(source: str, folder: Path) -> Path:
@@ -121,10 +208,10 @@ def evaluate_source(
         sampling: fields of `SamplingConfig` that differ from the model's defaults.
     """
     from dit.display import say
-    from dit.evaluation.evaluate import package_versions
     from dit.evaluation.failures import NAME as FAILURES_NAME
     from dit.evaluation.failures import Failures
     from dit.evaluation.result import FORMAT_VERSION
+    from dit.evaluation.versions import package_versions
     from dit.files import write_json
     from dit.zoo.cards.card import CARD_NAME, write_card
     from dit.zoo.folder.config import is_exported
