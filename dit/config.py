@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from pydantic import Field, SerializeAsAny
 
 from dit.data.config import DataConfig
-from dit.diffusion.config import FlowConfig, ProcessConfig
+from dit.diffusion.config import AverageVelocityConfig, FlowConfig, ImfLoss, MeanFlowLoss, ProcessConfig
 from dit.errors import ConfigError
 from dit.evaluation.config import EvaluationConfig
 from dit.latents.config import LatentsConfig, check_encoding
 from dit.models.families import arguments_of, family_of
+from dit.models.family import Arguments
 from dit.models.section import ModelConfig, OfAFamily, default_model
 from dit.recipes import find_recipe
 from dit.sampling.config import SamplingConfig, from_first_format, is_first_format
@@ -120,7 +121,22 @@ def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden:
             f"{origin}: sampling.guidance: expected 1, which is off, because the network has no null class "
             f"(model.class_dropout_prob {arguments.class_dropout_prob}); found {recipe.sampling.guidance}"
         )
+    if isinstance(recipe.process, AverageVelocityConfig):
+        _check_loss(recipe.process, arguments, origin)
     return recipe
+
+
+def _check_loss(process: AverageVelocityConfig, arguments: Arguments, origin: str) -> None:
+    """Refuse a loss of average velocities that asks a network for what it has not."""
+    loss, where = process.loss, f"{origin}: process.loss"
+    is_guided = isinstance(loss, ImfLoss) or (isinstance(loss, MeanFlowLoss) and loss.guidance != 1)
+    if is_guided and arguments.null_class is None:
+        raise ConfigError(
+            f"{where}: expected a network with a null class, which guidance needs, found model.class_dropout_prob "
+            f"{arguments.class_dropout_prob}"
+        )
+    if isinstance(loss, ImfLoss) and not getattr(arguments, "velocity_head", False):
+        raise ConfigError(f"{where}: imf: expected model.velocity_head true, of a network that has one, found none")
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -41,6 +41,7 @@ class Purpose(IntEnum):
     CLASS = 8
     PROBE = 9
     INIT = 10
+    LOSS = 16
     CROP = 17
 
 
@@ -98,9 +99,9 @@ class StepDraws:
         """Draw standard normal noise for each row: (B, *shape) float32 on the device."""
         return self._draw(purpose, torch.empty(self._num_drawn, *shape, device=device), Tensor.normal_)
 
-    def uniform(self, purpose: Purpose) -> Tensor:
-        """Draw one number in [0, 1) for each row: (B,) float64 on the CPU."""
-        return self._draw(purpose, torch.empty(self._num_drawn, dtype=torch.float64), Tensor.uniform_)
+    def uniform(self, purpose: Purpose, *shape: int) -> Tensor:
+        """Draw numbers in [0, 1) for each row, by default one: (B, *shape) float64 on the CPU."""
+        return self._draw(purpose, torch.empty(self._num_drawn, *shape, dtype=torch.float64), Tensor.uniform_)
 
     @property
     def _first_block(self) -> int:

@@ -9,25 +9,70 @@ and at r = t it is v itself. The network is told r, or the step h = t - r, besid
 Source: Geng et al., "Mean flows for one-step generative modeling", NeurIPS 2025, equations 3 and 11.
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from dit.diffusion.config import AverageVelocityConfig
 from dit.diffusion.prediction import VelocityPrediction
-from dit.diffusion.process import Process
+from dit.diffusion.process import Model, Process
 from dit.diffusion.schedule import LinearSchedule
 from dit.diffusion.timesteps import create_time_law
+from dit.diffusion.total_derivative import total_derivative
 
 
 class AverageVelocityProcess(Process):
-    """The straight path, with a network that knows two times; trained at r = t, where the average is the velocity."""
+    """The straight path, with a network that knows two times; trained at r = t, where the average is the velocity.
 
-    def __init__(self, config: AverageVelocityConfig) -> None:
+    Args:
+        config: the recipe's section.
+        null_class: label of the null class, which guidance in a loss asks the network for; None: there is none.
+    """
+
+    def __init__(self, config: AverageVelocityConfig, null_class: int | None = None) -> None:
         self.config: AverageVelocityConfig = config
+        self.null_class = null_class
         self.schedule = LinearSchedule(config.noise_scale)
         self.prediction = VelocityPrediction()
         self.time_law = create_time_law(config.time_law)
+        self.output_sign = config.output_sign
+
+    def model_time(self, t: Tensor) -> Tensor:
+        """Return time_offset + time_scale t, float32."""
+        return self._embedded(t).float()
 
     def conditions(self, t: Tensor, until: Tensor) -> dict[str, Tensor]:
-        """Return {"r": until} or {"h": t - until}, float32."""
-        earlier = until if self.config.condition == "r" else t - until
-        return {self.config.condition: earlier.float()}
+        """Return {"r": until} as the network embeds times, or {"h": t - until} at their scale; float32."""
+        return {name: value.float() for name, value in self._told(t, until).items()}
+
+    def average(self, model: Model, x_t: Tensor, t: Tensor, r: Tensor, y: Tensor, **told: Any) -> Tensor:
+        """Return what a network says of the stretch from t back to r, both (B,): (B, C, H, W), or more channels."""
+        told |= {name: value.to(x_t.device) for name, value in self.conditions(t, r).items()}
+        return self.output_sign * model(x_t, self.model_time(t).to(x_t.device), y, **told)
+
+    def derivative(
+        self, model: Model, x_t: Tensor, t: Tensor, r: Tensor, y: Tensor, *, along: Tensor, **told: Tensor
+    ) -> Tensor:
+        """Return d u(x_t, r, t) / dt where x_t moves with the velocity `along`: (B, C, H, W), without gradient.
+
+        Samples with r = t, where no loss has a use for it, cost nothing and get zeros.
+        """
+        rows = (r < t).nonzero().flatten().to(x_t.device)
+        found = torch.zeros_like(x_t)
+        if not len(rows):
+            return found
+        until, labels, told = r.to(x_t)[rows], y[rows], {name: value[rows] for name, value in told.items()}
+
+        def average(model: Model, x: Tensor, t: Tensor) -> Tensor:
+            return self.output_sign * model(x, self._embedded(t), labels, **self._told(t, until), **told)
+
+        found[rows] = total_derivative(model, average, x_t[rows], t.to(x_t)[rows], along[rows])
+        return found
+
+    def _embedded(self, t: Tensor) -> Tensor:
+        return self.config.time_offset + self.config.time_scale * t
+
+    def _told(self, t: Tensor, until: Tensor) -> dict[str, Tensor]:
+        earlier = self._embedded(until) if self.config.condition == "r" else self.config.time_scale * (t - until)
+        return {self.config.condition: earlier}

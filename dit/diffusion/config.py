@@ -8,6 +8,7 @@ from dit.schema import Section
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Time = Annotated[float, Field(ge=0, le=1)]
 
 
 class UniformTime(Section):
@@ -215,6 +216,60 @@ class EdmConfig(Section):
     """Whether weights of another process (model.pretrained) may be trained further by this one."""
 
 
+class VelocityLoss(Section):
+    """The square error at r = t, where the average velocity is the velocity: the network is trained as of a flow."""
+
+    name: Literal["velocity"] = "velocity"
+    """Loss of average velocities: velocity, meanflow or imf."""
+
+
+class MeanFlowLoss(Section):
+    """Averages between two times by their derivative, which makes samples in one step; one guidance is trained in."""
+
+    name: Literal["meanflow"] = "meanflow"
+    """Loss of average velocities: velocity, meanflow or imf."""
+    equal_share: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """Share of samples with r = t."""
+    weight_power: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """p: a sample of square error L, summed over the latent, weighs 1 / (L + weight_offset)^p."""
+    weight_offset: Positive = 0.01
+    """Square error that is added for the weight."""
+    guidance: Positive = 1.0
+    """Guidance scale that the network learns to sample with; 1: none."""
+    guidance_mix: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """kappa: share of the network's own guided velocity in its target, which steadies it."""
+    guidance_interval: tuple[Time, Time] = (0.0, 1.0)
+    """Least and largest time at which guidance acts."""
+
+    @model_validator(mode="after")
+    def _interval_is_one(self) -> "MeanFlowLoss":
+        if self.guidance_interval[0] >= self.guidance_interval[1]:
+            raise ValueError(f"guidance_interval: expected [low, high], found {list(self.guidance_interval)}")
+        return self
+
+
+class ImfLoss(Section):
+    """MeanFlow's with a second output for the velocity, and with guidance of any scale and interval as an input."""
+
+    name: Literal["imf"] = "imf"
+    """Loss of average velocities: velocity, meanflow or imf."""
+    equal_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of samples with r = t."""
+    weight_power: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """p: a sample of square error L, summed over the latent, weighs 1 / (L + weight_offset)^p."""
+    weight_offset: Positive = 0.01
+    """Square error that is added for the weight."""
+    largest_guidance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 8.0
+    """Scales of guidance are drawn between 1 and this."""
+    guidance_power: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Density of the scales w: in proportion to w to the minus this power."""
+    velocity_floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The velocity is (x_t - x_0) / max(t, velocity_floor): for networks that predict the image."""
+
+
+AverageLoss = Annotated[VelocityLoss | MeanFlowLoss | ImfLoss, Field(discriminator="name")]
+
+
 class AverageVelocityConfig(Section):
     """Flow matching whose network knows a second time: it returns the mean velocity between the two."""
 
@@ -222,14 +277,31 @@ class AverageVelocityConfig(Section):
     """Process: flow, gaussian, edm or average_velocity."""
     condition: Literal["r", "h"] = "r"
     """How the network is told the earlier time r: by itself, or by the step h = t - r."""
+    loss: AverageLoss = VelocityLoss()
+    """What is trained: the velocity alone, or averages too, so that one step makes a sample."""
     noise_scale: Positive = 1.0
     """Deviation of the noise; large images in pixels need more than 1."""
     time_law: TimeLawConfig = LogitNormalTime(mean=-0.4)
-    """Distribution of the training times."""
+    """Distribution of the training times; of averages it is the law of two draws, the larger being t."""
+    time_scale: Finite = 1.0
+    """The network embeds time_offset + time_scale t, r likewise, and time_scale h; weights of a flow keep its own."""
+    time_offset: Finite = 0.0
+    """The network embeds time_offset + time_scale t."""
+    output_sign: Literal[1, -1] = 1
+    """-1 for networks that were trained to return the opposite."""
     learn_sigma: Literal[False] = False
     """Whether the network has a second output half: not in this process."""
     retrain: bool = False
     """Whether weights of another process (model.pretrained) may be trained further by this one."""
+
+    @model_validator(mode="after")
+    def _law_fits_the_loss(self) -> "AverageVelocityConfig":
+        if isinstance(self.time_law, AdaptiveTime) and not isinstance(self.loss, VelocityLoss):
+            raise ValueError(
+                f"time_law: expected uniform or logit_normal with loss {self.loss.name}, which weighs its samples "
+                "itself, found adaptive"
+            )
+        return self
 
 
 ProcessConfig = Annotated[FlowConfig | GaussianConfig | EdmConfig | AverageVelocityConfig, Field(discriminator="name")]

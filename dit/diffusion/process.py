@@ -5,6 +5,7 @@ B batch, C latent channels.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -19,6 +20,14 @@ Model = Callable[..., Tensor]
 """model(x_t (B, C, H, W), t (B,) as the network embeds it, y (B,), **conditions, each (B,)) -> (B, C or 2C, H, W)."""
 
 
+@runtime_checkable
+class UnderAutocast(Protocol):
+    """A network that computes under autocast, and can be called without."""
+
+    without_autocast: Model
+    """The same network in the type of its weights."""
+
+
 @dataclass(frozen=True)
 class Losses:
     """Per-sample training losses of one batch."""
@@ -28,7 +37,7 @@ class Losses:
     t: Tensor
     """(B,) float64, times in (0, 1] at which the losses were taken."""
     unweighted: Tensor
-    """(B,) the loss before the importance weights: what `TimeLaw.update` learns from."""
+    """(B,) the loss before its weights, of the times and of the samples: what `TimeLaw.update` learns from."""
     terms: dict[str, Tensor] = field(default_factory=dict)
     """Parts of the unweighted loss by name, each (B,)."""
 
@@ -56,6 +65,7 @@ class Process:
         weighting: weight of the square error over time.
         output_sign: 1, or -1 for networks that return the opposite of the prediction.
         learn_sigma: whether the network has C further output channels.
+        num_uniforms: uniform numbers that the loss of a sample takes.
     """
 
     config: FlowConfig | GaussianConfig | EdmConfig | AverageVelocityConfig
@@ -65,6 +75,7 @@ class Process:
     weighting: Weighting = UniformWeighting()
     output_sign: int = 1
     learn_sigma: bool = False
+    num_uniforms: int = 1
 
     def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
         """Return the per-sample training losses: the weighted square error of the prediction.
@@ -74,7 +85,8 @@ class Process:
             x_0: (B, C, H, W) normalised latents.
             y: (B,) int64 labels, dropped ones already replaced by the null class (`drop_labels`).
             noise: (B, C, H, W) standard normal.
-            u: (B,) float64 uniform in [0, 1), from which the time law makes the times.
+            u: (B,) float64 uniform in [0, 1), from which the time law makes the times; (B, num_uniforms) where a loss
+                takes several.
         """
         times = self.time_law.draw(u)
         t = times.t  # (B,)

@@ -71,9 +71,9 @@ class TimestepEmbedder(nn.Module):
         self.mlp = nn.Sequential(enter, nn.SiLU(), leave)
 
     def features(self, t: Tensor) -> Tensor:
-        """Return the sinusoidal features of t (...): (..., 256) float32."""
+        """Return the sinusoidal features of t (...): (..., 256) float32, or float64 as t is."""
         frequencies = timestep_frequencies(self.num_features // 2, self.max_period).to(t.device)
-        angles = t.float()[..., None] * frequencies  # (..., 128)
+        angles = t.to(torch.promote_types(t.dtype, torch.float32))[..., None] * frequencies  # (..., 128)
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
     def forward(self, t: Tensor) -> Tensor:

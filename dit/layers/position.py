@@ -85,7 +85,7 @@ def rotary_2d_scaled(
 def rotate(x: Tensor, rotary: Tensor) -> Tensor:
     """Return x (B, heads, T, d), each pair of neighbouring entries turned by `rotary` (2, T, d/2); of x's type."""
     cos, sin = rotary
-    pairs = x.float().unflatten(-1, (-1, 2))  # (B, heads, T, d/2, 2)
+    pairs = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2))  # (B, heads, T, d/2, 2)
     if torch.compiler.is_compiling():  # it has no complex numbers, and makes one pass of these operations
         a, b = pairs.unbind(-1)
         turned = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1)

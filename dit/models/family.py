@@ -68,6 +68,8 @@ class Family:
     """module:Class of a `dit.models.network.Network`, imported when it is built."""
     variants: Mapping[str, Mapping[str, Any]]
     """Name -> the arguments that differ from the defaults."""
+    extends: str | None = None
+    """Family whose weights its networks can start from: `Network.fit` adds what they lack, without effect at first."""
     layouts: tuple[Layout, ...] = ()
     """Published names of its tensors; the first is what `convert --to original` writes."""
     read: Callable[[Shapes, Mapping[str, Any]], dict[str, Any]] | None = None

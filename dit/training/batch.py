@@ -42,7 +42,7 @@ class Batch:
     noise: Tensor
     """(B, C, H, W) standard normal."""
     u: Tensor
-    """(B,) float64 uniform on the CPU, of which the process makes times."""
+    """(B,) float64 uniform on the CPU, of which the process makes times; (B, n) where its loss takes n numbers."""
     images: Tensor | None = None
     """(B, channels, H, W) uint8 images, where the data set gives them."""
 
@@ -115,6 +115,8 @@ class BatchSource:
     """How far samples are shuffled; None: over the whole data set."""
     crop: Literal["centre", "random"] = "centre"
     """Where images are cut out."""
+    num_uniforms: int = 1
+    """Uniform numbers that the loss of a sample takes."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     """Counts the waits for the data set as `data`."""
     _reading: Generator[Rows] | None = None
@@ -148,7 +150,7 @@ class BatchSource:
             x_0=self.codec.latents_from_moments(moments, draw),
             y=self._to_device(self._drop(rows.labels, draws)),
             noise=draws.normal(Purpose.TRAIN_NOISE, shape, self.device),
-            u=draws.uniform(Purpose.TIMESTEP),
+            u=self._uniforms(draws),
             images=rows.images,
         )
 
@@ -175,6 +177,12 @@ class BatchSource:
     def _positions(self, draws: StepDraws) -> range:
         start = draws.step * draws.batch_size
         return range(start + draws.rows.start, start + draws.rows.stop)
+
+    def _uniforms(self, draws: StepDraws) -> Tensor:
+        u = draws.uniform(Purpose.TIMESTEP)
+        if self.num_uniforms == 1:
+            return u
+        return torch.cat([u[:, None], draws.uniform(Purpose.LOSS, self.num_uniforms - 1)], dim=1)
 
     def _drop(self, labels: Tensor, draws: StepDraws) -> Tensor:
         if self.num_classes == 0:

@@ -142,6 +142,7 @@ def assemble(
         device=processes.device,
         share=Share(train.batch_size, processes.rank, processes.count, train.gradient_accumulation),
         window=_window(recipe.data, train_set),
+        num_uniforms=process.num_uniforms,
     )
     stepper = Stepper(
         objective=objective,

@@ -103,7 +103,7 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
     print(f"# output: {output}")
 
 
-def _create_process(recipe: "Recipe") -> "Process":
+def _create_process(recipe: "Recipe", null_class: int | None = None) -> "Process":
     """Create the process; what does not fit is refused now, and not at the first step or preview."""
     from dit.diffusion.create import create_process
     from dit.models.registry import network_class
@@ -111,7 +111,7 @@ def _create_process(recipe: "Recipe") -> "Process":
     from dit.sampling.network import check_conditions, check_guidance
     from dit.training.objectives.create import check_objective
 
-    process = create_process(recipe.process)
+    process = create_process(recipe.process, null_class)
     network = network_class(recipe.model.name)
     check_conditions(network, process)
     check_guidance(network, recipe.sampling)
@@ -153,7 +153,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     from dit.training.resolve import resolve
     from dit.zoo.create import create_model
 
-    process = _create_process(recipe)
+    _create_process(recipe)
     processes = start_processes(recipe.train)
     stored = _open_source(recipe)
     codec = load_codec(recipe.latents, processes.device)
@@ -168,6 +168,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
         id2label=dict(enumerate(train_set.class_names)),
         **recipe.model.overrides(),
     )
+    process = _create_process(recipe, model.null_class)
     train(recipe, model, process, codec, train_set, val_set, output, resume=resume)
 
 

@@ -76,17 +76,19 @@ def fit(
         ConfigError: the weights are of another architecture, or their channels can't be repeated.
     """
     old = source.config.model.arguments
-    if family_of(architecture) is not family_of(name := source.config.model.name):
+    family, theirs = family_of(architecture), family_of(name := source.config.model.name)
+    if theirs is not family and theirs.name != family.extends:
         raise ConfigError(f"model.name: the weights of {source.folder.name} are a {name}'s, asked for {architecture}")
-    variant = family_of(architecture).variants.get(architecture, {})
+    variant = family.variants.get(architecture, {})
     given = {key: value for key, value in overrides.items() if value is not None}
     shape = {key: value for key, value in variant.items() if key not in old.fitted}  # the rest is the weights' own
-    new = arguments_of(architecture, **{**old.model_dump(), **shape, **given})
-    for key in type(new).model_fields:
-        if key not in new.fitted and (found := getattr(old, key)) != getattr(new, key):
-            raise ConfigError(
-                f"model.{key}: the weights of {source.folder.name} have {found}, asked for {getattr(new, key)}"
-            )
+    known = {key: value for key, value in old.model_dump().items() if key in family.arguments.model_fields}
+    new = arguments_of(architecture, **{**known, **shape, **given})
+    for key, field in {**type(old).model_fields, **type(new).model_fields}.items():
+        # What only one of the families has must be as the other is without it.
+        found, asked = (getattr(arguments, key, field.default) for arguments in (old, new))
+        if key not in new.fitted | old.fitted and found != asked:
+            raise ConfigError(f"model.{key}: the weights of {source.folder.name} have {found}, asked for {asked}")
     weights = fill(empty_model(source.config.model), source.weights)
     same_labels = id2label is None or list(id2label.values()) == source.config.class_names
     if new == old and same_labels:

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from dit.config import Recipe
+from dit.diffusion.config import AverageVelocityConfig, FlowConfig, ProcessConfig
 from dit.errors import ConfigError
 from dit.latents.config import COPY_NAME
 from dit.zoo.source import Located
 
-FREE = {"time_law", "weighting", "retrain", "learn_sigma"}
+FREE = {"time_law", "weighting", "loss", "retrain", "learn_sigma"}
 """Fields of a process that weights can be trained on with other values: what they return keeps its meaning."""
+OF_A_FLOW = {"noise_scale", "time_scale", "time_offset", "output_sign"}
+"""Fields in which a flow and its average velocities have to agree."""
 DECIDED_ANEW = {"input_size", "in_channels", "num_classes", "learn_sigma"}
 """Arguments of the network that data, autoencoder and process decide."""
 
@@ -31,6 +34,8 @@ def complete(data: Mapping[str, Any], weights: Located) -> dict[str, Any]:
         filled["model"] = {"name": own.model.name, **network, **filled["model"]}
     if "name" not in filled["process"]:
         filled["process"] = {**own.process.model_dump(mode="json"), **filled["process"]}
+    elif filled["process"]["name"] == "average_velocity" and isinstance(own.process, FlowConfig):
+        filled["process"] = {**own.process.model_dump(mode="json", include=OF_A_FLOW), **filled["process"]}
     if own.latents is not None and "vae" not in filled["latents"]:
         filled["latents"] = {**_codec(weights), **filled["latents"]}
         height, width = (size * own.latents.downscale for size in own.model.arguments.input_size)
@@ -50,7 +55,8 @@ def check_process(recipe: Recipe, weights: Located) -> None:
     Raises:
         ConfigError: naming the fields with both values, unless `process.retrain` is set.
     """
-    known, asked = (process.model_dump(exclude=FREE) for process in (weights.config.process, recipe.process))
+    own = _as_average(weights.config.process, recipe.process)
+    known, asked = (process.model_dump(exclude=FREE) for process in (own, recipe.process))
     different = {
         name: (known.get(name), asked.get(name)) for name in known | asked if known.get(name) != asked.get(name)
     }
@@ -61,6 +67,15 @@ def check_process(recipe: Recipe, weights: Located) -> None:
             f"process: {fields}: the weights of model.pretrained know another process; leave the section out to take "
             "theirs, or set process.retrain true to train this one into them"
         )
+
+
+def _as_average(own: ProcessConfig, asked: ProcessConfig) -> ProcessConfig:
+    """Return the process of weights, a flow as the average velocities that it is at r = t where such are asked for."""
+    if not isinstance(own, FlowConfig) or not isinstance(asked, AverageVelocityConfig):
+        return own
+    if (own.schedule, own.prediction) != ("linear", "velocity"):
+        return own
+    return AverageVelocityConfig(condition=asked.condition, **own.model_dump(include=OF_A_FLOW))
 
 
 def _codec(weights: Located) -> dict[str, Any]:

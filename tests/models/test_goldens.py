@@ -4,6 +4,7 @@ The state is read as a user's file is: recognised, renamed, its arguments told b
 """
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn.functional import linear, silu
 
 from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, ProcessConfig, VelocityWeighting
 from dit.diffusion.create import create_process
+from dit.diffusion.total_derivative import total_derivative
 from dit.models.registry import build
 from dit.sampling.config import SamplingConfig
 from dit.sampling.guidance import Guidance
@@ -126,7 +128,10 @@ def test_maskdit_between_the_scales_of_its_process():
 def test_the_velocity_beside_the_average(name):
     network, golden, _ = read(name)
     conditions = {key: golden[told] for key, told in CONDITIONS.items() if told in golden}
-    _, velocity = network.forward_both(golden["x"], golden["t"], golden["y"], **conditions)
+    both = network(golden["x"], golden["t"], golden["y"], heads="uv", **conditions)
+    alone = network(golden["x"], golden["t"], golden["y"], heads="v", **conditions)
+    velocity = both.chunk(2, dim=1)[1]
+    assert torch.equal(velocity, alone)
     assert_close(velocity, golden["out_v"], FORWARD)
 
 
@@ -166,6 +171,71 @@ def test_loss(name):
     losses = create_process(process).losses(network, golden[data], y, noise=golden["loss_noise"], u=time(golden))
     actual = losses.loss if golden[expected].numel() > 1 else losses.loss.mean(0, keepdim=True)
     assert_close(actual, golden[expected], 2 * FORWARD)  # a square doubles the relative error
+
+
+def chosen_times(*columns: Tensor) -> Tensor:
+    """Return the numbers u from which a process with uniform times makes these t and r, then further columns."""
+    t, r, *further = (column.double() for column in columns)
+    return torch.stack([t, r, torch.ones_like(t), *further], dim=1)
+
+
+def of_meanflow(**options: Any) -> Any:
+    loss = {"name": "meanflow", **options}
+    config = AverageVelocityConfig.model_validate({"loss": loss, "time_law": {"name": "uniform"}})
+    return create_process(config, null_class=7)
+
+
+@pytest.mark.parametrize("suffix", ["", "_unguided"])
+def test_loss_of_meanflow(suffix):
+    network, golden, said = read("meanflow", "guidance")
+    w, k = said["omega"] / (1 - said["kappa"]), said["kappa"]
+    options = {"guidance": w, "guidance_mix": k, "guidance_interval": (said["t_min"], said["t_max"])}
+    process = of_meanflow(**({} if suffix else options))
+    z, y, noise = golden["z"], golden["train_y"], golden["noise"]
+    t, r = golden["t"].double(), golden["r"].double()
+    assert_close(process.corrupt(golden["data"], noise, t), z, FORWARD)
+    velocity = process.guided(network, z, t, y, noise - golden["data"])
+    derivative = total_derivative(
+        network, lambda network, x, t: network(x, t, y, r=golden["r"]), z, golden["t"], velocity
+    )
+    assert_close(derivative, golden[f"dudt{suffix}"], FORWARD)
+    assert torch.equal(process.derivative(network, z, t, r, y, along=velocity)[2], torch.zeros_like(z[2]))  # r = t
+    assert_close(velocity - (t - r).float()[:, None, None, None] * derivative, golden[f"target{suffix}"], FORWARD)
+    if suffix:
+        return
+    assert_close(velocity, golden["v_guided"], FORWARD)
+    assert_close(process.average(network, z, t, r, y), golden["u"], FORWARD)
+    losses = process.losses(network, golden["data"], y, noise=noise, u=chosen_times(t, r))
+    assert_close(losses.unweighted * z[0].numel(), golden["squared_error"], 2 * FORWARD)
+    assert_close(losses.loss, golden["loss_official"], 2 * FORWARD)
+
+
+def test_loss_of_imf():
+    network, golden, _ = read("imeanflow")
+    config = {"condition": "h", "loss": {"name": "imf", "weight_power": 0.0}, "time_law": {"name": "uniform"}}
+    process = create_process(AverageVelocityConfig.model_validate(config), null_class=7)
+    z, y, noise = golden["z"], golden["train_y"], golden["noise"]
+    t, r = golden["t"].double(), (golden["t"] - golden["h"]).double()
+    equal = golden["h"] == 0
+    assert_close(process.corrupt(golden["data"], noise, t), z, FORWARD)
+    numbers = golden["omega"].double().log() / math.log(8), 2 * golden["t_min"], 2 * golden["t_max"] - 1
+    told = process.draw_guidance(torch.stack([number.double() for number in numbers], dim=1), equal)
+    acts = (golden["t"] >= told["t_min"].float()) & (golden["t"] <= told["t_max"].float())
+    scale = torch.where(acts, told["guidance"], 1.0).float()
+    along, _ = process.velocities(network, z, t, y, scale)
+    assert_close(along, golden["v_cond"], FORWARD)
+
+    def average(network, x, t):
+        return network(x, t, y, h=t - r.float(), **{name: value.float() for name, value in told.items()})
+
+    derivative = total_derivative(network, average, z, golden["t"], along)
+    assert_close(derivative, golden["dudt"], FORWARD)
+    ours = average(network, z, golden["t"]) + golden["h"][:, None, None, None] * derivative
+    assert_close(ours, golden["V"], FORWARD)
+    losses = process.losses(network, golden["data"], y, noise=noise, u=chosen_times(t, r, *numbers))
+    assert_close(losses.terms["mse"] * z[0].numel(), golden["loss_u"], 2 * FORWARD)
+    assert_close(losses.terms["mse_velocity"] * z[0].numel(), golden["loss_v"], 2 * FORWARD)
+    assert_close(losses.loss, golden["loss_u"] + golden["loss_v"], 2 * FORWARD)
 
 
 def draw(

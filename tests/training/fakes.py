@@ -106,5 +106,5 @@ def make_parts(recipe, num_samples=48):
     for parameter in model.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
-    process = create_process(recipe.process)
+    process = create_process(recipe.process, model.null_class)
     return model, process, FakeCodec(), FakeLatents(num_samples), FakeLatents(12, seed=1)

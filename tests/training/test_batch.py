@@ -67,6 +67,18 @@ def test_a_sample_does_not_depend_on_processes_and_micro_batches(batch_of, num_p
     assert whole.indices.tolist() == positions_to_indices(range(840, 960), 130, seed=5).tolist()
 
 
+def test_a_loss_that_takes_several_numbers_gets_columns_of_which_the_first_is_that_of_others(batch_of):
+    dataset = FakeLatents(130)
+    whole = batch_of(7, dataset=dataset, share=Share(120), num_uniforms=3)
+    parts = [batch_of(7, micro, dataset=dataset, share=Share(120, 0, 1, 4), num_uniforms=3) for micro in range(4)]
+    assert torch.equal(torch.cat([part.u for part in parts]), whole.u)
+    alone = batch_of(7, dataset=dataset, share=Share(120))
+    assert torch.equal(whole.u[:, 0], alone.u)
+    assert torch.equal(whole.noise, alone.noise)
+    assert whole.u.shape == (120, 3)
+    assert torch.corrcoef(whole.u.T).fill_diagonal_(0).abs().max() < 4 / np.sqrt(120)
+
+
 def test_every_step_draws_anew(batch_of):
     one, other = (batch_of(step, num_classes=0, flip=False) for step in (0, 1))
     assert sorted(one.indices) == sorted(other.indices)  # an epoch each

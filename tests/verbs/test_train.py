@@ -126,6 +126,10 @@ def test_a_dry_run_of_fine_tuning_needs_no_weights(capsys, monkeypatch):
     assert {"  name: dit_xl_2", "  output_sign: -1", "  vae: stabilityai/sd-vae-ft-ema"} <= set(lines)
 
 
+AVERAGE = ["--process.name", "average_velocity", "--sampling.guidance", "1"]
+MEANFLOW = ["--model.name", "meanflow_ti_2", *AVERAGE, "--process.loss.name", "meanflow"]
+
+
 @pytest.mark.parametrize(
     ("recipe", "option", "value"),
     [(RECIPE, "sampling.grid", "respaced"), ("meanflow_ti_2_mnist", "sampling.guidance", 2)],
@@ -143,6 +147,13 @@ def test_sampling_that_the_process_or_the_network_does_not_have_is_refused_befor
         (["--model.name", "meanflow_ti_2"], "tells this network r besides time and class, found flow, which tells no"),
         (["--process.name", "average_velocity"], "tells this network nothing besides time and class, found average_v"),
         (["--model.name", "imf_ti_2", "--process.name", "average_velocity"], "tells this network h besides time and "),
+        (
+            [*MEANFLOW, "--process.loss.guidance", "2", "--model.class_dropout_prob", "0"],
+            "expected a network with a null class, which guidance needs, found model.class_dropout_prob 0.0",
+        ),
+        ([*MEANFLOW[:-1], "imf"], "process.loss: imf: expected model.velocity_head true, of a network that has one"),
+        ([*MEANFLOW, "--process.time_law.name", "adaptive"], "time_law: expected uniform or logit_normal with loss me"),
+        ([*MEANFLOW, "--process.loss.guidance_interval", "[0.5, 0.5]"], "guidance_interval: expected [low, high], "),
     ],
 )
 def test_a_process_that_does_not_tell_what_the_network_asks_for_is_refused(options, words, tmp_path, capsys):

@@ -187,3 +187,21 @@ def test_names_are_listed_by_pattern():
     assert list_models("dit_xl_2.*", pretrained=True) == [name for name in entries() if name.startswith("dit_xl_2.")]
     assert dit.list_models is list_models
     assert dit.create_model is create_model
+
+
+def test_a_flow_becomes_averages_of_which_each_is_its_velocity(source):
+    """Whatever the earlier time: the second time adds zero at first, and learns."""
+    folder, model = source
+    fitted = create_model("meanflow_ti_2", pretrained=folder, **SAME)
+    x, t, y = torch.randn(2, 4, 8, 8), torch.tensor([300.0, 900.0]), torch.tensor([0, 10])
+    velocity = model(x, t, y).chunk(2, dim=1)[0] if model.arguments.learn_sigma else model(x, t, y)
+    for r in (t, 0 * t):
+        assert torch.equal(fitted(x, t, y, r=r), velocity)
+    fitted(x, t, y, r=0 * t).square().sum().backward()
+    assert fitted.r_embedder.mlp[2].weight.grad.abs().max() > 0
+    described = ModelDescription(name="dit_ti_2", arguments=TINY | {"qk_norm": True})
+    other = FolderConfig(model=described, process={"name": "flow"}, latents=None, sampling={})
+    with pytest.raises(ConfigError, match=r"model\.qk_norm: the weights of .* have True, asked for False"):
+        fit(Located(folder, other, []), "meanflow_ti_2", SAME)
+    with pytest.raises(ConfigError, match="are a dit_ti_2's, asked for imf_ti_2"):
+        create_model("imf_ti_2", pretrained=folder)

@@ -3,7 +3,7 @@
 import pytest
 
 from dit.config import check_recipe
-from dit.diffusion.config import FlowConfig, LogitNormalTime, UniformTime
+from dit.diffusion.config import AverageVelocityConfig, FlowConfig, LogitNormalTime, MeanFlowLoss, UniformTime
 from dit.errors import ConfigError
 from dit.latents.config import LatentsDescription
 from dit.zoo.finetune import check_process, complete
@@ -89,6 +89,27 @@ def test_another_process_has_to_be_asked_for(weights):
     check_process(asked, weights)
     assert asked.process == FlowConfig(retrain=True)
     assert asked.sampling == check_recipe({}).sampling  # theirs is for their process
+
+
+def test_a_flow_goes_on_as_its_average_velocities(weights):
+    loss = {"name": "meanflow", "equal_share": 0.5}
+    recipe = completed(weights, model={"name": "meanflow_ti_2"}, process={"name": "average_velocity", "loss": loss},
+                       sampling={"solver": "euler", "steps": 1})  # fmt: skip
+    check_process(recipe, weights)
+    assert recipe.process == AverageVelocityConfig(
+        time_scale=-1.0, time_offset=1.0, output_sign=-1, loss=MeanFlowLoss(equal_share=0.5)
+    )
+    other = {"name": "average_velocity", "time_scale": 1.0}
+    with pytest.raises(ConfigError, match=r"process: time_scale 1\.0 \(theirs: -1\.0\): the weights"):
+        check_process(completed(weights, model={"name": "meanflow_ti_2"}, process=other), weights)
+
+
+def test_only_a_flow_of_velocities_goes_on_as_averages(weights):
+    process = weights.config.process.model_copy(update={"prediction": "x0"})
+    weights = Located(weights.folder, weights.config.model_copy(update={"process": process}), [])
+    averages = {"name": "average_velocity"}
+    with pytest.raises(ConfigError, match=r"process: name average_velocity \(theirs: flow\): the weights"):
+        check_process(completed(weights, model={"name": "meanflow_ti_2"}, process=averages), weights)
 
 
 def test_time_law_and_weighting_are_free(weights):

@@ -9,7 +9,7 @@ Source: Geng et al., "Improved mean flows: on the challenges of fastforward gene
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -152,8 +152,9 @@ class Imf(Network):
         guidance: Tensor | None = None,
         t_min: Tensor | None = None,
         t_max: Tensor | None = None,
+        heads: Literal["u", "v", "uv"] = "u",
     ) -> Tensor:
-        """Predict the average velocity over a step.
+        """Predict the average velocity over a step, or the velocity.
 
         Args:
             x_t: (B, C, H, W) noised latents.
@@ -163,27 +164,16 @@ class Imf(Network):
             guidance: (B,) guidance scale, at least 1; left out: 1, which is off.
             t_min: (B,) least time at which guidance acts; left out: 0.
             t_max: (B,) largest time at which guidance acts; left out: 1.
+            heads: u is the average velocity, v the velocity, of networks with a velocity head; uv: both.
 
         Returns:
-            (B, C, H, W).
+            (B, C, H, W), or (B, 2C, H, W) with u before v.
 
         Raises:
             ConfigError: there is no h, or the latents have another shape than the network was built for.
         """
-        return self._outputs(x_t, t, y, h, guidance, t_min, t_max, heads="u")[0]
-
-    def forward_both(self, x_t: Tensor, t: Tensor, y: Tensor, **conditions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the average velocity u and the velocity v, each (B, C, H, W), of a network with both heads.
-
-        Args:
-            x_t: (B, C, H, W) noised latents.
-            t: (B,) time at the start of the step.
-            y: (B,) int64 labels.
-            conditions: as `forward` takes them.
-        """
-        names = self.condition_names
-        u, v = self._outputs(x_t, t, y, *(conditions.get(name) for name in names), heads="uv")
-        return u, v
+        outputs = self._outputs(x_t, t, y, h, guidance, t_min, t_max, heads=heads)
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     def block_list(self) -> list[nn.Module]:
         """Return the blocks in the order they run."""

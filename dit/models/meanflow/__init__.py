@@ -9,6 +9,7 @@ FAMILY = Family(
     arguments=MeanFlowArguments,
     network="dit.models.meanflow.network:MeanFlow",
     variants=VARIANTS,
+    extends="dit",
     layouts=LAYOUTS,
     read=read,
 )

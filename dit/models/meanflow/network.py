@@ -7,7 +7,8 @@ B batch, C latent channels, H x W latent, p patch, T = HW/p^2 tokens, D width, K
 Source: Geng et al., "Mean flows for one-step generative modeling", NeurIPS 2025, section 4.3.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,16 @@ class MeanFlow(AdaLNTransformer):
         self.final_layer = FinalLayer(width, patch**2 * channels)
         if not self.pos_embed.is_meta:
             self.initialize_weights()
+
+    def fit(self, weights: Mapping[str, Tensor], old: Any, rows: Mapping[int, int]) -> dict[str, Tensor]:
+        """Return the weights that this freshly drawn network starts from: see `dit.models.network.CanFit`.
+
+        Those of a DiT become a MeanFlow that says the same of every step: its second time adds zero.
+        """
+        added = {name: value for name, value in self.state_dict().items() if name.startswith("r_embedder.")}
+        for name in ("r_embedder.mlp.2.weight", "r_embedder.mlp.2.bias"):
+            added[name] = torch.zeros_like(added[name])
+        return super().fit(added | dict(weights), old, rows)
 
     def conditioning(self, t: Tensor, y: Tensor, *, r: Tensor | None = None, **conditions: Tensor) -> Tensor:
         """Return the conditioning (..., D) for times t, earlier times r and labels y whose shapes broadcast to (...).

@@ -6,7 +6,7 @@ law's quantiles, so that few samples cover all times.
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SEED = 0
 """Not the run's seed: the same held-out samples get the same noise in every run, so that losses can be compared."""
 NOISE, DRAW, TIME = range(3)
-"""Streams of the purpose PROBE."""
+"""Streams of the purpose PROBE; those from TIME on are of all the uniform numbers that a loss takes."""
 
 
 def with_fixed_times(process: Process) -> Process:
@@ -96,5 +96,10 @@ class Validation:
         y = labels if self.source.num_classes else torch.zeros_like(labels)
         bucket = torch.tensor(positions) % self.num_buckets
         u = (bucket + uniform(SEED, Purpose.PROBE, positions, step=TIME)) / self.num_buckets  # (B,)
+        if (num := self.process.num_uniforms) > 1:
+            further = [uniform(SEED, Purpose.PROBE, positions, step=TIME + k) for k in range(1, num)]
+            u = torch.stack([u, *further], dim=1)  # (B, num)
         losses = self.process.losses(network, x_0, y.to(device), noise=noise, u=u)
+        # Times are even here, so that only weights of the samples, which hide how large an error is, make a difference.
+        losses = replace(losses, loss=losses.unweighted)
         return torch.stack([value.float() for value in by_time(losses, self.num_buckets)])

@@ -57,8 +57,14 @@ class Processes:
         return device
 
     def prepare(self, network: torch.nn.Module) -> torch.nn.Module:
-        """Return the network as it is trained: on this process's device, with autocast and gradient exchange."""
-        return self.accelerator.prepare_model(network)
+        """Return the network as it is trained: on this process's device, with autocast and gradient exchange.
+
+        Its `without_autocast` is the network with neither; see `dit.diffusion.process.UnderAutocast`.
+        """
+        bare = network.forward
+        prepared = self.accelerator.prepare_model(network)
+        prepared.without_autocast = bare  # pyright: ignore[reportArgumentType] - it is neither tensor nor module
+        return prepared
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context of the run's precision, for networks that were not prepared."""

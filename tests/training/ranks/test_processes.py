@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dit.diffusion.process import UnderAutocast
 from dit.errors import ConfigError
 from dit.layers import precision
 from dit.training.config import TrainConfig
@@ -29,6 +30,15 @@ def test_an_accelerator_of_the_programs_own_stays_whole():
     own.state.plugin = "its own"
     start_processes(TrainConfig(mixed_precision="bf16"))
     assert own.state.plugin == "its own"
+
+
+def test_a_prepared_network_can_be_called_without_autocast():
+    network, x = torch.nn.Linear(8, 8), torch.randn(4, 8)
+    expected = network(x)
+    prepared = start_processes(TrainConfig(mixed_precision="bf16")).prepare(network)
+    assert isinstance(prepared, UnderAutocast)
+    assert torch.equal(prepared.without_autocast(x), expected)
+    assert not torch.equal(prepared(x), expected)
 
 
 def test_precision_by_device(monkeypatch):

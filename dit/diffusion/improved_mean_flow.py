@@ -1,0 +1,88 @@
+"""The loss of improved MeanFlow: a second output learns the velocity, and guidance is an input.
+
+The network returns u and v, both told the scale w of guidance and the interval [t_min, t_max] in which it acts; with
+v(w, y) the second output at r = t and v_t the sample's velocity,
+
+    v_g = v_t + (1 - 1/w) (v(w, y) - v(1, null)),     e_u = u + (t - r) du/dt - v_g,     e_v = v - v_g,
+
+where du/dt follows v(w, y), which the network knows when it samples, and has no gradient. At r = t the interval is all
+of [0, 1]; outside its interval w is 1. The loss is the sum of both errors' adaptively weighted squares.
+
+B batch, C latent channels.
+
+Source: Geng et al., "Improved mean flows: on the challenges of fastforward generative models", 2025, sections 4.1 to
+4.3; Lu et al., "One-step latent-free image generation with pixel mean flows", 2026, for the floor of the velocity.
+"""
+
+import torch
+from torch import Tensor
+
+from dit.diffusion.average_velocity import AverageVelocityProcess
+from dit.diffusion.config import AverageVelocityConfig, ImfLoss
+from dit.diffusion.mean_flow import adaptive, draw_times
+from dit.diffusion.prediction import per_sample
+from dit.diffusion.process import Losses, Model, mean_square
+
+
+class ImfProcess(AverageVelocityProcess):
+    """Average velocities and velocities of a network with an output for each, guided as it is told."""
+
+    num_uniforms = 6
+
+    def __init__(self, config: AverageVelocityConfig, null_class: int | None = None) -> None:
+        super().__init__(config, null_class)
+        assert isinstance(config.loss, ImfLoss)
+        self.loss = config.loss
+
+    def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
+        """Return the per-sample losses; see `Process.losses`.
+
+        Numbers u: two for the times, one for r = t, one for the scale and two for the interval of guidance.
+        """
+        t, r = draw_times(self.time_law, u, self.loss.equal_share)  # each (B,)
+        told = {name: value.to(x_0) for name, value in self.draw_guidance(u[:, 3:], r == t).items()}
+        x_t = self.corrupt(x_0, noise, t)
+        acts = (t.to(x_t) >= told["t_min"]) & (t.to(x_t) <= told["t_max"])
+        scale = torch.where(acts, told["guidance"], 1.0)  # (B,)
+        along, other = self.velocities(model, x_t, t, y, scale)
+        velocity = self.prediction.target(self.schedule, t, x_0, noise)
+        velocity = per_sample(t / t.clamp(min=self.loss.velocity_floor), x_t) * velocity
+        pushed = velocity + per_sample(1 - 1 / scale, x_t) * (along - other)
+        velocity = torch.where((y == self.null_class)[:, None, None, None], velocity, pushed)
+        derivative = self.derivative(model, x_t, t, r, y, along=along, **told)
+        average, second = self.average(model, x_t, t, r, y, heads="uv", **told).chunk(2, dim=1)
+        mse = mean_square(average + per_sample(t - r, x_t) * derivative - velocity)
+        mse_velocity = mean_square(second - velocity)
+        size, config = x_0[0].numel(), self.loss
+        loss = adaptive(mse, size, config) + adaptive(mse_velocity, size, config)
+        return Losses(loss, t, mse + mse_velocity, {"mse": mse, "mse_velocity": mse_velocity})
+
+    @torch.no_grad()
+    def velocities(self, model: Model, x_t: Tensor, t: Tensor, y: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Return v(w, y) at scales w (B,), and v(1, null): each (B, C, H, W)."""
+        assert self.null_class is not None
+        null, zero, one = torch.full_like(y, self.null_class), torch.zeros_like(scale), torch.ones_like(scale)
+        always = {"t_min": zero, "t_max": one, "heads": "v"}
+        guided = self.average(model, x_t, t, t, y, guidance=scale, **always)
+        return guided, self.average(model, x_t, t, t, null, guidance=one, **always)
+
+    def draw_guidance(self, u: Tensor, equal: Tensor) -> dict[str, Tensor]:
+        """Return scale and interval of guidance for uniform numbers u (B, 3): name -> (B,) float64.
+
+        Args:
+            u: of the scale and of both ends.
+            equal: (B,) whether r = t, where guidance always acts.
+        """
+        t_min, t_max = u[:, 1] / 2, (1 + u[:, 2]) / 2
+        return {
+            "guidance": power_law(u[:, 0], self.loss.largest_guidance, self.loss.guidance_power),
+            "t_min": t_min.masked_fill(equal, 0.0),
+            "t_max": t_max.masked_fill(equal, 1.0),
+        }
+
+
+def power_law(u: Tensor, largest: float, power: float) -> Tensor:
+    """Return numbers between 1 and `largest` of a density in proportion to w^-power, for uniform u, of u's shape."""
+    if power == 1:
+        return largest**u
+    return (1 + u * (largest ** (1 - power) - 1)) ** (1 / (1 - power))
