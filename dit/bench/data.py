@@ -31,6 +31,8 @@ from dit.rng import Purpose, normal, uniform
 from dit.training.batch import BatchSource, Share
 
 NUM_SAMPLES, PART_ROWS = 50_000, 1_000
+NUM_ARRAYS = 10_000
+"""Samples that have a file each: to remove more takes minutes."""
 MOMENTS, LATENTS = (8, 32, 32), (4, 32, 32)
 NUM_CLASSES, DROP_PROBABILITY = 1_000, 0.1
 NUM_BATCHES, NUM_WORKERS = 32, 2
@@ -138,7 +140,7 @@ class _Arrays(Dataset[Any]):
         self._folder = folder
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return torch.from_numpy(np.load(self._folder / f"{index}.npy")), index % NUM_CLASSES
+        return torch.from_numpy(np.load(self._folder / f"{index % NUM_ARRAYS}.npy")), index % NUM_CLASSES
 
 
 class _Opened(Dataset[Any]):
@@ -198,7 +200,7 @@ def _part_name(number: int) -> str:
 def _write_arrays(folder: Path) -> None:
     """Write files that take no space, and read them once: from then on they are in the page cache."""
     folder.mkdir()
-    for number in range(NUM_SAMPLES):
+    for number in range(min(NUM_ARRAYS, NUM_SAMPLES)):
         path = folder / f"{number}.npy"
         np.lib.format.open_memmap(path, "w+", np.float32, MOMENTS)
         path.read_bytes()

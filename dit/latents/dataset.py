@@ -102,11 +102,11 @@ class LatentDataset:
             raise ConfigError(f"data.flip: expected latents with mirrored images, found none in {self.folder}")
         rows = self._rows[indices]
         numbers = self._part_of(rows)  # (B,)
-        places = zip(numbers.tolist(), (rows - self._starts[numbers]).tolist(), flips.tolist(), strict=True)
-        classes = labels.numpy()
-        for i, (sample, (number, row, view)) in enumerate(zip(moments.unbind(), places, strict=True)):
+        places = zip(numbers.tolist(), (rows - self._starts[numbers]).tolist(), flips.astype(int).tolist(), strict=True)
+        samples, classes = moments.view(torch.uint8).flatten(1).numpy(), labels.numpy()
+        for i, (sample, (number, row, view)) in enumerate(zip(samples, places, strict=True)):
             part = self._part(number)
-            part.read(sample, row, int(view))
+            part.read(sample, row, view)
             classes[i] = int(part.labels[row])
         if not _are_finite(moments):
             self._refuse(moments, indices, numbers)

@@ -25,7 +25,7 @@ NUM_AHEAD = 2
 """Batches that are read before they are asked for."""
 NUM_THREADS = 8
 """More than cores: on a network file system they wait."""
-PIECE = 32
+PIECE = 64
 """Samples that a thread reads at a time: a batch is shared out."""
 
 

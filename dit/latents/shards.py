@@ -119,8 +119,8 @@ class ReadsRows(Protocol):
         """(n,) int64."""
         ...
 
-    def read(self, moments: Tensor, row: int, view: int) -> None:
-        """Read a row in a view into `moments` (M, h, w), which has the type of storage that the index names."""
+    def read(self, values: np.ndarray, row: int, view: int) -> None:
+        """Read the moments (M, h, w) of a row in a view into their bytes, in the type of storage of the index."""
         ...
 
 
@@ -138,7 +138,7 @@ class OpenFile:
         os.close(self.descriptor)
 
     def read(self, values: np.ndarray, start: int) -> None:
-        """Fill an array with the bytes from `start` on.
+        """Fill an array of bytes with those from `start` on.
 
         Raises:
             DitError: the file ends before, or can't be read.
@@ -147,8 +147,8 @@ class OpenFile:
             found = os.preadv(self.descriptor, [values.data], start)
         except OSError as error:
             raise DitError(f"{self.path}: {error.strerror}") from None
-        if found != values.nbytes:
-            raise DitError(f"{self.path}: expected {values.nbytes} bytes at byte {start}, found {found}")
+        if found != len(values):
+            raise DitError(f"{self.path}: expected {len(values)} bytes at byte {start}, found {found}")
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ class Part:
     """(n, V, M, h, w), in the type of storage; pages are read when they are used."""
     start: int
     """Byte of the file where the moments begin."""
+    num_views: int
+    """V."""
     labels: Tensor
     """(n,) int64."""
     rows: Tensor
@@ -173,13 +175,12 @@ class Part:
         """The file's path."""
         return self.file.path
 
-    def read(self, moments: Tensor, row: int, view: int) -> None:
-        """Read a row in a view into `moments` (M, h, w), which has the type of storage that the index names.
+    def read(self, values: np.ndarray, row: int, view: int) -> None:
+        """Read the moments (M, h, w) of a row in a view into their bytes, in the type of storage of the index.
 
         Not from mapped memory: a network file system would be asked for page after page.
         """
-        values = moments.view(torch.uint8).numpy()
-        self.file.read(values, self.start + (row * self.moments.shape[1] + view) * values.nbytes)
+        self.file.read(values, self.start + (row * self.num_views + view) * len(values))
 
 
 def write_part(
@@ -216,7 +217,7 @@ def read_part(path: Path, *, fingerprint: str) -> Part:
             "remove the folder"
         )
     start = 8 + length + header["moments"]["data_offsets"][0]
-    return Part(file, moments, start, labels, rows, tuple(skipped))
+    return Part(file, moments, start, moments.shape[1], labels, rows, tuple(skipped))
 
 
 def read_index(folder: Path) -> Index:

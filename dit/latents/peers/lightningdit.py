@@ -8,6 +8,7 @@ Source: hustvl/LightningDiT, extract_features.py and datasets/img_latent_dataset
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -33,11 +34,11 @@ class ShardPart:
     labels: Tensor
     """(n,) int64."""
 
-    def read(self, moments: Tensor, row: int, view: int) -> None:
-        """Read the latent of a row in a view into `moments` (C, h, w)."""
+    def read(self, values: np.ndarray, row: int, view: int) -> None:
+        """Read the latent (C, h, w) of a row in a view into its bytes, in float32."""
         latents = self.flipped if view else self.latents
         assert latents is not None, "a data set asks for no view that its index does not have"
-        moments.copy_(latents[row])
+        values.view(np.float32)[:] = latents[row].float().flatten().numpy()
 
 
 def is_lightningdit(path: Path) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from dit.data.imagenet import imagenet_classes
@@ -94,8 +95,8 @@ class FilesPart:
     load: Callable[[str], Tensor]
     """Gives the moments (M, h, w) of a file."""
 
-    def read(self, moments: Tensor, row: int, view: int) -> None:
-        """Read a row into `moments` (M, h, w); there are no mirrored images.
+    def read(self, values: np.ndarray, row: int, view: int) -> None:
+        """Read the moments (M, h, w) of a row into their bytes, in float32; there are no mirrored images.
 
         Raises:
             DitError: the file is damaged, has another shape or holds NaN or infinity; it is named.
@@ -104,7 +105,7 @@ class FilesPart:
         found = self.load(self.names[row])
         if not found.isfinite().all():
             raise DitError(f"{self.path}: {self.names[row]}: expected finite latents, found NaN or infinity")
-        moments.copy_(found)
+        values.view(np.float32)[:] = found.float().flatten().numpy()
 
 
 def parts_of_files(path: Path, names: list[str], labels: Tensor, load: Callable[[str], Tensor]) -> dict[str, ReadsRows]:
