@@ -64,7 +64,7 @@ class Reference:
         """Refuse samples of H x W and networks that it was not made for; return what can't be told.
 
         Raises:
-            ConfigError: it is of another resolution or of another network's preprocessing.
+            ConfigError: it is of another resolution, network or preprocessing.
         """
         found = self.about.get("resolution")
         if found is not None and (found, found) != size:
@@ -74,8 +74,15 @@ class Reference:
             )
         preprocessing = PUBLISHED | dict(self.about.get("preprocessing", {}))
         for network in networks:
-            for name in network.widths:
-                if name in self.gaussians and preprocessing[name] != network.preprocessing:
+            for name, width in network.widths.items():
+                if name not in self.gaussians:
+                    continue
+                if (length := len(self.gaussians[name].mean)) != width:
+                    raise ConfigError(
+                        f"{self.name}: expected mean and covariance of the {width} {name} features of {network.name}, "
+                        f"found {length}; it is of another network"
+                    )
+                if preprocessing[name] != network.preprocessing:
                     raise ConfigError(
                         f"{self.name}: expected {name} features of images resized by {network.preprocessing}, found "
                         f"{preprocessing[name]}; make one by dit reference --protocol, or choose another protocol"

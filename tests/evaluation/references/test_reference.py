@@ -1,15 +1,24 @@
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dit.errors import ConfigError, DitError
-from dit.evaluation.protocols import CLIP, DINOV2, DINOV2_PILLOW, INCEPTION, INCEPTION_CLEAN
+from dit.evaluation import protocols
 from dit.evaluation.references import reference as reference_module
 from dit.evaluation.references.reference import open_reference
 from dit.files import sha256
 
+# Networks of the published sizes of images, with few features.
+INCEPTION, INCEPTION_CLEAN = (
+    replace(network, widths={"pool": 3, "spatial": 2, "logits": 4})
+    for network in (protocols.INCEPTION, protocols.INCEPTION_CLEAN)
+)
+DINOV2, DINOV2_PILLOW = (
+    replace(network, widths={"class_token": 3}) for network in (protocols.DINOV2, protocols.DINOV2_PILLOW)
+)
 IMAGES = np.zeros((4, 8, 8, 3), np.uint8)
 STATISTICS = {"mu": np.arange(3.0), "sigma": np.eye(3), "mu_s": np.ones(2), "sigma_s": 2 * np.eye(2)}
 
@@ -26,6 +35,8 @@ def test_adms_file_has_statistics_of_both_features_and_images(tmp_path):
     assert found.gaussians.keys() == {"pool", "spatial"}
     assert found.gaussians["spatial"].covariance.tolist() == [[2, 0], [0, 2]]
     assert found.check([INCEPTION], (8, 8)) == []
+    with pytest.raises(ConfigError, match="the 2048 pool features of inception-2015-12-05, found 3"):
+        found.check([protocols.INCEPTION], (8, 8))
     with pytest.raises(ConfigError, match=r"expected a reference of 16 x 16 pixels as the samples, found one of 8 x 8"):
         found.check([INCEPTION], (16, 16))
 
@@ -48,7 +59,7 @@ def test_edm2s_pickle(tmp_path):
     found = open_reference(path)
     assert found.gaussians.keys() == {"pool", "class_token"}
     assert found.gaussians["class_token"].num == 9
-    found.check([INCEPTION, DINOV2, CLIP], (512, 512))
+    found.check([INCEPTION, DINOV2, protocols.CLIP], (512, 512))
     for network in (INCEPTION_CLEAN, DINOV2_PILLOW):
         with pytest.raises(ConfigError, match=f"resized by {network.preprocessing}, found"):
             found.check([network], (512, 512))
