@@ -159,7 +159,9 @@ def _image_folder(folder: Path, files: list[Path], config: DataConfig) -> Mappin
     ignored = sorted({file.suffix or file.name for file in files} - {file.suffix for file in images})
     if not images:
         found = ", ".join(ignored) or "nothing"
-        raise ConfigError(f"data.source: expected a folder with images, found {found} in {folder}")
+        are_latents = {".safetensors", ".npy"} & set(ignored)
+        hint = "; name the images that these were made of, for latents do only for training" if are_latents else ""
+        raise ConfigError(f"data.source: expected a folder with images, found {found} in {folder}{hint}")
     if ignored:
         warn(f"{folder}: ignored {len(files) - len(images)} files ({', '.join(ignored)})")
     by_first_folder: dict[str, list[Path]] = {}

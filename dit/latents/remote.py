@@ -223,7 +223,7 @@ def _told(url: str) -> Iterator[None]:
     except DitError:
         raise
     except (ImportError, ValueError) as error:  # fsspec names the package that is missing, or the protocols that it has
-        raise ConfigError(f"{url}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{url}: {str(error).strip().splitlines()[0].strip()}") from None
     except PermissionError as error:
         raise DitError(f"{error.filename or url}: there is no permission; check the credentials for {url}") from None
     except Exception as error:  # every file system has errors of its own

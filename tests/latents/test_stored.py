@@ -121,6 +121,9 @@ def test_statistics_that_come_with_latents_are_held_against_the_normalisation(tm
     vae = saved(small_kl(latent_channels=4))
     fits = load_codec(LatentsConfig(vae=vae, mean=(1.05, -2.0, 0.0, 3.0), std=(2.0, 1.0, 0.52, 4.0)))
     stored(folder).check(config(folder), fits, is_measured=False)
+    wide = load_codec(LatentsConfig(vae=vae, mean=(1.0, -2.0, 0.0, 3.0), std=(2.0, 1.0, 0.6, 4.0)))
+    with pytest.raises(DitError, match="are not the normalisation of"):
+        stored(folder).check(config(folder), wide, is_measured=False)
     other = load_codec(vae)
     with pytest.raises(DitError, match=r"x: its statistics \(mean 1, deviation 2 of channel 0\) are not the normal"):
         stored(folder).check(config(folder), other, is_measured=False)

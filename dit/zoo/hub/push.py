@@ -152,7 +152,8 @@ def check_folder(folder: Path) -> None:
         read_diffusers(folder, ReadOptions())
     else:
         raise DitError(
-            f"{folder}: expected an exported folder, found no {CONFIG_NAME} of one; `dit export` makes one of a run"
+            f"{folder}: expected an exported folder or latents, found no {CONFIG_NAME} or index.json of them; `dit "
+            "export` makes one of a run, `dit encode` of images"
         )
 
 

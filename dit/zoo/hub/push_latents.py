@@ -77,7 +77,8 @@ def push_latents(
     files = {path: len(text) for path, text in texts.items()} | {
         path: file.stat().st_size for path, file in parts.items()
     }
-    pushed = Pushed(files, sorted(set(relative_files(folder)) - set(files)), card, sorted(cut))
+    left_out = sorted(path for path in set(relative_files(folder)) - set(files) if not Path(path).name.startswith("."))
+    pushed = Pushed(files, left_out, card, sorted(cut))
     if dry_run:
         return pushed
     num_images = sum(entry.num_samples for index in indices.values() for entry in index.parts)

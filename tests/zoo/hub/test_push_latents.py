@@ -34,6 +34,7 @@ def published(hub, revision="main"):
 
 def test_what_is_pushed_can_be_trained_on(hub, folder, tmp_path):
     (folder / "notes.txt").write_text("x")
+    (folder / ".train.lock").touch()
     pushed = push_latents(folder, NAME, tag="v1", license="cc-by-4.0")
     assert pushed.left_out == ["notes.txt"]
     parts = [f"{TRAIN}/part-0000{number}.safetensors" for number in range(3)]
