@@ -116,6 +116,11 @@ def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden:
         check_encoding(recipe.data, recipe.latents.encode)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None
+    if recipe.objective.needs_images and recipe.latents.encode == "ahead":
+        raise ConfigError(
+            f"{origin}: latents.encode: expected while_training, since a loss of objective.auxiliary looks at images, "
+            "found ahead"
+        )
     if arguments.null_class is None and recipe.sampling.guidance != 1:
         raise ConfigError(
             f"{origin}: sampling.guidance: expected 1, which is off, because the network has no null class "

@@ -41,6 +41,11 @@ class Purpose(IntEnum):
     CLASS = 8
     PROBE = 9
     INIT = 10
+    MASK = 11
+    MASK_RATIO = 12
+    MASKED_NOISE = 13
+    TEACHER_TIME = 14
+    NEGATIVE = 15
     LOSS = 16
     CROP = 17
 

@@ -26,6 +26,8 @@ from dit.validation import validate
 RECIPE_NAME = "recipe.yaml"
 METRICS_NAME = "metrics.jsonl"
 FACTS_NAME = "run.json"
+HEADS = "heads"
+"""File, in a checkpoint, of the parameters that auxiliary losses train along."""
 
 
 class RunFacts(MadeWith):

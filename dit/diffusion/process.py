@@ -77,7 +77,9 @@ class Process:
     learn_sigma: bool = False
     num_uniforms: int = 1
 
-    def losses(self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor) -> Losses:
+    def losses(
+        self, model: Model, x_0: Tensor, y: Tensor, *, noise: Tensor, u: Tensor, where: Tensor | None = None
+    ) -> Losses:
         """Return the per-sample training losses: the weighted square error of the prediction.
 
         Args:
@@ -87,6 +89,7 @@ class Process:
             noise: (B, C, H, W) standard normal.
             u: (B,) float64 uniform in [0, 1), from which the time law makes the times; (B, num_uniforms) where a loss
                 takes several.
+            where: (B, 1, H, W) 1 where the error counts, else 0; None: everywhere.
         """
         times = self.time_law.draw(u)
         t = times.t  # (B,)
@@ -95,7 +98,7 @@ class Process:
         output, _ = self.split(model(self.model_input(x_t, t), self.model_time(t).to(x_t.device), y, **conditions))
         target = self.prediction.target(self.schedule, t, x_0, noise)
         weight = loss_weight(self.weighting, self.schedule, self.prediction, t)
-        return weighted(weight.to(x_0) * mean_square(output - target), times)
+        return weighted(weight.to(x_0) * mean_square(output - target, where), times)
 
     def corrupt(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return x_t = alpha_t x_0 + sigma_t noise for x_0 (B, ...) and t (B,) float64."""
@@ -152,6 +155,14 @@ def weighted(loss: Tensor, times: Times, terms: dict[str, Tensor] | None = None)
     return Losses(loss * times.weight.to(loss), times.t, loss, terms or {})
 
 
-def mean_square(error: Tensor) -> Tensor:
-    """Return the mean over (C, H, W) of the square of (B, C, H, W): (B,), in float32 or better."""
-    return error.to(torch.promote_types(error.dtype, torch.float32)).square().flatten(1).mean(1)
+def mean_square(error: Tensor, where: Tensor | None = None) -> Tensor:
+    """Return the mean over (C, H, W) of the square of (B, C, H, W): (B,), in float32 or better.
+
+    Args:
+        error: what is squared.
+        where: (B, 1, H, W) 1 where it counts, else 0; None: everywhere.
+    """
+    square = error.to(torch.promote_types(error.dtype, torch.float32)).square()
+    if where is None:
+        return square.flatten(1).mean(1)
+    return (square * where).flatten(1).sum(1) / (error.shape[1] * where.flatten(1).sum(1))

@@ -43,6 +43,8 @@ class Batch:
     """(B, C, H, W) standard normal."""
     u: Tensor
     """(B,) float64 uniform on the CPU, of which the process makes times; (B, n) where its loss takes n numbers."""
+    draws: StepDraws
+    """What else is drawn for these rows."""
     images: Tensor | None = None
     """(B, channels, H, W) uint8 images, where the data set gives them."""
 
@@ -151,6 +153,7 @@ class BatchSource:
             y=self._to_device(self._drop(rows.labels, draws)),
             noise=draws.normal(Purpose.TRAIN_NOISE, shape, self.device),
             u=self._uniforms(draws),
+            draws=draws,
             images=rows.images,
         )
 

@@ -129,7 +129,7 @@ def assemble(
         processes.on_main(
             lambda: say(f"training in {processes.precision} with float32 weights (train.mixed_precision)")
         )
-    objective = objectives.create_objective(recipe.objective, process, model, ema.network, processes, seed=train.seed)
+    objective = objectives.create_objective(recipe.objective, process, model, ema.network, processes, train)
     ema.restart(model)
     source = BatchSource(
         dataset=train_set,

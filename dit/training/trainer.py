@@ -18,6 +18,7 @@ from dit.checkpoint import Checkpoint
 from dit.config import Recipe
 from dit.display import warn
 from dit.errors import DitError
+from dit.run_files import HEADS
 from dit.tensors import check_tensors
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.monitor.log import Window
@@ -27,8 +28,6 @@ from dit.training.stopwatch import Stopwatch
 from dit.training.weights.ema import Ema
 from dit.training.weights.optim import load_optimizer_state, optimizer_state
 
-HEADS = "heads"
-"""File of the parameters that auxiliary losses train along."""
 SNAPSHOT_TYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 

@@ -188,7 +188,9 @@ def _open_splits(
         train_set, val_set = stored.train, stored.val
     else:
         if latents.encode == "while_training":
-            train_set = ImageDataset(make_plan(data, latents, codec, "train"))
+            train_set = ImageDataset(
+                make_plan(data, latents, codec, "train"), keep_images=recipe.objective.needs_images
+            )
         else:
             train_set = encode_dataset(data, latents, codec, "train")
         val_set = encode_dataset(data, latents, codec, "val") if recipe.train.validate_every else None

@@ -7,10 +7,11 @@ from typing import Any
 
 from dit.charts import draw_loss
 from dit.data.picture import image_grid
+from dit.display import say
 from dit.errors import DitError
 from dit.files import new_folder
 from dit.latents.config import COPY_NAME
-from dit.run_files import METRICS_NAME, RECIPE_NAME, is_run, read_rows
+from dit.run_files import HEADS, METRICS_NAME, RECIPE_NAME, is_run, read_rows
 from dit.zoo.cards.card import write_card
 from dit.zoo.folder.config import write_config
 from dit.zoo.folder.figures import FIGURES_NAME
@@ -58,6 +59,8 @@ def export(
     config = located.config.model_copy(update={"provenance": located.config.provenance.updated(**(provenance or {}))})
     files = located.weights if weights is None else [weights]
     model = fill(empty_model(config.model), files)
+    if located.weights[0].with_name(f"{HEADS}.safetensors").is_file():
+        say(f"{run_folder}: the heads of its auxiliary losses serve training alone and are left out")
     with new_folder(out) as folder:
         save_tensors(model.state_dict(), folder / WEIGHTS_NAME)
         write_config(folder, config)

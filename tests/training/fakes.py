@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -61,7 +63,10 @@ class FakeLatents:
             values.copy_(found)
 
     def read(self, requests, *, pin_memory=False):
-        return read_ahead(self, requests, pin_memory=pin_memory)
+        with closing(read_ahead(self, requests, pin_memory=pin_memory)) as answers:
+            for rows in answers:
+                images = (64 * rows.moments[:, :1] + 128).clamp(0, 255).to(torch.uint8)
+                yield replace(rows, images=images.expand(-1, 3, -1, -1))
 
 
 class FakeCodec:

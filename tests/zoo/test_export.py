@@ -47,6 +47,16 @@ def test_the_folder_holds_the_average_and_what_is_needed_to_use_it(exported):
     }  # fmt: skip
 
 
+def test_heads_are_left_out_and_that_is_said(tiny_run, tmp_path, capsys):
+    run, ema = tiny_run
+    (saved,) = (run / "checkpoints").iterdir()
+    tensors = {path.stem: load_file(path) for path in saved.glob("*.safetensors")}
+    checkpoint.save(run / "checkpoints", 8, tensors | {"heads": {"alignment.0.bias": torch.zeros(3)}}, {"step": 8})
+    folder = export(run, tmp_path / "out", samples=False)
+    assert load_file(folder / "model.safetensors").keys() == ema.state_dict().keys()
+    assert f"{run}: the heads of its auxiliary losses serve training alone and are left out" in capsys.readouterr().err
+
+
 def test_figures_go_with_the_weights_that_were_measured(tiny_run, exported, tmp_path):
     run, _ = tiny_run
     weights = exported[0] / "model.safetensors"

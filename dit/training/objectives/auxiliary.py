@@ -4,14 +4,14 @@ B batch, C latent channels, H x W latent, T tokens, D width.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dit.diffusion.process import Model, Process
+from dit.diffusion.process import Process
 from dit.models.family import Arguments
 from dit.training.batch import Batch
 from dit.training.ranks.processes import Processes
@@ -23,12 +23,26 @@ class Surroundings:
 
     arguments: Arguments
     """Of the network."""
-    average: nn.Module
+    average: Any
     """The network with the primary average as weights, in evaluation mode."""
     processes: Processes
     """Device and precision."""
     seed: int
     """The run's seed."""
+    max_steps: int
+    """Optimizer steps in all."""
+
+
+class Watched:
+    """The network as a process calls it; the tokens of the last call are remembered."""
+
+    def __init__(self, network: Callable[..., Any], **options: Any) -> None:
+        self.network, self.options = network, options
+
+    def __call__(self, x_t: Tensor, t: Tensor, y: Tensor, **conditions: Tensor) -> Tensor:
+        """Return the network's output."""
+        self.output, self.tokens = self.network(x_t, t, y, **self.options, **conditions)
+        return self.output
 
 
 @dataclass(frozen=True)
@@ -41,8 +55,8 @@ class Pass:
     """What went in."""
     process: Process
     """What corrupted it and reads the output."""
-    network: Model
-    """The network as it is trained, for a further pass."""
+    network: Callable[..., Any]
+    """The network with heads, as it is trained, for a further pass."""
     t: Tensor
     """(B,) float64, times in (0, 1]."""
     output: Tensor
@@ -52,7 +66,7 @@ class Pass:
     keep: Tensor | None = None
     """(B, T') the tokens that the network was shown; None: all."""
 
-    @cached_property
+    @property
     def prediction(self) -> Tensor:
         """(B, C, H, W) the output, sign applied, without a half for the variance."""
         return self.process.split(self.output)[0]

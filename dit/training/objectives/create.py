@@ -5,12 +5,13 @@ from importlib import import_module
 import torch
 from torch import nn
 
-from dit.diffusion.config import AverageVelocityConfig
 from dit.diffusion.prediction import VelocityPrediction
 from dit.diffusion.process import Process
 from dit.errors import ConfigError
 from dit.models import network as protocols
 from dit.models.network import Network
+from dit.rng import Purpose, generator
+from dit.training.config import TrainConfig
 from dit.training.objectives.auxiliary import AuxiliaryLoss, Surroundings
 from dit.training.objectives.config import AuxiliaryConfig, ObjectiveConfig
 from dit.training.objectives.objective import Objective, WithHeads
@@ -20,19 +21,23 @@ CAPABILITIES = {"CanShowTokens": "can show its tokens between blocks", "CanMask"
 
 
 def check_objective(config: ObjectiveConfig, network: type[Network], process: Process) -> None:
-    """Refuse auxiliary losses that the network or the process has nothing for.
+    """Refuse auxiliary losses that the network, the process or another one has nothing for.
 
     Raises:
         ConfigError: naming the loss and what it needs.
     """
+    hiding = next((section.name for section in config.auxiliary if section.hides_tokens), None)
     for section in config.auxiliary:
         where = f"objective.auxiliary: {section.name}"
-        if isinstance(process.config, AverageVelocityConfig):
-            raise ConfigError(f"{where}: expected process flow, gaussian or edm, found average_velocity")
+        if process.config.name not in section.processes:
+            known = " or ".join(section.processes)
+            raise ConfigError(f"{where}: expected process {known}, found {process.config.name}")
         if section.needs and not issubclass(network, getattr(protocols, section.needs)):
             raise ConfigError(
                 f"{where}: expected a network that {CAPABILITIES[section.needs]}, found {network.__name__}, which can't"
             )
+        if hiding and section.needs == "CanShowTokens":
+            raise ConfigError(f"{where}: expected all tokens, found {hiding} beside it, which leaves some out")
         if section.needs_velocity and not isinstance(process.prediction, VelocityPrediction):
             raise ConfigError(f"{where}: expected a process with prediction velocity, found {process.config.name}")
 
@@ -57,7 +62,12 @@ def check_sizes(config: ObjectiveConfig, network: Network, micro_batch: int) -> 
 
 
 def create_objective(
-    config: ObjectiveConfig, process: Process, network: Network, average: nn.Module, processes: Processes, *, seed: int
+    config: ObjectiveConfig,
+    process: Process,
+    network: Network,
+    average: nn.Module,
+    processes: Processes,
+    train: TrainConfig,
 ) -> Objective:
     """Put the losses of a run together, with the network as Accelerate prepares it.
 
@@ -67,11 +77,11 @@ def create_objective(
         network: the network, on its device.
         average: the network with averaged weights.
         processes: who takes part.
-        seed: the run's seed, from which heads are drawn and what else the losses draw.
+        train: seed, from which the losses draw, their heads first of all, and length of the run.
     """
-    surroundings = Surroundings(network.arguments, average, processes, seed)
+    surroundings = Surroundings(network.arguments, average, processes, train.seed, train.max_steps)
     with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)  # heads are the same whatever was drawn before
+        torch.manual_seed(int(generator(train.seed, Purpose.INIT).integers(2**63)))
         losses = {section.name: _create(section, surroundings) for section in config.auxiliary}
     trained = WithHeads(network, losses).to(processes.device).train() if losses else network
     return Objective(process, processes.prepare(trained), trained, losses)

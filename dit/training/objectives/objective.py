@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from dit.diffusion.process import Losses, Process
 from dit.models.network import Network
 from dit.training.batch import Batch
-from dit.training.objectives.auxiliary import AuxiliaryLoss, Pass
+from dit.training.objectives.auxiliary import AuxiliaryLoss, Pass, Watched
+from dit.training.objectives.masks import is_kept, patches_of, pixels_of
 
 
 class WithHeads(nn.Module):
@@ -55,18 +56,6 @@ class WithHeads(nn.Module):
         return output, {name: self.heads[name](z) if name in self.heads else z for name, z in tokens.items()}
 
 
-class Watched:
-    """The network as a process calls it; the tokens of the last call are remembered."""
-
-    def __init__(self, network: nn.Module, **options: Any) -> None:
-        self.network, self.options = network, options
-
-    def __call__(self, x_t: Tensor, t: Tensor, y: Tensor, **conditions: Tensor) -> Tensor:
-        """Return the network's output."""
-        self.output, self.tokens = self.network(x_t, t, y, **self.options, **conditions)
-        return self.output
-
-
 @dataclass(frozen=True)
 class Objective:
     """The losses of a run."""
@@ -75,7 +64,7 @@ class Objective:
     """Makes the first of them."""
     network: nn.Module
     """The network with its heads, where there are auxiliary losses, as prepared by Accelerate (autocast, exchange)."""
-    trained: nn.Module
+    trained: Any
     """The same, not wrapped: its parameters are the optimizer's."""
     auxiliary: Mapping[str, AuxiliaryLoss]
     """The others by name, in the recipe's order."""
@@ -92,14 +81,21 @@ class Objective:
             return self.process.losses(self.network, batch.x_0, batch.y, noise=batch.noise, u=batch.u)
         active = {n: loss for n, loss in self.auxiliary.items() if loss.until_step is None or step < loss.until_step}
         tokens_for = [name for name, loss in active.items() if loss.block is not None]
-        watched = Watched(self.network, tokens_for=tokens_for)
-        losses = self.process.losses(watched, batch.x_0, batch.y, noise=batch.noise, u=batch.u)
-        seen = Pass(step, batch, self.process, self.network, losses.t, watched.output)
+        keep = next((k for loss in active.values() if (k := loss.keep(batch, step)) is not None), None)
+        watched = Watched(self.network, keep=keep, tokens_for=tokens_for)
+        where = {} if keep is None else {"where": self.pixels(keep)}
+        losses = self.process.losses(watched, batch.x_0, batch.y, noise=batch.noise, u=batch.u, **where)
+        seen = Pass(step, batch, self.process, self.network, losses.t, watched.output, keep=keep)
         terms = {
             name: loss(replace(seen, tokens=watched.tokens.get(name))) if name in active else loss.at_rest(seen)
             for name, loss in self.auxiliary.items()
         }
         return replace(losses, terms=losses.terms | terms)
+
+    def pixels(self, keep: Tensor) -> Tensor:
+        """Return where the tokens keep (B, T') are in the latent: (B, 1, H, W) float32, 1 or 0."""
+        arguments = patches_of(self.trained.network.arguments)
+        return pixels_of(is_kept(keep, arguments), arguments)
 
     def total(self, losses: Losses) -> Tensor:
         """Return what is minimised: (B,)."""

@@ -3,14 +3,26 @@
 import numpy as np
 import torch
 
+from dit.rng import StepDraws
 from dit.training.batch import Batch
-from dit.training.objectives.auxiliary import Pass
+from dit.training.objectives.auxiliary import Pass, Surroundings
+from dit.training.ranks.processes import start_processes
+from tests.training.fakes import make_recipe
+
+
+def surroundings_of(network, average=None):
+    """The small recipe's run around a network."""
+    train = make_recipe().train
+    average = network if average is None else average
+    return Surroundings(network.arguments, average, start_processes(train), train.seed, train.max_steps)
 
 
 def make_batch(x_0, y, noise, u, **others):
-    """A batch of given tensors at the first positions."""
+    """A batch of given tensors: the whole of step 0."""
     num = len(x_0)
-    return Batch(positions=range(num), indices=np.arange(num), x_0=x_0, y=y, noise=noise, u=u, **others)
+    draws = StepDraws(0, 0, num, range(num))
+    places = {"positions": range(num), "indices": np.arange(num), "draws": draws}
+    return Batch(**places | others, x_0=x_0, y=y, noise=noise, u=u)
 
 
 def pass_through(network, process, x_0, y, *, noise, t, tokens=None, **others):

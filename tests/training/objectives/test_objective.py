@@ -1,31 +1,58 @@
 """Runs with auxiliary losses: exact resume, any number of processes, columns, checkpoints, refusals."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from safetensors.torch import save_file
 
 from dit import checkpoint
+from dit.config import check_recipe
 from dit.diffusion.config import AverageVelocityConfig, FlowConfig, GaussianConfig
 from dit.diffusion.create import create_process
 from dit.errors import ConfigError, DitError
 from dit.models.network import Network
+from dit.models.registry import network_class
 from dit.training.objectives.auxiliary import AuxiliaryLoss
 from dit.training.objectives.config import AUXILIARY, AuxiliaryConfig
 from dit.training.objectives.create import check_objective
 from dit.training.objectives.dispersive import Dispersive
+from tests.goldens import load_tensors
 from tests.training.fakes import make_recipe
 from tests.training.test_loop import assert_same_end, compared, rows, stop_at, torchrun, train
 
 METHODS = {
+    "alignment": {"block": 1, "head_width": 8, "until_step": 5},
     "velocity_direction": {"weight": 0.5},
+    "self_alignment": {"block": 1, "teacher_block": 2},
     "dispersive": {"block": 1, "group": 2},
+    "contrastive_flow": {"group": 2},
+    "masked_side": {},
+    "masked_reconstruction": {"schedule": "falling"},
 }
 """Fields of each loss in a run of 8 images."""
+OTHERS = {
+    "alignment": {"latents.encode": "while_training"},
+    "masked_side": {"model.name": "mdt_ti_2", "model.decode_layers": 1},
+    "masked_reconstruction": {"model.name": "maskdit_ti_2", "model.learn_sigma": None, "process.name": "edm"},
+}
 
 
 def switched_on(name):
-    return {"objective.auxiliary": [{"name": name, **METHODS[name]}]}
+    return {"objective.auxiliary": [{"name": name, **METHODS[name]}], **OTHERS.get(name, {})}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _encoder(tmp_path_factory):
+    """A small DINOv2 with registers and random weights, as a folder."""
+    folder, prefix, golden = tmp_path_factory.mktemp("encoder"), "state.encoder.", load_tensors("families/rae_encoder")
+    tensors = {name.removeprefix(prefix): value for name, value in golden.items() if name.startswith(prefix)}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text('{"num_attention_heads": 2}')
+    METHODS["alignment"]["encoder"] = str(folder)
 
 
 def test_every_loss_is_tested():
@@ -40,12 +67,15 @@ def trained(request, tmp_path_factory):
     return request.param, output
 
 
-def test_the_loss_has_its_column_and_reaches_the_weights(trained, whole):
+def test_the_loss_has_its_column_and_reaches_the_weights(trained, tmp_path):
     name, output = trained
     found = [row[f"loss_{name}"] for row in rows(output)]
     assert len(set(found)) == 6
-    assert rows(output)[0]["loss"] == pytest.approx(rows(whole)[0]["loss"], rel=1e-6)  # the process's own, alone
-    assert rows(output)[0]["grad_norm"] != pytest.approx(rows(whole)[0]["grad_norm"], rel=1e-4)
+    train(tmp_path / "plain", **OTHERS.get(name, {}), **{"train.max_steps": 1})
+    first, plain = rows(output)[0], rows(tmp_path / "plain")[0]
+    assert first["grad_norm"] != pytest.approx(plain["grad_norm"], rel=1e-4)
+    if not AUXILIARY[name].hides_tokens:
+        assert first["loss"] == pytest.approx(plain["loss"], rel=1e-6)  # the process's own, alone
 
 
 def test_exact_resume(trained, tmp_path):
@@ -70,9 +100,10 @@ def test_two_processes_equal_one(trained, tmp_path):
 
 
 def test_all_at_once(tmp_path):
-    several = {"objective.auxiliary": [switched_on(name)["objective.auxiliary"][0] for name in METHODS]}
-    train(tmp_path / "run", **several, **{"train.max_steps": 2})
-    assert {f"loss_{name}" for name in METHODS} <= set(rows(tmp_path / "run")[-1])
+    names = METHODS.keys() - {"masked_reconstruction"}  # it leaves tokens out that others want
+    several = {"objective.auxiliary": [{"name": name, **METHODS[name]} for name in sorted(names)]}
+    train(tmp_path / "run", **OTHERS["masked_side"], **OTHERS["alignment"], **several, **{"train.max_steps": 2})
+    assert {f"loss_{name}" for name in names} <= set(rows(tmp_path / "run")[-1])
 
 
 class Pulled(AuxiliaryLoss):
@@ -169,16 +200,34 @@ class Opaque(Network):
             GaussianConfig(),
             r"velocity_direction: expected a process with prediction velocity, found ga",
         ),
-        (
-            "dispersive",
-            AverageVelocityConfig(),
-            r"dispersive: expected process flow, gaussian or edm, found average_vel",
-        ),
+        ("dispersive", AverageVelocityConfig(), r"dispersive: expected process flow or gaussian or edm, found average"),
     ],
 )
 def test_what_network_or_process_have_nothing_for_is_refused(loss, process, message):
     with pytest.raises(ConfigError, match=rf"^objective\.auxiliary: {message}"):
         check_objective(make_recipe(**switched_on(loss)).objective, Opaque, create_process(process))
+
+
+def test_tokens_are_not_taken_where_some_are_left_out():
+    both = ["masked_reconstruction", {"name": "dispersive", "block": 1}]
+    recipe = make_recipe(**OTHERS["masked_reconstruction"], **{"objective.auxiliary": both})
+    with pytest.raises(ConfigError, match=r"dispersive: expected all tokens, found masked_reconstruction beside it"):
+        check_objective(recipe.objective, network_class(recipe.model.name), create_process(recipe.process))
+
+
+def test_images_that_are_not_there_are_refused():
+    with pytest.raises(ConfigError, match=r"latents\.encode: expected while_training, since a loss .*, found ahead"):
+        make_recipe(**{"objective.auxiliary": [{"name": "alignment", **METHODS["alignment"]}]})
+
+
+def test_the_examples_of_the_manual_are_recipes():
+    manual = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    names = set()
+    for example in re.findall(r"```yaml\n(.*?)```", manual, re.DOTALL):
+        recipe = check_recipe(yaml.safe_load(example))
+        check_objective(recipe.objective, network_class(recipe.model.name), create_process(recipe.process))
+        names |= {section.name for section in recipe.objective.auxiliary}
+    assert names == set(AUXILIARY)
 
 
 @pytest.mark.parametrize(
