@@ -39,18 +39,24 @@ class ImfProcess(AverageVelocityProcess):
 
         Numbers u: two for the times, one for r = t, one for the scale and two for the interval of guidance.
         """
+        assert self.null_class is not None
         t, r = draw_times(self.time_law, u, self.loss.equal_share)  # each (B,)
         told = {name: value.to(x_0) for name, value in self.draw_guidance(u[:, 3:], r == t).items()}
         x_t = self.corrupt(x_0, noise, t)
         acts = (t.to(x_t) >= told["t_min"]) & (t.to(x_t) <= told["t_max"])
         scale = torch.where(acts, told["guidance"], 1.0)  # (B,)
-        along, other = self.velocities(model, x_t, t, y, scale)
-        velocity = self.prediction.target(self.schedule, t, x_0, noise)
-        velocity = per_sample(t / t.clamp(min=self.loss.velocity_floor), x_t) * velocity
-        pushed = velocity + per_sample(1 - 1 / scale, x_t) * (along - other)
-        velocity = torch.where((y == self.null_class)[:, None, None, None], velocity, pushed)
+        null = torch.full_like(y, self.null_class)
+        unguided = self.second(model, x_t, t, null, torch.ones_like(scale))
+        rows, along = (r < t).nonzero().flatten(), torch.zeros_like(x_t)
+        if len(rows):
+            along[rows] = self.second(model, x_t[rows], t[rows], y[rows], scale[rows])
         derivative = self.derivative(model, x_t, t, r, y, along=along, **told)
         average, second = self.average(model, x_t, t, r, y, heads="uv", **told).chunk(2, dim=1)
+        # At r = t guidance is told as to `second`, so that the other samples' v(w, y) has come out of this call.
+        along = torch.where((r < t).to(x_t.device)[:, None, None, None], along, second.detach())
+        push = per_sample((1 - 1 / scale) * (y != null), x_t)
+        floored = per_sample(t / t.clamp(min=self.loss.velocity_floor), x_t)
+        velocity = floored * self.prediction.target(self.schedule, t, x_0, noise) + push * (along - unguided)
         mse = mean_square(average + per_sample(t - r, x_t) * derivative - velocity)
         mse_velocity = mean_square(second - velocity)
         size, config = x_0[0].numel(), self.loss
@@ -58,13 +64,10 @@ class ImfProcess(AverageVelocityProcess):
         return Losses(loss, t, mse + mse_velocity, {"mse": mse, "mse_velocity": mse_velocity})
 
     @torch.no_grad()
-    def velocities(self, model: Model, x_t: Tensor, t: Tensor, y: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Return v(w, y) at scales w (B,), and v(1, null): each (B, C, H, W)."""
-        assert self.null_class is not None
-        null, zero, one = torch.full_like(y, self.null_class), torch.zeros_like(scale), torch.ones_like(scale)
-        always = {"t_min": zero, "t_max": one, "heads": "v"}
-        guided = self.average(model, x_t, t, t, y, guidance=scale, **always)
-        return guided, self.average(model, x_t, t, t, null, guidance=one, **always)
+    def second(self, model: Model, x_t: Tensor, t: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+        """Return v(w, y) (B, C, H, W) at scales w (B,)."""
+        ends = {"t_min": torch.zeros_like(scale), "t_max": torch.ones_like(scale)}
+        return self.average(model, x_t, t, t, y, heads="v", guidance=scale, **ends)
 
     def draw_guidance(self, u: Tensor, equal: Tensor) -> dict[str, Tensor]:
         """Return scale and interval of guidance for uniform numbers u (B, 3): name -> (B,) float64.
