@@ -17,13 +17,14 @@ from torch import Tensor
 
 from dit.errors import DitError
 from dit.failpoints import failpoint
-from dit.files import fsync_folder, read_json, write_json
+from dit.files import TEMPORARY_PREFIX, fsync_folder, read_json, write_json
 from dit.latents.plan import Plan
 from dit.latents.shards import INDEX_NAME, PartEntry, PartReport, read_part, write_part
 from dit.latents.skipped import check_skipped
 from dit.validation import validate
 
 _REPORT = re.compile(r"part-(\d+)\.json")
+_LEFT_OVER = re.compile(rf"{_REPORT.pattern}|{re.escape(TEMPORARY_PREFIX)}(part|index).*")
 
 
 @dataclass
@@ -117,9 +118,9 @@ class WorkingFolder:
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove the reports of a finished cache."""
+        """Remove from a finished cache the reports, and what a process left that was killed while it wrote."""
         for name in _names_in(self._plan.target):
-            if _REPORT.fullmatch(name):
+            if _LEFT_OVER.fullmatch(name):
                 (self._plan.target / name).unlink(missing_ok=True)
 
     def _write(self, part: Part) -> PartEntry:

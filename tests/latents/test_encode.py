@@ -219,6 +219,8 @@ def test_bytes_depend_neither_on_processes_nor_on_kills(
         monkeypatch.setenv("DIT_FAILPOINT", f"encode:part-{killed}:kill")
         assert in_processes(count, encode_dataset, config, latents(tmp_path / "2"), codec) == [-9] * count
         assert not list(caches.glob("train-*"))
+    (working,) = caches.glob(".tmp-train-*")
+    (working / ".tmp-part-00002.safetensors.1").write_bytes(b"half")  # as of one that was killed while it wrote
     monkeypatch.delenv("DIT_FAILPOINT")
     several = config.model_copy(update={"num_workers": 2})
     assert in_processes(2, encode_dataset, several, latents(tmp_path / "2"), codec) == [0, 0]
