@@ -49,7 +49,7 @@ class ImfProcess(AverageVelocityProcess):
         unguided = self.second(model, x_t, t, null, torch.ones_like(scale))
         rows, along = (r < t).nonzero().flatten(), torch.zeros_like(x_t)
         if len(rows):
-            along[rows] = self.second(model, x_t[rows], t[rows], y[rows], scale[rows])
+            along[rows] = self.second(model, x_t[rows], t[rows], y[rows], scale[rows]).to(x_t)
         derivative = self.derivative(model, x_t, t, r, y, along=along, **told)
         average, second = self.average(model, x_t, t, r, y, heads="uv", **told).chunk(2, dim=1)
         # At r = t guidance is told as to `second`, so that the other samples' v(w, y) has come out of this call.
