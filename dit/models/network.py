@@ -26,6 +26,8 @@ class Network(nn.Module):
     """What it was built from; frozen."""
     condition_names: ClassVar[tuple[str, ...]] = ()
     """Names of what `forward` takes besides time and class, each (B,)."""
+    masked_only: ClassVar[tuple[str, ...]] = ()
+    """What the names of the parameters begin with that `forward_masked` alone uses."""
 
     def __init__(self, arguments: Arguments) -> None:
         super().__init__()

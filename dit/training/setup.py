@@ -117,6 +117,7 @@ def assemble(
     """Put the parts of a run together, at step 0."""
     train = recipe.train
     model = model.to(processes.device).train()
+    objectives.freeze_unused(recipe.objective, model)
     # The averages copy the network before Accelerate wraps its forward, and take the weights that process 0 sent out.
     ema = Ema(model, recipe.ema)
     if compiles(

@@ -89,6 +89,7 @@ class MaskDiT(AdaLNTransformer):
     """Class-conditional MaskDiT over latents; see `MaskDiTArguments` for what it is built from."""
 
     arguments: MaskDiTArguments
+    masked_only = ("mask_token",)
 
     def __init__(self, arguments: MaskDiTArguments) -> None:
         super().__init__(arguments)

@@ -107,6 +107,7 @@ class Mdt(AdaLNTransformer):
     """Class-conditional MDT over latents; see `MdtArguments` for what it is built from."""
 
     arguments: MdtArguments
+    masked_only = ("mask_token", "sideblocks.")
 
     def __init__(self, arguments: MdtArguments) -> None:
         super().__init__(arguments)

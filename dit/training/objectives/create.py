@@ -61,6 +61,15 @@ def check_sizes(config: ObjectiveConfig, network: Network, micro_batch: int) -> 
                 )
 
 
+def freeze_unused(config: ObjectiveConfig, network: Network) -> None:
+    """Freeze what only a masked pass uses, where no loss makes one: no gradient would ever reach it."""
+    if any(section.needs == "CanMask" for section in config.auxiliary):
+        return
+    for name, parameter in network.named_parameters():
+        if name.startswith(network.masked_only):
+            parameter.requires_grad_(False)
+
+
 def create_objective(
     config: ObjectiveConfig,
     process: Process,

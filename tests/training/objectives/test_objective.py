@@ -106,6 +106,21 @@ def test_all_at_once(tmp_path):
     assert {f"loss_{name}" for name in names} <= set(rows(tmp_path / "run")[-1])
 
 
+PLAIN = {key: value for key, value in OTHERS["masked_side"].items() if key.startswith("model.")}
+
+
+def test_without_a_masked_pass_what_it_alone_uses_is_left_alone(tmp_path):
+    """In any number of processes, and over a resumption."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", **PLAIN)
+    before = checkpoint.load_newest(tmp_path / "run" / "checkpoints").tensors("model")["mask_token"]
+    done = torchrun(tmp_path / "run", "--resume", **PLAIN)
+    assert done.returncode == 0, done.stderr
+    assert torch.equal(checkpoint.load_newest(tmp_path / "run" / "checkpoints").tensors("model")["mask_token"], before)
+
+
 class Pulled(AuxiliaryLoss):
     """The mean square of a head's output, in the first four steps."""
 
