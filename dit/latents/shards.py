@@ -10,7 +10,7 @@ V is 1, or 2 where the mirrored image is there too (view 1). A folder without in
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -133,9 +133,9 @@ class OpenFile:
     descriptor: int
     """Its number; the file is closed with this object."""
 
-    def __del__(self) -> None:
-        """Close it."""
-        os.close(self.descriptor)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        """Close it, also when the interpreter ends and `os` is gone."""
+        close(self.descriptor)
 
     def read(self, values: np.ndarray, start: int) -> None:
         """Fill an array of bytes with those from `start` on.
