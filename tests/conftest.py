@@ -1,6 +1,7 @@
 """Settings of the whole suite: one thread, no network, caches in a temporary folder."""
 
 import os
+import sys
 import time
 from types import SimpleNamespace
 
@@ -17,6 +18,14 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 def pytest_xdist_auto_num_workers():
     """-n auto: a process for each core, at most four, for each takes 1 to 1.5 GB; some tests start processes too."""
     return min(4, os.cpu_count() or 1)
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """Take back the threads that a benchmark asked for: processes that a later test forks would wait for them."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session", autouse=True)
