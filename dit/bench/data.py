@@ -118,19 +118,27 @@ def _ahead(dataset: LatentDataset, batch: int) -> Run:
 
 
 def _loaded(dataset: Dataset[Any], batch: int) -> Run:
-    """Return the reading of batches by workers that run on: starting them is not counted."""
-    sampler = (indices.tolist() for indices in _batches(batch))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # forks of this process need no threads
-        batches = iter(
-            DataLoader(dataset, batch_sampler=sampler, num_workers=NUM_WORKERS, multiprocessing_context="fork")
-        )
+    """Return the reading of batches by workers that run on: to start them is not counted, and they read none ahead."""
+    options = {"num_workers": NUM_WORKERS, "persistent_workers": True, "multiprocessing_context": "fork"}
+    loader = DataLoader(dataset, batch_sampler=_Sampler(batch), **options)
 
     def read() -> None:
-        for _ in islice(batches, NUM_BATCHES):
-            pass
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # forks of this process need no threads
+            for _ in loader:
+                pass
 
     return read
+
+
+class _Sampler:
+    """The samples of the next batches, of others each time."""
+
+    def __init__(self, batch: int) -> None:
+        self._batches = _batches(batch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (indices.tolist() for indices in islice(self._batches, NUM_BATCHES))
 
 
 class _Arrays(Dataset[Any]):

@@ -23,9 +23,9 @@ from dit.data.request import Request
 
 NUM_AHEAD = 2
 """Batches that are read before they are asked for."""
-NUM_THREADS = 8
-"""More than cores: on a network file system they wait."""
-PIECE = 64
+NUM_THREADS = 2
+"""More of them only wait for each other: they hold the interpreter between two reads."""
+PIECE = 128
 """Samples that a thread reads at a time: a batch is shared out."""
 
 
