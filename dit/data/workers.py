@@ -85,7 +85,7 @@ class ImageReader:
             iterator = iter(self._loader(requests))
         try:
             yield from iterator
-        except RuntimeError as error:
+        except (RuntimeError, EOFError, OSError) as error:  # the last two where it died with a batch on its way
             if dead := self._worker.rows_of_the_dead():
                 raise self._death(dead, error) from error
             raise
@@ -93,13 +93,14 @@ class ImageReader:
             del iterator  # ends the workers now, whoever may hold this frame
             self._kill_workers()  # that are left, in a read that hangs
 
-    def _death(self, dead: Sequence[int], error: RuntimeError) -> DitError:
+    def _death(self, dead: Sequence[int], error: Exception) -> DitError:
         """Return what to say of dead workers; the others, which may wait for ever for a lock of theirs, are ended."""
         self._kill_workers()
+        reason = str(error).strip() or type(error).__name__
         names = ", ".join(self._images.name(row) for row in dead if row != _IDLE) or "data.source"
         return DitError(
-            f"{names}: a worker process died while it read this ({str(error).strip()}); look at the file, and at the "
-            "memory of the machine"
+            f"{names}: a worker process died while it read this ({reason}); look at the file, and at the memory of "
+            "the machine"
         )
 
     def _kill_workers(self) -> None:

@@ -97,6 +97,18 @@ def test_a_dead_worker_names_the_file_that_it_was_at(tmp_path, monkeypatch):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError("reset by peer")])
+def test_a_worker_that_died_with_a_batch_on_its_way_is_told_as_well(images, monkeypatch, error):
+    def failing(*_):
+        raise error
+        yield
+
+    monkeypatch.setattr(ImageReader, "_loader", failing)
+    monkeypatch.setattr("dit.data.workers._Worker.rows_of_the_dead", lambda _: [3])
+    with pytest.raises(DitError, match=rf"^{images.name(3)}: a worker process died .* \((EOFError|reset by peer)\)"):
+        read(images, [[0]], 2)
+
+
 def test_errors_that_are_no_workers_stay_what_they_are(images):
     def fail():
         with ImageReader(images, 2) as reader:
