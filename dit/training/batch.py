@@ -162,9 +162,9 @@ class BatchSource:
         draws = self._draws(step, micro)
         positions, num_samples = self._positions(draws), len(self.dataset)
         indices = positions_to_indices(positions, num_samples, seed=self.seed, window=self.window)
-        flips = draws.uniform(Purpose.FLIP).numpy() < 0.5
+        flips = draws.uniform(Purpose.FLIP).numpy() < 0.5 if self.flip else np.zeros(len(positions), dtype=bool)
         places = draws.uniform(Purpose.CROP).numpy() if self.crop == "random" else None
-        return Request(indices, flips if self.flip else np.zeros_like(flips), places)
+        return Request(indices, flips, places)
 
     def _read(self, number: int) -> Rows:
         if self._reading is None or number != self._next:
