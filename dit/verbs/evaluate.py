@@ -70,13 +70,7 @@ def run(
             SOURCE.PROTOCOL.json.
         overrides: `sampling.FIELD` or `evaluation.FIELD` -> value.
     """
-    from dit.config import load_recipe
     from dit.errors import ConfigError
-    from dit.files import check_writable
-    from dit.plugins import made_with
-    from dit.run_files import RECIPE_NAME
-    from dit.verbs.sample import checked_settings, sampling_settings
-    from dit.zoo.source import locate
 
     of_files = {"reference": reference, "metrics": metrics, "allow_jpeg": allow_jpeg or None}
     of_models = {"num": num, "features": features, "data": data, "steps": steps, "solver": solver, "guidance": guidance}
@@ -105,24 +99,56 @@ def run(
         return
     if Path(source).suffix.lower() in (".npz", ".tar"):
         raise ConfigError(f"--protocol: expected how the images in {source} are measured, found none; see --help")
+    given = {"num": num, "features": features, "seed": seed, "batch_size": batch_size}
+    _measure_model(
+        source,
+        {f"evaluation.{key}": value for key, value in given.items() if value is not None},
+        overrides,
+        {"steps": steps, "solver": solver, "guidance": guidance, "guidance_interval": guidance_interval},
+        data=data,
+        likelihood=likelihood,
+        quantize=quantize,
+        device=device,
+        out=out,
+    )
+
+
+def _measure_model(
+    source: str,
+    evaluation: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    sampling: Mapping[str, Any],
+    *,
+    data: str | None,
+    likelihood: bool,
+    quantize: Literal["int8_weight", "int8"] | None,
+    device: str | None,
+    out: Path | None,
+) -> None:
+    """Measure the samples of a model by the recipe that lies beside it, with what was given in its place."""
+    from dit.config import load_recipe
+    from dit.errors import ConfigError
+    from dit.files import check_writable
+    from dit.plugins import made_with
+    from dit.run_files import RECIPE_NAME
+    from dit.verbs.sample import checked_settings, sampling_settings
+    from dit.zoo.source import locate
+
     of_sampling = {key: value for key, value in overrides.items() if key.startswith("sampling.")}
     of_recipe = {key: value for key, value in overrides.items() if key not in of_sampling}
-    settings = sampling_settings(
-        of_sampling, steps=steps, solver=solver, guidance=guidance, guidance_interval=guidance_interval
-    )
+    settings = sampling_settings(of_sampling, **sampling)
     located = locate(source)
     folder, settings = located.folder, checked_settings(located.config.sampling, settings)
     if not (folder / RECIPE_NAME).is_file():
         raise ConfigError(f"{folder}: expected a {RECIPE_NAME}, which names the held-out images, found none")
-    given = {"num": num, "features": features, "seed": seed, "batch_size": batch_size}
-    of_recipe |= {f"evaluation.{key}": value for key, value in given.items() if value is not None}
+    of_recipe |= evaluation
     recipe = load_recipe(folder / RECIPE_NAME, of_recipe | ({} if data is None else {"data.source": data}))
     if recipe.evaluation.features_for(recipe.data.source) is None and not likelihood:
         raise ConfigError(
             "--features: expected a feature extractor, for the recipe names none; see dit evaluate --help"
         )
 
-    from dit.device import choose_device
+    from dit.device import choose_device  # and torch with it
 
     check_writable(out or REPORT, "--out")
     out = out or (Path(f"eval.{quantize}.json") if quantize else _report_of(source, folder))
