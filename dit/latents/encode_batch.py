@@ -1,4 +1,4 @@
-"""Images to moments, always as many at a time: arithmetic differs in the last bits between sizes of a batch.
+"""Images to moments; for a cache always as many at a time: arithmetic differs in the last bits between batch sizes.
 
 B images of H x W pixels in V views; M moments of h x w positions.
 """
@@ -13,29 +13,27 @@ from dit.latents.plan import Plan
 
 @torch.no_grad()
 def encode_pixels(pixels: Tensor, plan: Plan, *, mirrored: bool = False) -> Tensor:
-    """Encode at most latents.batch_size images, filled up to so many.
+    """Encode images in one call of the autoencoder.
 
     Args:
         pixels: (B, H, W, channels) uint8.
-        plan: autoencoder, batch size and precision.
+        plan: autoencoder and precision.
         mirrored: whether to encode the mirror images too, as a second view.
 
     Returns:
         (B, V, M, h, w) float32 on the device of the autoencoder.
     """
-    missing = plan.latents.batch_size - len(pixels)
-    padding = pixels.new_zeros(missing, *pixels.shape[1:])
     # (B, channels, H, W) with the channels of a pixel side by side, as convolutions want them
-    images = torch.cat([pixels, padding]).to(plan.codec.device).permute(0, 3, 1, 2)
+    images = pixels.to(plan.codec.device).permute(0, 3, 1, 2)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=plan.latents.precision == "bfloat16"):
         views = [plan.codec.encode(images)]
         if mirrored:
             views.append(plan.codec.encode(images.flip(-1)))
-    return torch.stack(views, dim=1)[: len(pixels)]
+    return torch.stack(views, dim=1)
 
 
 def encode_batch(batch: ImageBatch, plan: Plan) -> Tensor:
-    """Encode images for the cache, with their mirror images where the plan has these.
+    """Encode images for the cache, filled up to latents.batch_size, with their mirror images where the plan has these.
 
     Returns:
         (B, V, M, h, w) in the type of storage, on the CPU.
@@ -43,7 +41,9 @@ def encode_batch(batch: ImageBatch, plan: Plan) -> Tensor:
     Raises:
         DitError: there is NaN or infinity; names the image.
     """
-    moments = encode_pixels(batch.pixels, plan, mirrored=plan.identity.flip).to("cpu", plan.storage)
+    padding = batch.pixels.new_zeros(plan.latents.batch_size - len(batch.pixels), *batch.pixels.shape[1:])
+    moments = encode_pixels(torch.cat([batch.pixels, padding]), plan, mirrored=plan.identity.flip)
+    moments = moments[: len(batch.pixels)].to("cpu", plan.storage)
     if not moments.isfinite().all():
         bad = batch.rows[int((~moments.isfinite().flatten(1).all(dim=1)).nonzero()[0])]
         raise DitError(
