@@ -166,7 +166,7 @@ class Codec:
         """Undo `normalise`."""
         return latents / self.scale.to(latents.device) + self.shift.to(latents.device)
 
-    def latents_from_moments(self, moments: Tensor, noise: Tensor) -> Tensor:
+    def latents_from_moments(self, moments: Tensor, noise: Tensor | None) -> Tensor:
         """Draw and normalise: (B, C, h, w)."""
         return self.normalise(self.draw(moments, noise))
 

@@ -144,7 +144,7 @@ class BatchSource:
     def make(self, step: int, micro: int, rows: Rows) -> Batch:
         """Return a micro-batch of the rows that were read for it."""
         draws, shape = self._draws(step, micro), self.dataset.latents_shape
-        draw = draws.normal(Purpose.LATENT_DRAW, shape, self.device)
+        draw = draws.normal(Purpose.LATENT_DRAW, shape, self.device) if self.codec.is_gaussian else None
         moments = self._to_device(rows.moments).float()
         return Batch(
             positions=self._positions(draws),

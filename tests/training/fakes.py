@@ -72,6 +72,8 @@ class FakeLatents:
 class FakeCodec:
     """Latents are the moments' draw; images are their first channel."""
 
+    is_gaussian = True
+
     @property
     def preview(self):
         return self
