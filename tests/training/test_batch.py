@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dit.data.order import positions_to_indices
+from dit.data.order import Window, positions_to_indices
 from dit.rng import Purpose, StepDraws
 from dit.training.batch import BatchSource, Share
 from tests.training.fakes import FakeCodec, FakeLatents
@@ -65,6 +65,13 @@ def test_a_sample_does_not_depend_on_processes_and_micro_batches(batch_of, num_p
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
     assert (np.concatenate([part.indices for part in parts]) == whole.indices).all()
     assert whole.indices.tolist() == positions_to_indices(range(840, 960), 130, seed=5).tolist()
+
+
+def test_samples_come_in_the_order_of_a_window(batch_of):
+    window = Window((10,) * 13, num_open=2)
+    found = batch_of(2, dataset=FakeLatents(130), share=Share(40), window=window).indices.tolist()
+    assert found == positions_to_indices(range(80, 120), 130, seed=5, window=window).tolist()
+    assert found != positions_to_indices(range(80, 120), 130, seed=5).tolist()
 
 
 def test_a_loss_that_takes_several_numbers_gets_columns_of_which_the_first_is_that_of_others(batch_of):

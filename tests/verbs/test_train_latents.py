@@ -73,6 +73,7 @@ def test_an_order_in_a_window_is_part_of_the_run(tmp_path, gaussian, capsys):
     cache = write_cache(tmp_path / "cache", random_moments(NUM, views=1), channels=4, vae=vae, labels=LABELS)
     shards = ["--data.shuffle", "shards", "--data.shuffle_window", "2"]
     whole = losses_on(cache, gaussian, tmp_path / "whole", *shards)
+    assert not torch.equal(losses_on(cache, gaussian, tmp_path / "full"), whole)
     copies = ["--latents.cache", tmp_path / "copies", "--latents.cache_limit", "0.1"]
     assert torch.equal(losses_on(f"file://{cache}", gaussian, tmp_path / "remote", *shards, *copies), whole)
     argv = ["train", RECIPE, "--output", tmp_path / "whole", "--resume", *OPTIONS, "--data.source", cache]
