@@ -151,10 +151,11 @@ class Codec:
             raise ConfigError(f"encode: expected images in floating point or uint8, found {images.dtype}")
         return self.autoencoder.encode(images.to(self.dtype)).float()
 
-    def draw(self, moments: Tensor, noise: Tensor) -> Tensor:
+    def draw(self, moments: Tensor, noise: Tensor | None) -> Tensor:
         """Draw z (B, C, h, w) from moments (B, M, h, w) with standard normal noise; M = C: the moments are z."""
         if moments.shape[1] == self.latent_channels:
             return moments
+        assert noise is not None, "an autoencoder whose posterior has a variance takes noise"
         mean, log_var = moments.chunk(2, dim=1)  # (B, C, h, w) each
         return mean + (0.5 * log_var.clamp(*LOG_VAR_RANGE)).exp() * noise
 
