@@ -39,6 +39,8 @@ class Line:
     """As in CSS."""
     dashed: bool = False
     """Whether it is drawn with dashes."""
+    errors: Sequence[float | None] = ()
+    """(N,) standard errors of the values, drawn as bars up and down; empty: none are drawn."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,15 @@ def line_chart(
     ys = [y for line in lines for y in line.y if y is not None]
     if not ys:
         return ""
+    ends = [end for line in lines for bar in _bars(line, log) for end in bar[1:]]
     legend, num_rows = _key(lines, *key) if key else _legend(lines)
     height = HEIGHT + LEGEND_LINE * (num_rows - 1)
     x_axis = _axis([*xs, *(x_range or ())], LEFT, WIDTH - RIGHT, log=False)
-    y_axis = _axis(ys, height - BOTTOM, height - HEIGHT + TOP, log=log, margin=0.05)
+    y_axis = _axis([*ys, *ends], height - BOTTOM, height - HEIGHT + TOP, log=log, margin=0.05)
     parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">']
     parts += [f'<text x="{LEFT}" y="16" class="title">{escape(title)}</text>', *_grid(x_axis, y_axis)]
     parts += _labels(x_label, y_label + " (logarithmic)" * (log and bool(y_label)), y_axis)
-    parts += [_path(line, x_axis, y_axis) for line in lines]
+    parts += [_path(line, x_axis, y_axis) + _error_bars(line, x_axis, y_axis) for line in lines]
     return "\n".join([*parts, *legend, "</svg>"])
 
 
@@ -164,7 +167,16 @@ def _drawn(line: Line, log: bool) -> Line:
     """Return a line without what can't be drawn, and without points that no screen shows."""
     kept = [y if y is not None and math.isfinite(y) and (y > 0 or not log) else None for y in line.y]
     stride = -(-len(line.x) // MAX_POINTS) or 1
-    return replace(line, x=line.x[::stride], y=kept[::stride])
+    return replace(line, x=line.x[::stride], y=kept[::stride], errors=line.errors[::stride])
+
+
+def _bars(line: Line, log: bool) -> list[tuple[float, float, float]]:
+    """Return place, lower and upper end of each error bar; what a logarithmic axis can't show ends at the value."""
+    if not line.errors:
+        return []
+    points = zip(line.x, line.y, line.errors, strict=True)
+    known = [(x, y, error) for x, y, error in points if y is not None and error is not None]
+    return [(x, y if log and error >= y else y - error, y + error) for x, y, error in known]
 
 
 def _axis(values: Sequence[float], start: float, end: float, *, log: bool, margin: float = 0.0) -> _Axis:
@@ -242,6 +254,12 @@ def _path(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
     dashes = ' stroke-dasharray="5 4"' if line.dashed else ""
     dots = "".join(markers) if len(markers) <= MAX_MARKED else ""
     return f'<path d="{"".join(commands)}" fill="none" stroke="{line.colour}" stroke-width="1.6"{dashes}/>{dots}'
+
+
+def _error_bars(line: Line, x_axis: _Axis, y_axis: _Axis) -> str:
+    bars = _bars(line, y_axis.log)
+    d = "".join(f"M{x_axis(x):.1f},{y_axis(low):.1f}V{y_axis(high):.1f}" for x, low, high in bars)
+    return f'<path d="{d}" class="error" fill="none" stroke="{line.colour}" stroke-width="1"/>' if d else ""
 
 
 def _legend(lines: Sequence[Line]) -> tuple[list[str], int]:

@@ -1,5 +1,6 @@
 """Charts: valid SVG, points where they belong, lines that break where there is nothing."""
 
+import math
 import re
 from xml.etree import ElementTree
 
@@ -47,6 +48,22 @@ def test_equal_factors_are_equal_distances_where_logarithmic():
     (line,) = points(line_chart("loss", [Line("", [0, 1, 2], [0.1, 1.0, 10.0], "red")], log=True))
     (_, a), (_, b), (_, c) = line
     assert a - b == pytest.approx(b - c, abs=0.2)
+
+
+@pytest.mark.parametrize(("log", "low"), [(False, -1.0), (True, 1.0)])
+def test_errors_are_bars_as_long_as_they_are(log, low):
+    """On a logarithmic axis a bar that would end at or below zero ends at the value."""
+    line = Line("", [0, 1, 2], [1.0, None, 8.0], "red", errors=[2.0, 1.0, 4.0])
+    root = parsed(line_chart("loss", [line], log=log))
+    (path,) = [path.get("d") for path in root.iter("path") if path.get("class") == "error"]
+    bars = [tuple(map(float, bar)) for bar in re.findall(r"M([\d.]+),([\d.]+)V([\d.]+)", path)]
+    assert [x for x, *_ in bars] == [LEFT, WIDTH - RIGHT]
+    heights = [math.log(y) if log else y for y in (low, 3.0, 4.0, 12.0)]
+    found = [y for _, *ends in bars for y in ends]
+    scale = (found[3] - found[0]) / (heights[3] - heights[0])
+    assert found == pytest.approx([found[0] + scale * (y - heights[0]) for y in heights], abs=0.2)
+    assert min(found) >= TOP
+    assert max(found) <= HEIGHT - BOTTOM
 
 
 def test_missing_points_break_the_line():

@@ -15,6 +15,7 @@ from typing import Any
 
 from dit.errors import DitError
 from dit.files import read_json, write_json, write_text
+from dit.markdown import markdown_table
 from dit.models.counts import count
 from dit.models.families import arguments_of
 from dit.recipes import list_recipes
@@ -93,9 +94,11 @@ def with_ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table."""
-    lines = [[heading for heading, _ in COLUMNS.values()], ["---", *["---:"] * (len(COLUMNS) - 1)]]
-    lines += [["" if row[key] is None else form.format(row[key]) for key, (_, form) in COLUMNS.items()] for row in rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    cells = [
+        {heading: "" if row[key] is None else form.format(row[key]) for key, (heading, form) in COLUMNS.items()}
+        for row in rows
+    ]
+    return markdown_table(cells) + "\n"
 
 
 def draw_samples(runs: dict[str, Path], path: Path) -> None:

@@ -1,8 +1,9 @@
 """The zoo's weights and the architectures as tables: on a terminal, in the README and in `docs/zoo.md`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from dit.markdown import Row, markdown_table
 from dit.models.counts import count
 from dit.models.families import arguments_of, list_models
 from dit.zoo.entries import Entry, SourceEntry, entries, entry_counts
@@ -12,9 +13,6 @@ BEST_KNOWN = (
     "mdtv2_xl_2.in256", "uvit_h_2.in256", "ddt_xl_2.in256", "ditdh_xl_1.in256", "maskdit_xl_2.in256",
 )  # fmt: skip
 """The README's rows: the best weights of each kind of network that its authors published."""
-
-Row = Mapping[str, str]
-"""Column -> cell."""
 
 
 def entry_rows(names: Iterable[str]) -> list[Row]:
@@ -49,7 +47,7 @@ def architecture_rows(names: Iterable[str]) -> list[Row]:
 
 def zoo_table() -> str:
     """Return the table that the README holds between its markers."""
-    return _markdown(entry_rows(BEST_KNOWN))
+    return markdown_table(entry_rows(BEST_KNOWN), code=["name"])
 
 
 def zoo_document() -> str:
@@ -63,7 +61,9 @@ def zoo_document() -> str:
         for row in entry_rows(entries())
     ]
     return _DOCUMENT.format(
-        num=len(rows), entries=_markdown(rows), architectures=_markdown(architecture_rows(list_models()))
+        num=len(rows),
+        entries=markdown_table(rows, code=["name"]),
+        architectures=markdown_table(architecture_rows(list_models()), code=["model"]),
     )
 
 
@@ -94,13 +94,6 @@ multiply-accumulates of one forward pass of one image.
 
 {architectures}
 """
-
-
-def _markdown(rows: Sequence[Row]) -> str:
-    """Return a table, its first column as code."""
-    columns = list(rows[0])
-    cells = [[f"`{first}`", *others] for first, *others in (row.values() for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *cells])
 
 
 def _fid(entry: Entry) -> str:

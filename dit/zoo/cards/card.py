@@ -21,7 +21,7 @@ from dit.hub_ids import HubId
 from dit.sampling.config import SamplingConfig
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
-from dit.zoo.folder.figures import Figures, read_figures
+from dit.figures import Figures, read_figures
 
 CARD_NAME = "README.md"
 DATASETS_ON_THE_HUB = "hf://datasets/"

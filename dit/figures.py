@@ -1,0 +1,152 @@
+"""Measured figures as readers see them: never alone, but with standard error, floor, number of samples and protocol.
+
+`eval.json` is one of two reports: of a model's samples beside held-out images, or of samples by a published protocol.
+Both become `Measured` here, for cards, the Hub's metadata, `dit report` and tables. Free of torch.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from dit.files import read_json
+from dit.validation import validate
+
+FIGURES_NAME = "eval.json"
+TITLES = {
+    "accuracy": "class accuracy",
+    "fid": "FID",
+    "sfid": "sFID",
+    "inception_score": "Inception score",
+    "kid": "KID",
+    "fd_dinov2": "FD-DINOv2",
+    "authpct": "AuthPct",
+    "cmmd": "CMMD",
+}
+"""Figure -> how readers know it, where that is not its name."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One figure, with what a reader needs beside it."""
+
+    name: str
+    """As in the report, such as fid."""
+    title: str
+    """As readers know it."""
+    value: float
+    """The number itself."""
+    standard_error: float | None
+    """Of the value; None where it is not known."""
+    floor: float | None
+    """What about perfect samples would have; None where that means nothing, or is not known."""
+    num: int
+    """Number of samples."""
+    protocol: str
+    """What it was measured by."""
+
+    @property
+    def text(self) -> str:
+        """The value with its standard error, such as 4.92 ± 0.47."""
+        return plus_minus(self.value, self.standard_error)
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """Column -> cell, of all tables that show figures."""
+        return {
+            "figure": self.title,
+            "value": self.text,
+            "floor": "-" if self.floor is None else f"{self.floor:.4g}",
+            "samples": f"{self.num:,}",
+            "measured by": self.protocol,
+        }
+
+
+class FigureFields(BaseModel):
+    """A figure of a report by protocol."""
+
+    value: float
+    """The number itself."""
+    standard_error: float | None = None
+    """Of the value."""
+    floor: float | None = None
+    """What about perfect samples would have."""
+
+
+class Figures(BaseModel):
+    """What readers are shown of a report; an evaluation writes more. One of the likelihood alone has no figures."""
+
+    num: int | None = None
+    """Number of samples."""
+    seed: int | None = None
+    """Seed of the samples."""
+    protocol: str | None = None
+    """Published protocol; None: beside held-out images."""
+    figures: dict[str, FigureFields] = {}
+    """Figures by protocol."""
+    features: str = ""
+    """Feature extractor."""
+    features_sha256: str | None = None
+    """Hash of its weights."""
+    frechet_distance: float | None = None
+    """Samples against the reference."""
+    frechet_standard_error: float | None = None
+    """Of the distance."""
+    frechet_floor: float | None = None
+    """Training images against the reference."""
+    accuracy: float | None = None
+    """Share of samples that the classifier takes for what was asked."""
+    accuracy_standard_error: float | None = None
+    """Of the accuracy."""
+    num_calls: float | None = None
+    """Network calls for one sample."""
+    reference: dict[str, Any] | None = {}
+    """The images that the samples were compared with."""
+    sampling: dict[str, Any] = {}
+    """Sampling configuration, in the format of its time."""
+    versions: dict[str, str] = {}
+    """Versions of the packages."""
+
+    @property
+    def measured(self) -> list[Measured]:
+        """All figures."""
+        return list(self._by_protocol() if self.protocol else self._beside_held_out())
+
+    def _by_protocol(self) -> Iterator[Measured]:
+        against = f" against {self.reference['name']}" if self.reference else ""
+        for name, found in self.figures.items():
+            numbers = found.value, found.standard_error, found.floor
+            yield Measured(name, TITLES.get(name, name), *numbers, self.num or 0, f"protocol {self.protocol}{against}")
+
+    def _beside_held_out(self) -> Iterator[Measured]:
+        images = (self.reference or {}).get("num")
+        against = f"{self.features} features, {f'{images:,} ' if images else ''}held-out images"
+        is_fid = self.features.startswith("inception")
+        distance = ("fid", "FID") if is_fid else ("frechet_distance", f"Frechet distance ({self.features})")
+        if self.accuracy is not None:
+            numbers = self.accuracy, self.accuracy_standard_error, None
+            yield Measured("accuracy", TITLES["accuracy"], *numbers, self.num or 0, f"{self.features} classifier")
+        if self.frechet_distance is not None:
+            numbers = self.frechet_distance, self.frechet_standard_error, self.frechet_floor
+            yield Measured(*distance, *numbers, self.num or 0, against)
+
+
+def read_figures(path: Path) -> Figures | None:
+    """Read a report, or that of a folder; None where nothing was measured.
+
+    Raises:
+        DitError: the file is damaged; the field is named.
+    """
+    path = path / FIGURES_NAME if path.is_dir() else path
+    return validate(Figures, read_json(path), origin=str(path)) if path.is_file() else None
+
+
+def plus_minus(value: float, standard_error: float | None) -> str:
+    """Return a value with its standard error, which has two digits that count: 4.92 ± 0.47; unknown ones are told."""
+    if standard_error is None:
+        return f"{value:.4g} ± unknown"
+    digits = 1 - math.floor(math.log10(standard_error)) if standard_error > 0 else 4
+    return f"{value:,.{max(0, digits)}f} ± {standard_error:,.{max(0, digits)}f}"
