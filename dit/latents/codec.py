@@ -24,8 +24,10 @@ from dit.latents.autoencoder import CONFIG_NAME, AutoencoderFolder, find_autoenc
 from dit.latents.config import COPY_NAME, LatentsConfig, LatentsDescription
 from dit.latents.decoder import speed_up_decoder
 from dit.latents.kind import Autoencoder
+from dit.layers.precision import tf32_products
 
-DECODED_PIXELS = 2**14  # decoded at a time: 16 images of 32 x 32, one of 128 x 128 or more
+DECODED_PIXELS = 2**14  # decoded at a time on a CPU: 16 images of 32 x 32, one of 128 x 128 or more
+DECODED_IMAGES = 16  # decoded at a time on a GPU, which one alone does not fill
 LOG_VAR_RANGE = (-30.0, 20.0)  # diffusers' clamp
 
 
@@ -58,6 +60,7 @@ class Codec:
         self.autoencoder = autoencoder
         self.folder, self.class_name = folder, folder.class_name
         self.decoder_dtype: torch.dtype | None = None  # decided when something is decoded
+        self.slice_size: int | None = None  # images decoded at a time; None: as many as suit the device
         self.rounding: Literal["nearest", "down"] = "nearest"  # how pixels in [0, 255] become bytes
         self.preview: Codec = self  # decodes what is only looked at
         self.fingerprint = folder.fingerprint()
@@ -149,7 +152,8 @@ class Codec:
             images = images.float().div_(127.5).sub_(1)
         elif not images.is_floating_point():
             raise ConfigError(f"encode: expected images in floating point or uint8, found {images.dtype}")
-        return self.autoencoder.encode(images.to(self.dtype)).float()
+        with tf32_products(self.device):
+            return self.autoencoder.encode(images.to(self.dtype)).float()
 
     def draw(self, moments: Tensor, noise: Tensor | None) -> Tensor:
         """Draw z (B, C, h, w) from moments (B, M, h, w) with standard normal noise; M = C: the moments are z."""
@@ -187,11 +191,16 @@ class Codec:
         Raises:
             DitError: there is NaN or infinity in the decoded image.
         """
-        num_pixels = latents.shape[-2] * latents.shape[-1] * self.downscale**2
-        slice_size = max(1, DECODED_PIXELS // num_pixels)
+        height, width = (size * self.downscale for size in latents.shape[-2:])
+        slice_size = self.slice_size or slice_size_on(self.device, height, width)
         padding = -len(latents) % slice_size
         filled = nn.functional.pad(latents.to(self.device), (0, 0) * 3 + (0, padding))  # zeros are a common latent
-        return torch.cat([self._decode_slice(part) for part in filled.split(slice_size)])[: len(latents)]
+        with tf32_products(self.device):
+            parts = [self._decode_slice(part) for part in filled.split(slice_size)]
+        # Asked once for all, for on a GPU the answer is waited for.
+        if not torch.stack([is_finite for _, is_finite in parts]).all():
+            raise DitError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
+        return torch.cat([images for images, _ in parts])[: len(latents)]
 
     def describe(self) -> LatentsDescription:
         """Return what `from_description` needs, for an exported folder's config.json.
@@ -254,15 +263,18 @@ class Codec:
             return
         self.folder.copy(target)
 
-    def _decode_slice(self, latents: Tensor) -> Tensor:
+    def _decode_slice(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         if self.decoder_dtype is None:
             self.decoder_dtype = speed_up_decoder(self.autoencoder, self.device)
         latents = self.denormalise(latents).to(self.decoder_dtype, memory_format=torch.channels_last)
         images = self.autoencoder.decode(latents).float()  # (B, channels, H, W)
-        if not images.isfinite().all():
-            raise DitError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
         half = 0.5 if self.rounding == "nearest" else 0.0  # the conversion truncates
-        return (127.5 * images + (127.5 + half)).clamp(0, 255).to(torch.uint8)
+        return (127.5 * images + (127.5 + half)).clamp(0, 255).to(torch.uint8), images.isfinite().all()
+
+
+def slice_size_on(device: torch.device, height: int, width: int) -> int:
+    """Return how many images of this size are decoded at a time; pictures depend on it by rounding."""
+    return max(1, DECODED_PIXELS // (height * width)) if device.type == "cpu" else DECODED_IMAGES
 
 
 def _described_folder(description: LatentsDescription, folder: str | Path | None) -> AutoencoderFolder:

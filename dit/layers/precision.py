@@ -1,4 +1,7 @@
-"""Where bfloat16 pays: a table of devices and widths, from measurements, so that no user has to know."""
+"""Where bfloat16 pays: a table of devices and widths, from measurements, so that no user has to know; and TF32."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -36,3 +39,15 @@ def has_bf16_matrix_unit() -> bool:
 def dtype_of(module: nn.Module) -> torch.dtype:
     """Return the type of a module's weights."""
     return next(module.parameters()).dtype
+
+
+@contextmanager
+def tf32_products(device: torch.device) -> Iterator[None]:
+    """Multiply float32 matrices in TF32 on a GPU while the block runs; then the program's own setting is back."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

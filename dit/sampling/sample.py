@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dit.diffusion.process import Denoised, Model, Process
 from dit.diffusion.schedule import DiscreteSchedule
 from dit.errors import ConfigError, DitError
+from dit.layers.precision import tf32_products
 from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import Grid, create_grid
@@ -86,7 +87,8 @@ def sample(
     solver, guidance = create_solver(sampling.solver), guidance_of(model, sampling, grid, shape[0], weaker)
     ends = dict(zip(grid.t.tolist(), grid.t[1:].tolist(), strict=False)) if solver.spans_steps else {}
     denoiser = Denoiser(guidance, process, y, solver.call_times(grid), ends)
-    x = integrate(solver, grid, denoiser, x, noise_of_step, callback)
+    with tf32_products(x.device):
+        x = integrate(solver, grid, denoiser, x, noise_of_step, callback)
     return Sampled(x, denoiser.num_calls)
 
 

@@ -15,6 +15,7 @@ from dit.config import Recipe
 from dit.diffusion.process import Process
 from dit.display import Progress, warn
 from dit.errors import DitError, Preempted
+from dit.layers.precision import tf32_products
 from dit.models.network import Network, narrowest_width
 from dit.run_files import append_row
 from dit.signals import StopSignals
@@ -25,7 +26,7 @@ from dit.training.monitor.preview import Preview
 from dit.training.monitor.step_totals import StepMetrics
 from dit.training.monitor.validation_loss import Validation, with_fixed_times
 from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
-from dit.training.ranks.processes import Processes, start_processes, tf32_products
+from dit.training.ranks.processes import Processes, start_processes
 from dit.training.run.folder import RunFolder
 from dit.training.setup import assemble, check_sizes, restore_newest, run_facts, write_facts
 from dit.training.step import Attempt

@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from dit.errors import ConfigError, DitError
-from dit.latents.codec import Codec, load_codec
+from dit.latents.codec import Codec, load_codec, slice_size_on
 from dit.latents.config import LatentsConfig, LatentsDescription
 from tests.latents.conftest import small_dc, small_kl, small_tiny
 
@@ -135,6 +135,12 @@ def test_memory_is_bounded_by_slices(saved, monkeypatch):
     assert len(codec.decode(torch.randn(5, 3, 64, 64))) == 5  # images of 128 x 128
     assert len(codec.decode(torch.randn(5, 3, 32, 32))) == 5
     assert sizes == [1] * 5 + [4, 4]
+
+
+def test_a_gpu_decodes_many_images_at_a_time():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [slice_size_on(cpu, size, size) for size in (32, 64, 256)] == [16, 4, 1]
+    assert [slice_size_on(gpu, size, size) for size in (32, 256)] == [16, 16]
 
 
 def test_decoding_what_is_not_finite_is_refused(saved):

@@ -1,8 +1,12 @@
-"""Fast paths under a limit of oneDNN's instruction set, which the processor's flags don't show."""
+"""Fast paths under a limit of oneDNN's instruction set, which the processor's flags don't show, and TF32."""
 
 import os
 import subprocess
 import sys
+
+import torch
+
+from dit.layers.precision import tf32_products
 
 _PROGRAM = """
 import torch
@@ -21,3 +25,11 @@ def test_a_limit_of_onednn_switches_the_fast_paths_off():
     limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}  # read once, by the first product of a process
     done = subprocess.run([sys.executable, "-c", _PROGRAM], env=limited, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_tf32_leaves_the_precision_of_products_as_it_was():
+    assert torch.get_float32_matmul_precision() == "highest"
+    for device, inside in (("cpu", "highest"), ("cuda", "high")):
+        with tf32_products(torch.device(device)):
+            assert torch.get_float32_matmul_precision() == inside
+        assert torch.get_float32_matmul_precision() == "highest"

@@ -2,7 +2,7 @@
 
 Everything that the host wants to know of a step - loss, its parts, loss by time, whether a number was not finite,
 whether a signal came - travels in one small vector, so that there is one exchange and one read per step. On a GPU the
-read is one step late, when the numbers have long arrived: the host never waits for the device.
+read is one step late, when the numbers have long arrived, so that the host does not wait for them.
 
 B samples, T parts of the loss, K time buckets.
 """

@@ -4,8 +4,8 @@ With one process every exchange is the identity. Accelerate finds the device and
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -125,18 +125,6 @@ class Processes:
                 ours, theirs = everyone[0].get(field), other.get(field)
                 if ours != theirs:
                     raise ConfigError(f"{field}: expected {ours!r} as in process 0, found {theirs!r} in process {rank}")
-
-
-@contextmanager
-def tf32_products(device: torch.device) -> Iterator[None]:
-    """Multiply float32 matrices in TF32 on a GPU while the block runs; then the program's own setting is back."""
-    before = torch.get_float32_matmul_precision()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def start_processes(config: TrainConfig, hidden_size: int = 0) -> Processes:

@@ -24,6 +24,7 @@ from torch import Tensor
 from dit.display import Progress
 from dit.errors import ConfigError
 from dit.files import read_json, write_bytes, write_json
+from dit.latents.codec import slice_size_on
 from dit.sampling.config import SamplingConfig, from_first_format, is_first_format
 from dit.validation import validate
 from dit.zoo.pipeline import Pipeline, to_pictures
@@ -80,7 +81,7 @@ def sample_to_folder(
         ConfigError: the folder holds something else, or images of other settings.
         DitError: the network returned NaN or infinity; no image of that batch is written.
     """
-    _begin(folder, wanted, extend=True)
+    _begin(folder, wanted, pipeline, extend=True)
     made = 0
     for positions, images in _missing_batches(
         pipeline, wanted, rank, num_processes, lambda i: (folder / png_name(i)).is_file()
@@ -104,7 +105,7 @@ def sample_to_npz(pipeline: Pipeline, wanted: ManyImages, path: Path, *, rank: i
     if path.exists():
         raise ConfigError(f"{path}: expected a new file, found one; choose another or remove it")
     parts = path.with_name(f"{path.name}.parts")
-    _begin(parts, wanted)
+    _begin(parts, wanted, pipeline)
 
     def part(position: int) -> Path:
         return parts / f"{position // wanted.batch_size:06d}.safetensors"
@@ -125,16 +126,29 @@ def png_name(position: int) -> str:
     return f"{position:06d}.png"
 
 
-def _begin(folder: Path, wanted: ManyImages, *, extend: bool = False) -> None:
-    """Claim a new folder for these settings, or check that it was claimed for them, or `extend`: for fewer images."""
+def _begin(folder: Path, wanted: ManyImages, pipeline: Pipeline, *, extend: bool = False) -> None:
+    """Claim a new folder for these settings, or check that it was claimed for them, or `extend`: for fewer images.
+
+    So many images are decoded at a time as when the folder was begun, on whatever device.
+    """
     settings = folder / SETTINGS_NAME
+    now = slice_size_on(pipeline.device, *pipeline.image_size)
+    description: dict[str, Any] = wanted.description() | {"decoded_at_a_time": now}
     if not settings.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder}: expected a new or empty folder, found files there; choose another --out")
-        write_json(settings, wanted.description())
-    description = wanted.description()
-    # An earlier version wrote neither of these two.
-    found = {"rounding": "nearest", "autoencoder": description["autoencoder"]} | read_json(settings)
+        write_json(settings, description)
+    # An earlier version wrote none of these, and decoded as on a CPU.
+    first = slice_size_on(torch.device("cpu"), *pipeline.image_size)
+    unwritten: dict[str, Any] = {
+        "rounding": "nearest",
+        "autoencoder": description["autoencoder"],
+        "decoded_at_a_time": first,
+    }
+    found = unwritten | read_json(settings)
+    if type(begun_with := found["decoded_at_a_time"]) is int and begun_with > 0:
+        description["decoded_at_a_time"] = begun_with
+    pipeline.codec.slice_size = description["decoded_at_a_time"]
     if is_first_format(found.get("sampling", {})):
         found["sampling"] = validate(SamplingConfig, from_first_format(found["sampling"]), origin=str(settings))
         found["sampling"] = found["sampling"].model_dump(mode="json")

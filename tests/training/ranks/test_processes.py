@@ -7,7 +7,7 @@ from dit.diffusion.process import UnderAutocast
 from dit.errors import ConfigError
 from dit.layers import precision
 from dit.training.config import TrainConfig
-from dit.training.ranks.processes import resolve_precision, start_processes, tf32_products
+from dit.training.ranks.processes import resolve_precision, start_processes
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -15,14 +15,6 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 def test_a_program_can_train_in_one_precision_after_another():
     assert start_processes(TrainConfig(mixed_precision="bf16")).accelerator.mixed_precision == "bf16"
     assert start_processes(TrainConfig(mixed_precision="fp32")).accelerator.mixed_precision == "no"
-
-
-def test_training_leaves_the_precision_of_products_as_it_was():
-    assert torch.get_float32_matmul_precision() == "highest"
-    for device, inside in ((CPU, "highest"), (GPU, "high")):
-        with tf32_products(device):
-            assert torch.get_float32_matmul_precision() == inside
-        assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_an_accelerator_of_the_programs_own_stays_whole():

@@ -1,5 +1,6 @@
 """Row S4 of the fault matrix, and the same bytes in any number of processes."""
 
+import json
 import os
 
 import numpy as np
@@ -68,6 +69,21 @@ def test_a_folder_of_fewer_images_is_extended(pipe, tmp_path):
         with pytest.raises(ConfigError, match=r"sampling\.json: (num|seed|labels) is"):
             sample_to_folder(pipe, other, tmp_path / "more")
     assert contents(tmp_path / "more") == before
+
+
+def test_a_folder_goes_on_with_as_many_images_decoded_at_a_time_as_it_began_with(pipe, tmp_path):
+    sample_to_folder(pipe, wanted(2), tmp_path)
+    settings = tmp_path / "sampling.json"
+    begun = json.loads(settings.read_text())
+    assert begun["decoded_at_a_time"] == 16
+    for written, used in ((3, 3), (None, 16)):  # begun on another device; by a version that did not write it
+        own = {key: value for key, value in (begun | {"decoded_at_a_time": written}).items() if value is not None}
+        settings.write_text(json.dumps(own))
+        sample_to_folder(pipe, wanted(4), tmp_path)
+        assert pipe.codec.slice_size == json.loads(settings.read_text())["decoded_at_a_time"] == used
+    settings.write_text(json.dumps(begun | {"decoded_at_a_time": "many"}))
+    with pytest.raises(ConfigError, match="decoded_at_a_time is many there and 16 now"):
+        sample_to_folder(pipe, wanted(4), tmp_path)
 
 
 def test_an_npz_holds_the_same_images_and_can_be_resumed(pipe, tmp_path, monkeypatch):
