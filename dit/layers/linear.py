@@ -80,12 +80,16 @@ class _Linear(torch.autograd.Function):
         return torch.nn.functional.linear(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         gradient = gradients[0].flatten(0, -2)  # (rows, out)
-        # A product with ones sums the columns in the order of memory; the compiler's own sum strides through it.
-        of_bias = (gradient.new_ones(1, len(gradient)) @ gradient)[0] if ctx.needs_input_grad[2] else None
-        return gradients[0] @ weight, weight_gradient(gradient, x.flatten(0, -2)), of_bias
+        of_input, of_weight, of_bias = ctx.needs_input_grad  # what is frozen costs nothing
+        return (
+            gradients[0] @ weight if of_input else None,
+            weight_gradient(gradient, x.flatten(0, -2)) if of_weight else None,
+            # A product with ones sums the columns in the order of memory; the compiler's own sum strides through it.
+            (gradient.new_ones(1, len(gradient)) @ gradient)[0] if of_bias else None,
+        )
 
 
 def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:

@@ -6,9 +6,17 @@ Steps are optimizer steps. The batch size is global: over all processes and all 
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_serializer, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
-from dit.schema import Section
+from dit.schema import OneOf, Section
 
 
 class TrainConfig(Section):
@@ -74,8 +82,57 @@ class TrainConfig(Section):
         return self.model_copy(update={"max_steps": max_steps, "epochs": None})
 
 
+Patterns = tuple[str, ...]
+
+
+class TrainableConfig(Section):
+    """What the sections of all choices of parameters have."""
+
+    name: str
+    """Which parameters are trained: all, those whose names match patterns (a list is short for it), or lora."""
+
+
+class AllConfig(TrainableConfig):
+    """Every parameter."""
+
+    name: Literal["all"] = "all"
+    """Which parameters are trained."""
+
+
+class PatternsConfig(TrainableConfig):
+    """The parameters of some names."""
+
+    name: Literal["patterns"] = "patterns"
+    """Which parameters are trained."""
+    patterns: Annotated[Patterns, Field(min_length=1)]
+    """Shell patterns of the names of the trained parameters, such as blocks.1?.* or y_embedder.*."""
+
+
+class LoraConfig(TrainableConfig):
+    """Low-rank updates of linear layers."""
+
+    name: Literal["lora"] = "lora"
+    """Which parameters are trained."""
+    rank: int = Field(default=16, ge=1, le=4096)
+    """Rank of the updates."""
+    alpha: float = Field(default=16.0, gt=0, allow_inf_nan=False)
+    """Updates are scaled by alpha / rank."""
+    targets: Annotated[Patterns, Field(min_length=1)] = ("*attn.*", "*mlp.*")
+    """Shell patterns of the names of the blocks' linear layers that are updated; by default attention and MLPs."""
+    also: Patterns = ()
+    """Shell patterns of the names of parameters that are trained whole beside, such as y_embedder.* for new classes."""
+
+
+TRAINABLE = {"all": AllConfig, "patterns": PatternsConfig, "lora": LoraConfig}
+"""Choices of the trained parameters by name."""
+
+
+def _patterns(value: Any) -> Any:
+    return {"name": "patterns", "patterns": value} if isinstance(value, list | tuple) else value
+
+
 class OptimConfig(Section):
-    """Optimizer, learning-rate schedule and gradient clipping."""
+    """Optimizer, learning-rate schedule, gradient clipping and what is trained."""
 
     name: str = "adamw"
     """Optimizer by its timm.optim name (timm.optim.list_optimizers())."""
@@ -95,6 +152,10 @@ class OptimConfig(Section):
     """Last learning rate of the cosine and linear schedules, as a share of lr."""
     max_grad_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Gradients with a larger global norm are scaled down to it; null: no clipping."""
+    trainable: Annotated[SerializeAsAny[TrainableConfig], OneOf(lambda: TRAINABLE), BeforeValidator(_patterns)] = (
+        AllConfig()
+    )
+    """Which parameters are trained: all, those whose names match patterns (a list is short for it), or lora."""
 
 
 class EmaConfig(Section):

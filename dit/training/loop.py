@@ -28,7 +28,7 @@ from dit.training.monitor.validation_loss import Validation, with_fixed_times
 from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
 from dit.training.ranks.processes import Processes, start_processes
 from dit.training.run.folder import RunFolder
-from dit.training.setup import assemble, check_sizes, restore_newest, run_facts, write_facts
+from dit.training.setup import assemble, check_sizes, freeze, restore_newest, run_facts, write_facts
 from dit.training.step import Attempt
 from dit.training.trainer import Trainer
 from dit.training.weights.optim import create_schedule, set_learning_rate
@@ -81,6 +81,7 @@ def run(
     recipe = recipe.model_copy(update={"train": recipe.train.with_max_steps(len(train_set))})
     processes = start_processes(recipe.train, narrowest_width(model))
     check_sizes(recipe, model, processes, train_set)
+    freeze(recipe, model)
     facts = run_facts(recipe, model, processes, codec, train_set)
     processes.check_agreement(facts)
     folder = RunFolder(output)

@@ -27,6 +27,7 @@ from dit.training.step import Stepper
 from dit.training.trainer import Trainer
 from dit.training.weights.ema import Ema
 from dit.training.weights.optim import create_optimizer
+from dit.training.weights.trainable import choose_trained, count_trained
 
 if TYPE_CHECKING:
     from dit.latents.codec import Codec
@@ -75,6 +76,16 @@ def check_sizes(recipe: Recipe, model: Network, processes: Processes, train_set:
         )
 
 
+def freeze(recipe: Recipe, model: Network) -> None:
+    """Leave to training what the recipe says, in place.
+
+    Raises:
+        ConfigError: `optim.trainable` names what the network has not.
+    """
+    objectives.freeze_unused(recipe.objective, model)
+    choose_trained(model, recipe.optim.trainable, recipe.train.seed)
+
+
 def write_facts(
     folder: RunFolder,
     facts: dict[str, Any],
@@ -117,9 +128,11 @@ def assemble(
     """Put the parts of a run together, at step 0."""
     train = recipe.train
     model = model.to(processes.device).train()
-    objectives.freeze_unused(recipe.objective, model)
+    if recipe.optim.trainable.name != "all":
+        trained, total = count_trained(model), sum(parameter.numel() for parameter in model.parameters())
+        processes.on_main(lambda: say(f"training {trained:,} of {total:,} parameters, {trained / total:.1%}"))
     # The averages copy the network before Accelerate wraps its forward, and take the weights that process 0 sent out.
-    ema = Ema(model, recipe.ema)
+    ema = Ema(model, recipe.ema, whole=recipe.optim.trainable.name == "all")
     if compiles(
         train, count(recipe.model.name, model.arguments).macs, processes.device, processes.precision, processes.count
     ):

@@ -103,9 +103,9 @@ class Trainer:
             DitError: it lacks a part, or its tensors do not fit; names and both shapes are shown.
         """
         objective = self.stepper.objective
-        _copy_tensors(self.model, saved, "model")
+        _copy_tensors(self.model.state_dict(), saved, "model")
         if objective.heads is not None:
-            _copy_tensors(objective.heads, saved, HEADS)
+            _copy_tensors(objective.heads.state_dict(), saved, HEADS)
         for name, average in self.ema.averages.items():
             self._restore_average(saved, name, average.network)
         origin = str(saved.path / "optimizer.safetensors")
@@ -129,7 +129,7 @@ class Trainer:
 
     def _restore_average(self, saved: Checkpoint, name: str, network: nn.Module) -> None:
         if saved.holds(name):
-            _copy_tensors(network, saved, name)
+            _copy_tensors(self.ema.tensors(name), saved, name)
         elif self.recipe.ema.restart:
             warn(f"{saved.path}: holds no average {name!r}; it begins anew from the weights, as ema.restart says")
             network.load_state_dict(self.model.state_dict())
@@ -140,9 +140,10 @@ class Trainer:
             )
 
 
-def _copy_tensors(network: nn.Module, saved: Checkpoint, name: str) -> None:
-    """Copy tensors of a checkpoint into a network, in place."""
-    network.load_state_dict(_fitting_tensors(network.state_dict(), saved, name))
+def _copy_tensors(state: dict[str, Tensor], saved: Checkpoint, name: str) -> None:
+    """Copy tensors of a checkpoint into a state dict's, in place."""
+    for key, tensor in _fitting_tensors(state, saved, name).items():
+        state[key].copy_(tensor)
 
 
 def _fitting_tensors(expected: dict[str, Tensor], saved: Checkpoint, name: str) -> dict[str, Tensor]:

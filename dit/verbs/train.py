@@ -99,8 +99,23 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
     steps, batch = recipe.train.max_steps, recipe.train.batch_size
     print(dump_recipe(recipe))
     print(f"# parameters: {parameters:,}, {macs / 1e9:.2f} GMAC per network call")
+    if recipe.optim.trainable.name != "all":
+        trained = _count_trained(recipe)
+        print(f"# trained: {trained:,}, {trained / parameters:.1%}")
     print(f"# steps: {steps:,} of {batch:,} images, {steps * batch:,} images in all")
     print(f"# output: {output}")
+
+
+def _count_trained(recipe: "Recipe") -> int:
+    """Return the number of parameters that are trained; patterns that match none are refused."""
+    from dit.training.setup import freeze
+    from dit.training.weights.trainable import count_trained
+    from dit.zoo.folder.config import ModelDescription
+    from dit.zoo.folder.weights import empty_model
+
+    network = empty_model(ModelDescription.of(recipe.model.name, **recipe.model.overrides()))
+    freeze(recipe, network)
+    return count_trained(network)
 
 
 def _create_process(recipe: "Recipe", null_class: int | None = None) -> "Process":
@@ -154,6 +169,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     from dit.zoo.create import create_model
 
     _create_process(recipe)
+    _count_trained(recipe)  # what matches nothing is refused before data are encoded
     processes = start_processes(recipe.train)
     stored = _open_source(recipe)
     codec = load_codec(recipe.latents, processes.device)

@@ -57,7 +57,8 @@ def export(
         raise DitError(f"{run_folder}: expected a run folder, found no run.json in it")
     located = locate(run_folder)
     config = located.config.model_copy(update={"provenance": located.config.provenance.updated(**(provenance or {}))})
-    files = located.weights if weights is None else [weights]
+    # What is not trained is in the file before the average's.
+    files = located.weights if weights is None else [*located.weights[:-1], weights]
     model = fill(empty_model(config.model), files)
     if located.weights[0].with_name(f"{HEADS}.safetensors").is_file():
         say(f"{run_folder}: the heads of its auxiliary losses serve training alone and are left out")

@@ -16,7 +16,7 @@ from dit.run_files import RunFiles, is_run
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import FolderConfig, is_exported, known_setting, read_config
 from dit.zoo.folder.run import describe_run, described_by
-from dit.zoo.folder.safetensors_file import weight_files
+from dit.zoo.folder.safetensors_file import read_header, weight_files
 from dit.zoo.hub.pull import fetch
 
 
@@ -29,7 +29,7 @@ class Located:
     config: FolderConfig
     """What the weights are for."""
     weights: list[Path]
-    """The safetensors file, or all shards; none of what is only described."""
+    """The safetensors file, all shards, or a file and what goes over it; none of what is only described."""
 
 
 def locate(source: str | Path, revision: str | None = None, *, published: bool = False) -> Located:
@@ -80,7 +80,8 @@ def _locate_folder(folder: Path) -> Located:
             raise DitError(f"{checkpoints}: expected a checkpoint, found none; train longer")
         for problem in checkpoint.passed_over:
             warn(f"an older checkpoint is taken: {problem}")
-        return Located(folder, describe_run(folder, checkpoint), weight_files(checkpoint.path, "ema"))
+        (average,) = weight_files(checkpoint.path, "ema")
+        return Located(folder, describe_run(folder, checkpoint), _with_frozen(average))
     raise DitError(
         f"{folder}: expected an exported folder or a run folder, found neither config.json nor run.json; "
         "other formats are read by `dit convert`"
@@ -91,8 +92,18 @@ def _locate_file(path: Path) -> Located:
     if path.suffix != ".safetensors":
         raise DitError(f"{path}: expected a .safetensors file; other formats are read by `dit convert`")
     if folder := described_by(path):
-        return Located(folder, read_config(folder) if is_exported(folder) else describe_run(folder), [path])
+        if is_exported(folder):
+            return Located(folder, read_config(folder), [path])
+        return Located(folder, describe_run(folder), _with_frozen(path))
     raise DitError(
         f"{path}: expected a file of an exported folder or of a run, found no config.json or run.json near it; "
         "`dit convert` makes an exported folder of it"
     )
+
+
+def _with_frozen(path: Path) -> list[Path]:
+    """Return a file of a checkpoint, after the network's where it holds no more than what is trained of it."""
+    whole = path.with_name("model.safetensors")
+    if whole.is_file() and read_header(path).tensors.keys() < read_header(whole).tensors.keys():
+        return [whole, path]
+    return [path]

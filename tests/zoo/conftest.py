@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import yaml
 
 from dit import checkpoint
 from dit.config import Recipe, check_recipe, dump_recipe
 from dit.files import write_json, write_text
 from dit.models.registry import create_model
+from dit.training.weights.trainable import choose_trained, trained_names
 
 TINY = {"input_size": 8, "hidden_size": 24, "depth": 2, "num_heads": 3, "num_classes": 10, "learn_sigma": False}
 
@@ -61,6 +63,28 @@ def write_run(folder, *, model, ema, sampling=None, process=None, step=7, codec=
     tensors = {"model": model.state_dict(), "ema": ema.state_dict()}
     checkpoint.save(folder / "checkpoints", step, tensors, {"step": step})
     return folder
+
+
+def write_lora_run(folder, base, *, codec):
+    """Write a run that trains a network by low-rank updates and its label table whole; return the network it made."""
+    trained = {"optim": {"trainable": {"name": "lora", "rank": 2, "also": ["y_embedder.*"]}}}
+    recipe = check_recipe(trained)
+    tensors = {}
+    for name, seed in (("model", 3), ("ema", 4)):
+        network = random_model(seed=1, **TINY)
+        network.load_state_dict(base.state_dict())
+        choose_trained(network, recipe.optim.trainable, seed=0)
+        torch.manual_seed(seed)
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.1)
+        tensors[name] = network.state_dict()
+    write_run(folder, model=base, ema=base, codec=codec)
+    text = dump_recipe(check_recipe({**yaml.safe_load((folder / "recipe.yaml").read_text()), **trained}))
+    write_text(folder / "recipe.yaml", text)
+    tensors["ema"] = {name: tensors["ema"][name] for name in trained_names(network)}
+    checkpoint.save(folder / "checkpoints", 8, tensors, {"step": 8})
+    return network.eval()
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,12 @@ from dit import checkpoint
 from dit.charts import draw_loss
 from dit.errors import DitError
 from dit.run_files import read_rows
+from dit.zoo.convert import convert
 from dit.zoo.export import export, spread
 from dit.zoo.folder.config import read_config
 from dit.zoo.load import load_model
 from dit.zoo.pipeline import load_pipeline
-from tests.zoo.conftest import TINY, random_model
+from tests.zoo.conftest import TINY, equal, random_model, write_lora_run
 
 
 @pytest.fixture
@@ -74,6 +75,38 @@ def test_every_source_of_the_same_weights_gives_the_same_images(tiny_run, export
         torch.testing.assert_close(other, latents[0], rtol=0, atol=1e-5)
     raw = load_pipeline(run / "checkpoints" / "step-00000007" / "model.safetensors").sample_latents([1, 2], seed=5)
     assert not torch.allclose(raw, latents[0], atol=1e-4)
+
+
+def test_low_rank_updates_are_merged_for_every_reader(tiny_run, tmp_path, mnist_codec):
+    _, base = tiny_run
+    run = tmp_path / "lora"
+    network = write_lora_run(run, base, codec=mnist_codec.describe())
+    inputs = torch.randn(2, 4, 8, 8), torch.tensor([0.3, 0.8]), torch.tensor([0, 10])
+    folder, saved = export(run, tmp_path / "out"), run / "checkpoints" / "step-00000008"
+    convert(run, tmp_path / "converted")
+    assert load_file(folder / "model.safetensors").keys() == base.state_dict().keys()
+    for source in (run, folder, tmp_path / "converted", saved / "ema.safetensors"):
+        # Sums of float32 in another order.
+        torch.testing.assert_close(load_model(source)(*inputs), network(*inputs), rtol=1e-4, atol=1e-5)
+    raw = load_model(saved / "model.safetensors")(*inputs)
+    assert not torch.allclose(raw, network(*inputs), atol=1e-3)
+    half = load_model(run, dtype=torch.bfloat16).state_dict()
+    assert equal(half, {name: value.bfloat16() for name, value in load_model(run).state_dict().items()})
+
+
+def test_a_damaged_update_is_told_by_its_tensors(tiny_run, tmp_path, mnist_codec):
+    _, base = tiny_run
+    run = tmp_path / "lora"
+    write_lora_run(run, base, codec=mnist_codec.describe())
+    tensors = {path.stem: load_file(path) for path in (run / "checkpoints" / "step-00000008").glob("*.safetensors")}
+    for file in ("model", "ema"):
+        del tensors[file]["blocks.0.attn.qkv.lora_B.weight"]
+        tensors[file]["blocks.1.attn.qkv.lora_A.weight"] = torch.zeros(2, 23)
+    checkpoint.save(run / "checkpoints", 9, tensors, {"step": 9})
+    with pytest.raises(
+        DitError, match=r"1 tensors are missing: blocks\.0\.attn\.qkv\.lora_B\.weight.*\[2, 24\], found \[2, 23\]"
+    ):
+        load_model(run)
 
 
 def test_the_loss_curve_is_drawn_and_on_the_card(tiny_run, tmp_path):

@@ -1,7 +1,7 @@
 """Averages of the weights: theta_n = d_n theta_(n-1) + (1 - d_n) theta, updated once per optimizer step.
 
-Each average is a copy of the network whose parameters are the averages themselves, so it is ready to sample from.
-Several decays and power-function averages can be tracked at once.
+Each average is a network whose parameters are the averages themselves, so it is ready to sample from; parameters that
+are not trained are the network's own, not copies. Several decays and power-function averages can be tracked at once.
 """
 
 import copy
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dit.training.config import EmaConfig
 from dit.training.weights.posthoc import sigma_rel_to_gamma
+from dit.training.weights.trainable import trained_names
 
 PRIMARY = "ema"
 """Name of the average that previews, evaluations and exports use."""
@@ -23,7 +24,7 @@ class Average:
     """One average of the weights."""
 
     network: nn.Module
-    """Copy of the network, in evaluation mode, that holds the averages."""
+    """Copy of the network, in evaluation mode, that holds the averages and shares what is not trained."""
     decay: Callable[[int], float]
     """Step n >= 1 -> weight of the old average."""
 
@@ -32,16 +33,19 @@ class Ema:
     """The averages of one network, by name: `ema`, `ema-<decay>`, `power-<sigma_rel>`.
 
     Args:
-        model: the network; only its trained parameters are averaged, the rest is copied once.
+        model: the network; only its trained parameters are averaged. Frozen ones are shared, buffers copied once.
         config: which averages there are.
+        whole: whether `tensors` returns what is not trained too.
     """
 
-    def __init__(self, model: nn.Module, config: EmaConfig) -> None:
+    def __init__(self, model: nn.Module, config: EmaConfig, *, whole: bool = True) -> None:
         decays = {PRIMARY: exponential(config.decay, warmup=config.warmup)}
         decays |= {f"{PRIMARY}-{decay}": exponential(decay, warmup=config.warmup) for decay in config.further_decays}
         decays |= {f"power-{width}": power_function(width) for width in config.sigma_rels}
-        frozen = {name: copy.deepcopy(model).eval().requires_grad_(False) for name in decays}
-        self.averages = {name: Average(frozen[name], decay) for name, decay in decays.items()}
+        shared = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
+        copies = {name: copy.deepcopy(model, {**shared}).eval().requires_grad_(False) for name in decays}
+        self.averages = {name: Average(copies[name], decay) for name, decay in decays.items()}
+        self._saved = list(model.state_dict()) if whole else trained_names(model)
         self._sources: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
         names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         self._targets: dict[str, list[Tensor]] = {
@@ -70,8 +74,9 @@ class Ema:
             torch._foreach_lerp_(self._targets[name], self._sources, 1 - average.decay(step))  # pyright: ignore[reportPrivateImportUsage]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """Return the state dict of one average."""
-        return self.averages[name].network.state_dict()
+        """Return the state dict of one average, or what training changes of it."""
+        state = self.averages[name].network.state_dict()
+        return {key: state[key] for key in self._saved}
 
 
 def exponential(decay: float, *, warmup: bool = False) -> Callable[[int], float]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dit.errors import ConfigError, DitError
 from dit.files import write_json
+from dit.models.lora import merge, update_shapes, updated_layers
 from dit.models.network import N, Network, block_names
 from dit.models.registry import build
 from dit.tensors import check_tensors, listed
@@ -43,7 +44,8 @@ def fill(
 
     Args:
         model: network as `empty_model` builds it.
-        files: the file, or all shards.
+        files: the file, or all shards; of a tensor in several files the last one holds, and low-rank updates are merged
+            (`dit.models.lora`).
         device: where the weights go; the CPU, memory-mapped, by default.
         dtype: type of the weights; the file's by default.
         block_dtype: type of the blocks alone, which are nearly all of a network; `dtype` by default.
@@ -55,28 +57,30 @@ def fill(
     check_header(files, expected)
     blocks = block_names(model) if block_dtype else set()
     dtypes = {name: block_dtype if name in blocks else dtype for name in expected}
+    updated = {f"{layer}.weight" for path in files for layer in updated_layers(read_header(path).tensors)}
+    first = {name: None if name in updated else dtypes[name] for name in expected}  # until the update is added
     tensors: dict[str, Tensor] = {}
     for path in files:
         # What is converted is read tensor by tensor: of a mapped file both copies would be in memory.
-        loaded = load_file(path) if set(dtypes.values()) == {None} else _read_as(path, dtypes)
+        loaded = load_file(path) if set(dtypes.values()) == {None} else _read_as(path, first)
         check_finite(path, loaded)
         tensors |= {name: tensor.to(device) for name, tensor in loaded.items()}
-    model.load_state_dict(tensors, strict=True, assign=True)
+    model.load_state_dict(merge(tensors, dtypes), strict=True, assign=True)
     return model.eval()
 
 
 def _read_as(path: Path, dtypes: Mapping[str, torch.dtype | None]) -> dict[str, Tensor]:
-    """Read the tensors of a checked file, each converted to its type; None is the file's."""
+    """Read the tensors of a checked file, each converted to its type; None, or none given, is the file's."""
     tensors = {}
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
         for name, info in read_header(path).tensors.items():
             stored = DTYPES[info.dtype]
             if not info.num_bytes:
-                tensors[name] = torch.empty(info.shape, dtype=dtypes[name] or stored)
+                tensors[name] = torch.empty(info.shape, dtype=dtypes.get(name) or stored)
                 continue
             count = info.num_bytes // stored.itemsize
             found = torch.frombuffer(mapped, dtype=stored, count=count, offset=info.start).view(info.shape)
-            tensors[name] = found.to(dtypes[name] or stored, copy=True)
+            tensors[name] = found.to(dtypes.get(name) or stored, copy=True)
             del found  # or the file can't be closed
             if hasattr(mapped, "madvise"):  # what has been read need not stay in memory
                 pages = [byte // mmap.PAGESIZE * mmap.PAGESIZE for byte in (info.start, info.start + info.num_bytes)]
@@ -86,17 +90,19 @@ def _read_as(path: Path, dtypes: Mapping[str, torch.dtype | None]) -> dict[str, 
 
 
 def check_header(files: Sequence[Path], expected: Mapping[str, Tensor]) -> None:
-    """Compare the headers of a file, or of all its shards, with the tensors of a network.
+    """Compare the headers of a file, of all its shards, or of a file and updates, with the tensors of a network.
 
     Raises:
         DitError: naming the tensors, with both shapes.
     """
     found: dict[str, TensorInfo] = {}
     for path in files:
-        found |= read_header(path).tensors
-    where = files[0] if len(files) == 1 else files[0].parent
-    check_tensors(where, expected, found)
-    _check_dtypes(where, found)
+        header = read_header(path).tensors
+        _check_dtypes(path, header)
+        found |= header
+    shapes = ({name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (expected, found))
+    updates = {name: torch.empty(shape, device="meta") for name, shape in update_shapes(*shapes).items()}
+    check_tensors(files[0] if len(files) == 1 else files[0].parent, {**expected, **updates}, found)
 
 
 def _check_dtypes(where: Path, found: Mapping[str, TensorInfo]) -> None:

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 
 from dit.latents.autoencoder import find_autoencoder
 from dit.latents.config import COPY_NAME
+from dit.models.lora import merge
 from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.folder.config import FolderConfig, write_config
 from dit.figures import FIGURES_NAME
@@ -24,7 +25,7 @@ def read_native(folder: Path, config: FolderConfig, weights: Sequence[Path]) -> 
     """
     model = empty_model(config.model)
     check_header(weights, model.state_dict())
-    tensors = {name: tensor for path in weights for name, tensor in load_file(path).items()}
+    tensors = merge({name: tensor for path in weights for name, tensor in load_file(path).items()})
     check_finite(folder, tensors)
     own = folder / COPY_NAME
     return ForeignModel(

@@ -37,14 +37,17 @@ def test_the_average_is_a_network_of_its_own():
     assert not ema.network.training
 
 
-def test_untrained_parameters_and_buffers_are_left_alone():
+def test_frozen_parameters_are_shared_and_buffers_copied():
     model = nn.BatchNorm1d(2)
     model.bias.requires_grad_(False)
     ema = Ema(model, EmaConfig(decay=0.5))
     nn.init.constant_(model.bias, 5.0)
+    nn.init.constant_(model.running_mean, 5.0)
+    nn.init.constant_(model.weight, 2.0)
     ema.update(1)
-    assert ema.tensors("ema")["bias"].tolist() == [0.0, 0.0]
-    assert "running_mean" in ema.tensors("ema")
+    found = {name: tensor.tolist() for name, tensor in ema.tensors("ema").items()}
+    assert (found["bias"], found["running_mean"], found["weight"]) == ([5.0, 5.0], [0.0, 0.0], [1.5, 1.5])
+    assert set(Ema(model, EmaConfig(), whole=False).tensors("ema")) == {"weight"}
 
 
 @pytest.mark.parametrize("sigma_rel", [0.05, 0.1, 0.25])

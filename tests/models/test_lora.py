@@ -1,0 +1,73 @@
+"""Low-rank updates against their formula, and merged against applied."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import linear
+
+from dit.models.lora import LoraLinear, add_lora, merge, update_shapes
+from dit.models.registry import create_model
+
+TINY = {"input_size": 4, "hidden_size": 24, "depth": 2, "num_heads": 2, "num_classes": 3}
+
+
+def network():
+    """A tiny network in which neither a weight nor an update is zero."""
+    torch.manual_seed(0)
+    model = create_model("dit_ti_2", **TINY)
+    add_lora(model, ["*attn.qkv", "blocks.0.adaLN*"], rank=3, alpha=6.0)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def test_an_updated_layer_is_its_formula():
+    torch.manual_seed(0)
+    layer = LoraLinear(nn.Linear(5, 7), rank=2, alpha=3.0)
+    nn.init.normal_(layer.lora_B.weight)
+    x = torch.randn(4, 6, 5, dtype=torch.float64)
+    a, b = layer.lora_A.weight.double(), layer.lora_B.weight.double()
+    expected = linear(x, layer.weight.double() + 3 / 2 * b @ a, layer.bias.double())
+    torch.testing.assert_close(layer(x.float()).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_update_begins_at_zero_and_keeps_the_layers_parameters():
+    layer = nn.Linear(5, 7)
+    updated = LoraLinear(layer, rank=2, alpha=3.0)
+    x = torch.randn(4, 5)
+    assert torch.equal(updated(x), layer(x))
+    assert updated.weight is layer.weight
+    assert updated.lora_A.weight.abs().max() <= 5**-0.5
+    assert set(updated.state_dict()) == {"weight", "bias", "alpha", "lora_A.weight", "lora_B.weight"}
+
+
+def test_only_the_targets_are_updated():
+    names = {name for name, layer in network().named_modules() if isinstance(layer, LoraLinear)}
+    assert names == {"blocks.0.attn.qkv", "blocks.1.attn.qkv", "blocks.0.adaLN_modulation.1"}
+
+
+def test_merged_weights_give_the_same_output():
+    model, plain = network().eval(), create_model("dit_ti_2", **TINY).eval()
+    plain.load_state_dict(merge(model.state_dict()), strict=True)
+    inputs = torch.randn(2, 4, 4, 4), torch.tensor([10.0, 500.0]), torch.tensor([0, 3])
+    # Sums of float32 in another order.
+    torch.testing.assert_close(plain(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_merging_rounds_once(dtype):
+    tensors = {
+        name: value.to(dtype) if "attn.qkv.weight" in name else value for name, value in network().state_dict().items()
+    }
+    merged = merge(tensors)["blocks.0.attn.qkv.weight"]
+    a, b, weight = (
+        tensors[f"blocks.0.attn.qkv.{name}"].double() for name in ("lora_A.weight", "lora_B.weight", "weight")
+    )
+    assert merged.dtype == dtype
+    torch.testing.assert_close(merged, (weight + 2 * b @ a).to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-7)
+
+
+def test_the_shapes_of_an_update_are_those_of_its_layer():
+    shapes = {"a.weight": (7, 5), "table.weight": (3,)}
+    found = {"a.lora_A.weight": (2, 5), "b.lora_A.weight": (2, 5), "table.lora_A.weight": (2, 5)}
+    assert update_shapes(shapes, found) == {"a.lora_A.weight": [2, 5], "a.lora_B.weight": [7, 2], "a.alpha": []}
