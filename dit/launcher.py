@@ -7,11 +7,13 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 
-from dit.errors import DitError, Preempted
+from dit.errors import ConfigError, DitError, Preempted
 from dit.signals import STOP_SIGNALS, StopSignals, end_with_parent
 
 POLL_SECONDS = 0.5
@@ -41,6 +43,28 @@ def is_main() -> bool:
 def share_cores(count: int) -> None:
     """Let torch, once it is imported, compute in so many threads that `count` processes fill the machine."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+
+
+def wait_for_files(paths: Iterable[Path]) -> None:
+    """Wait until all files are there, which other processes write: one that fails ends this one by its launcher."""
+    for path in paths:
+        while not path.is_file():
+            time.sleep(POLL_SECONDS)
+
+
+def check_processes(count: int) -> None:
+    """Refuse a number of processes that can't be started.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if count < 1 or (count > 1 and num_processes() > 1):
+        raise ConfigError(f"--processes: expected at least 1, and just 1 under another launcher, found {count}")
+
+
+def in_processes(count: int, function: Callable[[], None]) -> None:
+    """Run a function in this process, or in `count` forks of it; see `run_in_processes`."""
+    run_in_processes(count, function) if count > 1 else function()
 
 
 def run_in_processes(count: int, function: Callable[[], None]) -> None:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from dit.data.decode import IMAGE_SUFFIXES, to_mode
 from dit.errors import ConfigError, DitError
-from dit.evaluation.npz import NpzReader
 from dit.files import read_json, sha256
+from dit.npz import NpzReader
 
 LABELS_NAME = "labels.json"
 """Beside the PNGs of `dit sample`: file name -> class."""
@@ -86,7 +86,7 @@ def open_image_files(path: Path, *, allow_jpeg: bool = False) -> ImageFiles:
 def open_npz(path: Path, *, digest: str | None = None) -> ImageFiles:
     """Open the images of an `.npz`, in `arr_0`, and the classes in `arr_1` where they are there.
 
-    `images` and `labels` are read too, which `dit sample` writes.
+    `images` and `labels` are read too, which `dit sample` wrote in earlier versions.
 
     Args:
         path: the file.

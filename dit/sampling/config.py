@@ -183,6 +183,9 @@ def from_first_format(fields: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+Rounding = Literal["nearest", "down"]
+
+
 class Published(SamplingConfig):
     """How the samples of a published figure were made: the sampling section, and what else the figure depends on."""
 
@@ -190,7 +193,7 @@ class Published(SamplingConfig):
     """Zoo name of the weaker model that guides in place of the null class."""
     labels: Literal["balanced", "drawn"] | None = None
     """How the labels were chosen: every class as often, or each at random; left out: not told."""
-    rounding: Literal["nearest", "down"] = "nearest"
+    rounding: Rounding = "nearest"
     """How pixels in [0, 255] became bytes."""
     vae: str | None = None
     """Autoencoder that decoded, where it is not that of the defaults."""

@@ -50,7 +50,6 @@ def run(
         overrides: `data.FIELD` or `latents.FIELD` -> value.
     """
     from dit.data.config import DataConfig
-    from dit.errors import ConfigError
     from dit.latents.config import LatentsConfig, check_encoding
     from dit.validation import validate
 
@@ -65,16 +64,12 @@ def run(
     latents_config = validate(LatentsConfig, values["latents"], origin="latents", overridden=values["latents"])
 
     check_encoding(data_config, "ahead")
-    if processes < 1 or (processes > 1 and launcher.num_processes() > 1):
-        raise ConfigError(f"--processes: expected at least 1, and just 1 under another launcher, found {processes}")
+    launcher.check_processes(processes)
     if dry_run:
         _print_plan(data_config, latents_config, device, processes)
         return
     encode = partial(_encode, data_config, latents_config, device, verify=verify, stats=stats)
-    if processes > 1:
-        launcher.run_in_processes(processes, encode)
-    else:
-        encode()
+    launcher.in_processes(processes, encode)
 
 
 def _encode(data: "DataConfig", latents: "LatentsConfig", device: str | None, *, verify: bool, stats: bool) -> None:

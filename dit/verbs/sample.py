@@ -4,13 +4,18 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from dit import launcher
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from dit.sampling.config import SamplingConfig
+    from dit.layers.quantize import Quantization
+    from dit.sampling.config import Published, Rounding, SamplingConfig
+    from dit.zoo.pictures.many import ManyImages
     from dit.zoo.pipeline import Pipeline
 
 SECTIONS = ("sampling",)
@@ -27,6 +32,7 @@ def run(
     classes: str | None = None,
     num: int | None = None,
     balanced: bool = False,
+    drawn: bool = False,
     published: bool = False,
     steps: int | None = None,
     solver: str | None = None,
@@ -38,6 +44,7 @@ def run(
     rounding: Literal["nearest", "down"] | None = None,
     seed: int = 0,
     batch_size: int = 32,
+    processes: int = 1,
     device: str | None = None,
     out: Path = Path("samples.png"),
     trajectory: Path | None = None,
@@ -55,7 +62,8 @@ def run(
         source: run folder, exported folder, .safetensors file of either, zoo name or Hub id.
         classes: ids or names separated by commas, used in turn; every class by default.
         num: number of images; one per class by default.
-        balanced: in a folder or .npz: all classes equally often; by default classes are drawn at random.
+        balanced: in a folder or .npz: all classes in turn, and so equally often.
+        drawn: in a folder or .npz: classes drawn at random, as by default unless --published says otherwise.
         published: sample as for the published figure: solver, steps, guidance, guide, labels of a folder or .npz,
             rounding and decoding autoencoder; options that are given beside it win.
         steps: solver steps, at least 1.
@@ -70,32 +78,38 @@ def run(
         rounding: how pixels become bytes: to the nearest, or down as several authors do; nearest by default.
         seed: seed of the noise; an image depends on it and on its own position alone.
         batch_size: images at a time; it changes memory and speed, not the images but for rounding.
-        device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
-        out: picture (.png, .jpg, .webp): a grid where there are several; .npz file (images uint8, labels); or a folder
-            of numbered .png files. Folders and .npz can be resumed by the same command, and made by several processes.
+        processes: for a folder or .npz: number of processes on this machine, each on an accelerator of its own where
+            there are several; the images are the same.
+        device: such as cpu, cuda or cuda:1; the process's accelerator, else the CPU, by default.
+        out: picture (.png, .jpg, .webp): a grid where there are several; .npz file, as ADM's evaluator reads it (arr_0
+            uint8 images, arr_1 labels); or a folder of numbered .png files. Folders and .npz can be resumed by the same
+            command, and made by several processes, by --processes or a launcher such as torchrun.
         trajectory: also write how the samples come about, as .gif or as .png strip.
         inversion: in place of sampling, take this image to its noise and back, and say how close it came; unless asked
             for otherwise without guidance, and by heun where the model's own solver can't go back.
         interpolate: in place of samples, draw what lies between two seeds or between neighbouring classes.
         overrides: dotted field of the sampling section -> value.
     """
+    from dit.errors import ConfigError
     from dit.zoo.source import locate
 
     settings = sampling_settings(
         overrides, steps=steps, solver=solver, guidance=guidance, guidance_interval=guidance_interval, cache=cache
     )
     _check_places(out, num, trajectory, inversion, interpolate)
+    is_many = out.suffix.lower() not in FORMATS
+    launcher.check_processes(processes)
+    if processes > 1 and not is_many:
+        raise ConfigError(f"--processes: expected 1 for one picture, found {processes}; --out takes a folder or .npz")
     own = locate(source, published=published).config  # answers a wrong source before torch is imported
-    balanced = balanced or (published and own.published is not None and own.published.labels == "balanced")
-    wish = Wish(classes, num, balanced, seed, batch_size, checked_settings(own.sampling, settings))
-
-    from dit.zoo.pipeline import load_pipeline
-
-    pipeline = load_pipeline(source, device=device, quantize=quantize, published=published, guide=guide)
-    pipeline.codec.rounding = rounding or pipeline.codec.rounding
-    if out.suffix.lower() not in FORMATS:
-        _write_many(pipeline, out, wish, quantize)
-    elif inversion is not None:
+    order = label_order(own.published if published else None, balanced=balanced, drawn=drawn, classes=classes)
+    wish = Wish(classes, num, order, seed, batch_size, checked_settings(own.sampling, settings))
+    load = partial(_load, source, device, quantize, published, guide, rounding)
+    if is_many:
+        launcher.in_processes(processes, lambda: _write_many(load(), out, wish))
+        return
+    pipeline = load()
+    if inversion is not None:
         _write_inversion(pipeline, out, wish, inversion)
     elif interpolate is not None:
         _write_interpolation(pipeline, out, wish, interpolate)
@@ -111,11 +125,49 @@ class Wish:
 
     classes: str | None
     num: int | None
-    balanced: bool
+    order: str
+    """Of the labels of many images: drawn, balanced or given."""
     seed: int
     batch_size: int
     settings: dict[str, Any]
     """Fields of the sampling section, checked."""
+
+
+def label_order(published: "Published | None", *, balanced: bool, drawn: bool, classes: str | None = None) -> str:
+    """Return how the labels of many images are chosen.
+
+    Args:
+        published: setting that decides where no option does.
+        balanced: --balanced.
+        drawn: --drawn.
+        classes: --classes.
+
+    Raises:
+        ConfigError: options that exclude each other.
+    """
+    from dit.errors import ConfigError
+
+    if drawn and (balanced or classes):
+        raise ConfigError(f"--drawn: classes are drawn from all; leave out --{'balanced' if balanced else 'classes'}")
+    if classes:
+        return "given"
+    is_balanced = balanced or (published is not None and published.labels == "balanced" and not drawn)
+    return "balanced" if is_balanced else "drawn"
+
+
+def _load(
+    source: str,
+    device: str | None,
+    quantize: "Quantization | None",
+    published: bool,
+    guide: str | None,
+    rounding: "Rounding | None",
+) -> "Pipeline":
+    from dit.zoo.pipeline import load_pipeline
+
+    pipeline = load_pipeline(source, device=device, quantize=quantize, published=published, guide=guide)
+    pipeline.codec.rounding = rounding or pipeline.codec.rounding
+    return pipeline
 
 
 def _check_places(
@@ -194,32 +246,44 @@ def _write_grid(pipeline: "Pipeline", out: Path, wish: Wish) -> None:
     _write(image_grid(images, columns=_columns(len(images), len(pipeline.labels(wish.classes)))), out)
 
 
-def _write_many(pipeline: "Pipeline", out: Path, wish: Wish, quantize: str | None) -> None:
-    from dit import launcher
+def _write_many(pipeline: "Pipeline", out: Path, wish: Wish) -> None:
     from dit.errors import Preempted
-    from dit.zoo.pictures.many import ManyImages, sample_to_folder, sample_to_npz
+    from dit.zoo.pictures.many import sample_to_folder, sample_to_npz
 
-    if wish.balanced or wish.classes:
-        labels = pipeline.labels(wish.classes, wish.num)
-    else:
-        labels = pipeline.random_labels(wish.num, seed=wish.seed)
-    weights = {name + (f" in {quantize}" if quantize else ""): sha for name, sha in pipeline.fingerprints().items()}
-    wanted = ManyImages(
-        labels,
-        pipeline.settings(**wish.settings),
-        wish.seed,
-        wish.batch_size,
-        weights,
-        rounding=pipeline.codec.rounding,
-        autoencoder=pipeline.codec.fingerprint,
-    )
     rank, num_processes = launcher.rank(), launcher.num_processes()
     write = sample_to_npz if out.suffix.lower() == ".npz" else sample_to_folder
+    wanted = many_images(pipeline, wish)
     try:
         made = write(pipeline, wanted, out, rank=rank, num_processes=num_processes)
     except KeyboardInterrupt:
         raise Preempted(f"{out}: stopped; what was made is kept, and the same command goes on") from None
-    print(f"{out}: made {made} of {len(labels)} images" + (f" in process {rank}" if num_processes > 1 else ""))
+    num = len(wanted.labels)
+    print(f"{out}: made {made} of {num} images" + (f" in process {rank}" if num_processes > 1 else ""))
+
+
+def many_images(pipeline: "Pipeline", wish: Wish) -> "ManyImages":
+    """Return the description of many images that a pipeline is to make.
+
+    Raises:
+        ConfigError: an unknown class, or a value out of range.
+    """
+    from dit.zoo.pictures.many import ManyImages
+
+    if wish.order == "drawn":
+        labels = pipeline.random_labels(wish.num, seed=wish.seed)
+    else:
+        labels = pipeline.labels(wish.classes, wish.num)
+    return ManyImages(
+        labels,
+        pipeline.settings(**wish.settings),
+        wish.seed,
+        wish.batch_size,
+        pipeline.fingerprints(),
+        order=wish.order,
+        rounding=pipeline.codec.rounding,
+        autoencoder=pipeline.codec.fingerprint,
+        precision=pipeline.precision,
+    )
 
 
 def _write_trajectory(pipeline: "Pipeline", out: Path, wish: Wish, path: Path) -> None:

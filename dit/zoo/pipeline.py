@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from dit.device import choose_device
 from dit.diffusion.create import create_process
@@ -27,7 +27,7 @@ from dit.files import sha256
 from dit.latents.codec import Codec
 from dit.layers.precision import bf16_pays
 from dit.layers.quantize import Quantization, check_torchao, quantize_linears
-from dit.models.network import narrowest_width
+from dit.models.network import Network, narrowest_width
 from dit.rng import Purpose, uniform
 from dit.sampling.config import SamplingConfig, changed
 from dit.sampling.network import check_conditions
@@ -91,7 +91,7 @@ def load_pipeline(
     if dtype is not None:
         codec.exact()
     files = {path.name: path for path in located.weights}
-    pipeline = Pipeline(model, process, codec, config, weights=files)
+    pipeline = Pipeline(model, process, codec, config, weights=files, quantize=quantize)
     if weaker is not None:
         pipeline.weaker, _ = _load_network(weaker, device, dtype)
         pipeline.weights |= {f"guide {path.name}": path for path in weaker.weights}
@@ -110,7 +110,7 @@ def _check_guide(guide: FolderConfig, config: FolderConfig) -> None:
 
 def _load_network(
     located: Located, device: torch.device, dtype: torch.dtype | None, quantize: Quantization | None = None
-) -> tuple[nn.Module, Process]:
+) -> tuple[Network, Process]:
     """Load a network and its process; for the arguments see `load_pipeline`."""
     config = located.config
     empty = empty_model(config.model)
@@ -133,7 +133,7 @@ MAX_SEED = 2**63 - 1
 class Pipeline:
     """A network that is ready to make images."""
 
-    model: nn.Module
+    model: Network
     """The network, in eval mode."""
     process: Process
     """The process it was trained for."""
@@ -141,15 +141,22 @@ class Pipeline:
     """Between latents and images."""
     config: FolderConfig
     """What was read: names, defaults, class names, provenance."""
-    weaker: nn.Module | None = None
+    weaker: Network | None = None
     """A second network that guides in place of the null class."""
     weights: dict[str, Path] = field(default_factory=dict)
     """Name -> weight file; a guide's begin with "guide "."""
+    quantize: Quantization | None = None
+    """What of the blocks is in 8 bits."""
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.model.parameters()).device
+
+    @property
+    def precision(self) -> str:
+        """Number type of the blocks, or how they are quantised."""
+        return self.quantize or str(next(self.model.block_list()[0].parameters()).dtype).removeprefix("torch.")
 
     @property
     def num_classes(self) -> int:

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -85,7 +86,8 @@ def test_a_started_folder_is_not_mixed_with_quantised_images(tmp_path, capsys):
     pytest.importorskip("torchao")
     command = ["sample", "dit_ti_2.mnist", "--steps", "2", "--classes", "3", "--out", tmp_path / "many"]
     runs(capsys, *command)
-    assert "in int8_weight" in fails(capsys, *command, "--quantize", "int8_weight")
+    message = fails(capsys, *command, "--quantize", "int8_weight")
+    assert "precision is float32 there and int8_weight now" in message
 
 
 def test_figures_of_quantised_weights_are_not_taken_for_the_models(tmp_path, capsys, monkeypatch):
@@ -107,6 +109,10 @@ def test_figures_of_quantised_weights_are_not_taken_for_the_models(tmp_path, cap
         (["--sampling.eta", "0.5"], "--eta: unknown key. Did you mean 'solver.eta'?"),
         (["--seed", str(2**63)], f"seed: expected a whole number of at most {2**63 - 1}, found {2**63}"),
         (["--inversion", "none.png", "--classes", "1"], "--inversion: expected an image file, found none at none.png"),
+        (["--balanced", "--drawn"], "--drawn: classes are drawn from all; leave out --balanced"),
+        (["--classes", "3", "--drawn"], "--drawn: classes are drawn from all; leave out --classes"),
+        (["--processes", "2"], "--processes: expected 1 for one picture, found 2; --out takes a folder or .npz"),
+        (["--processes", "0", "--out", "many"], "--processes: expected at least 1, and just 1 under another launcher"),
         (["--out", "file/x.png"], "--out: expected a place that can be written, found "),
         (["--trajectory", "file/x.gif"], "--trajectory: expected a place that can be written, found "),
     ],
@@ -156,3 +162,33 @@ def test_a_preview_decoder_draws_the_trajectory_and_not_the_samples(tmp_path, ca
         )
     assert (tmp_path / "own.png").read_bytes() == (tmp_path / "other.png").read_bytes()
     assert (tmp_path / "own_strip.png").read_bytes() != (tmp_path / "other_strip.png").read_bytes()
+
+
+def test_labels_of_many_images_are_drawn_or_in_turn(tmp_path, capsys):
+    def labels(*options):
+        out = tmp_path / f"{'_'.join(options) or 'default'}.npz"
+        command = ["sample", "dit_ti_2.mnist", "--steps", "1", "--num", "20", "--batch_size", "20", "--out", out]
+        runs(capsys, *command, *options)
+        with np.load(out) as file:
+            return file["arr_1"].tolist(), json.loads(str(file["about"]))["order"]
+
+    assert labels("--balanced") == ([*range(10), *range(10)], "balanced")
+    drawn = labels("--drawn")
+    assert drawn[1] == "drawn"
+    assert drawn == labels()
+    assert set(drawn[0]) <= set(range(10))
+    assert drawn[0] != labels("--balanced")[0]
+
+
+def test_two_processes_of_this_machine_make_the_bytes_of_one(tmp_path, capfd):
+    command = ["sample", "dit_ti_2.mnist", "--num", "6", "--batch_size", "2", "--steps", "1", "--balanced"]
+    for name, options in (("one.npz", []), ("two.npz", ["--processes", "2"])):
+        assert main([*command, *options, "--out", str(tmp_path / name)]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert "made 6 of 6 images" in lines[0]
+    assert sorted(line.split(": ")[1] for line in lines[1:]) == [
+        "made 2 of 6 images in process 1",
+        "made 4 of 6 images in process 0",
+    ]
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2

@@ -23,9 +23,9 @@ from dit.errors import ConfigError, DitError
 from dit.evaluation.image_files import ImageFiles, open_npz
 from dit.evaluation.moments import Gaussian
 from dit.evaluation.networks.network import MetricNetwork
-from dit.evaluation.npz import NpzReader
 from dit.evaluation.references.numpy_pickle import load_numpy_pickle
 from dit.files import sha256
+from dit.npz import NpzReader
 
 SUFFIXES = {"pool": "", "spatial": "_s", "class_token": "_dinov2"}
 """Features -> what follows mu and sigma in the name of their arrays."""

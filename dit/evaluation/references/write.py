@@ -15,9 +15,9 @@ from dit.data.image_source import ImageSource
 from dit.display import Progress
 from dit.evaluation.feature_parts import Networks, describe_batch
 from dit.evaluation.moments import Moments
-from dit.evaluation.npz import write_npz
 from dit.evaluation.references.reference import SUFFIXES
 from dit.evaluation.versions import package_versions
+from dit.npz import write_npz
 
 CROP = "adm"
 """Name of the crop of `dit.data.decode.crop`."""

@@ -4,11 +4,13 @@ Image i has the i-th label, the seed's noise at position i, and is made in batch
 processes: so its bytes do not depend on that number, nor on an interruption. Processes take the batches in turn. What
 is there already is kept; a folder or part of other settings is refused, but a folder takes further images.
 
-A folder gets `000000.png` ..., `labels.json` and `sampling.json`; an `.npz` file gets `images` (N, height, width,
-channels) uint8 and `labels` (N,) int64, gathered from parts beside it when the last one is there.
+A folder gets `000000.png` ..., `labels.json` and `sampling.json`. An `.npz` file gets what ADM's evaluator reads,
+`arr_0` (N, height, width, channels) uint8 and `arr_1` (N,) int64, the labels; and `about`, how they were made, in JSON.
+The first process gathers it from parts beside it, when all are there.
 """
 
 import io
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,8 +25,10 @@ from torch import Tensor
 
 from dit.display import Progress
 from dit.errors import ConfigError
-from dit.files import read_json, write_bytes, write_json
+from dit.files import TEMPORARY_PREFIX, read_json, write_bytes, write_json
 from dit.latents.codec import slice_size_on
+from dit.launcher import wait_for_files
+from dit.npz import NpzReader, write_npz
 from dit.sampling.config import SamplingConfig, from_first_format, is_first_format
 from dit.validation import validate
 from dit.zoo.pipeline import Pipeline, to_pictures
@@ -47,23 +51,32 @@ class ManyImages:
     """Images in a batch; it is part of the description, for rounding may depend on it."""
     weights: dict[str, str]
     """File name -> sha256 of the model's weights, and of its guide's."""
+    order: str = "given"
+    """How the labels were chosen: drawn, balanced (in turn), or given, several or one, in turn."""
     rounding: str = "nearest"
     """How pixels become bytes."""
     autoencoder: str | None = None
     """Fingerprint of what decodes."""
+    precision: str = "float32"
+    """Number type of the blocks, or how they are quantised."""
 
-    def description(self) -> dict[str, Any]:
-        """Return everything that decides the bytes, as JSON values."""
+    def about(self) -> dict[str, Any]:
+        """Return everything that decides the bytes but the labels themselves, as JSON values."""
         return {
             "seed": self.seed,
             "num": len(self.labels),
             "batch_size": self.batch_size,
             "sampling": self.sampling.model_dump(mode="json"),
             "weights_sha256": self.weights,
+            "order": self.order,
             "rounding": self.rounding,
             "autoencoder": self.autoencoder,
-            "labels": self.labels.tolist(),
+            "precision": self.precision,
         }
+
+    def description(self) -> dict[str, Any]:
+        """Return everything that decides the bytes, as JSON values."""
+        return {**self.about(), "labels": self.labels.tolist()}
 
     def batches(self, rank: int, num_processes: int) -> list[range]:
         """Return the positions of the batches that are this process's to make."""
@@ -96,27 +109,30 @@ def sample_to_folder(
 
 
 def sample_to_npz(pipeline: Pipeline, wanted: ManyImages, path: Path, *, rank: int = 0, num_processes: int = 1) -> int:
-    """Write all images into one `.npz` file, and return how many this process made.
+    """Write all images into one `.npz` file, and return how many this process made; the first one waits for the others.
 
     Raises:
-        ConfigError: the file exists, or its parts are of other settings.
+        ConfigError: the file holds something else, or its parts are of other settings.
         DitError: the network returned NaN or infinity; that batch is not written.
     """
     if path.exists():
-        raise ConfigError(f"{path}: expected a new file, found one; choose another or remove it")
+        return _check_finished(path, wanted)
     parts = path.with_name(f"{path.name}.parts")
     _begin(parts, wanted, pipeline)
+    starts = range(0, len(wanted.labels), wanted.batch_size)
+    paths = {start: parts / f"{start // wanted.batch_size:06d}.safetensors" for start in starts}
 
-    def part(position: int) -> Path:
-        return parts / f"{position // wanted.batch_size:06d}.safetensors"
+    def is_there(position: int) -> bool:
+        return paths[position // wanted.batch_size * wanted.batch_size].is_file() or path.exists()
 
     made = 0
-    for positions, images in _missing_batches(pipeline, wanted, rank, num_processes, lambda i: part(i).is_file()):
-        write_bytes(part(positions[0]), save({"images": images.cpu().contiguous()}))
+    for positions, images in _missing_batches(pipeline, wanted, rank, num_processes, is_there):
+        write_bytes(paths[positions[0]], save({"images": images.cpu().contiguous()}))
         made += len(positions)
-    starts = range(0, len(wanted.labels), wanted.batch_size)
-    if all(part(start).is_file() for start in starts):
-        _gather([part(start) for start in starts], wanted.labels, path)
+    if rank == 0 and not path.exists():
+        wait_for_files(paths.values())
+        _gather(list(paths.values()), wanted, pipeline, path)
+    if path.exists():  # a process that came late may have begun again what the first one had removed
         shutil.rmtree(parts, ignore_errors=True)
     return made
 
@@ -135,16 +151,14 @@ def _begin(folder: Path, wanted: ManyImages, pipeline: Pipeline, *, extend: bool
     now = slice_size_on(pipeline.device, *pipeline.image_size)
     description: dict[str, Any] = wanted.description() | {"decoded_at_a_time": now}
     if not settings.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        # Another process may be about to write the settings, or was killed then.
+        if folder.exists() and (not folder.is_dir() or not all(map(_is_temporary, folder.iterdir()))):
             raise ConfigError(f"{folder}: expected a new or empty folder, found files there; choose another --out")
         write_json(settings, description)
     # An earlier version wrote none of these, and decoded as on a CPU.
     first = slice_size_on(torch.device("cpu"), *pipeline.image_size)
-    unwritten: dict[str, Any] = {
-        "rounding": "nearest",
-        "autoencoder": description["autoencoder"],
-        "decoded_at_a_time": first,
-    }
+    unwritten = {key: description[key] for key in ("autoencoder", "order", "precision")}
+    unwritten |= {"rounding": "nearest", "decoded_at_a_time": first}
     found = unwritten | read_json(settings)
     if type(begun_with := found["decoded_at_a_time"]) is int and begun_with > 0:
         description["decoded_at_a_time"] = begun_with
@@ -184,11 +198,29 @@ def _missing_batches(
             shown.advance()
 
 
-def _gather(parts: list[Path], labels: Tensor, path: Path) -> None:
-    images = torch.cat([load_file(part)["images"] for part in parts])
-    buffer = io.BytesIO()
-    np.savez(buffer, images=images.permute(0, 2, 3, 1).numpy(), labels=labels.numpy())
-    write_bytes(path, buffer.getvalue())
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(TEMPORARY_PREFIX)
+
+
+def _check_finished(path: Path, wanted: ManyImages) -> int:
+    """Return that nothing is to be made, once a finished file holds what is wanted."""
+    reader = NpzReader(path)
+    is_ours = {"arr_1", "about"} <= set(reader.names)
+    about = json.loads(str(reader.read("about"))) if is_ours else {}
+    if about != about | wanted.about() or reader.read("arr_1").tolist() != wanted.labels.tolist():
+        raise ConfigError(f"{path}: expected a new file, found one of other images; choose another or remove it")
+    return 0
+
+
+def _gather(parts: list[Path], wanted: ManyImages, pipeline: Pipeline, path: Path) -> None:
+    about = wanted.about() | {"decoded_at_a_time": pipeline.codec.slice_size}
+    _, channels, height, width = load_file(parts[0])["images"].shape
+    with write_npz(path) as npz:
+        with npz.rows("arr_0", (len(wanted.labels), height, width, channels), "uint8") as file:
+            for part in parts:
+                file.write(load_file(part)["images"].permute(0, 2, 3, 1).contiguous().numpy().tobytes())
+        npz.write("arr_1", wanted.labels.numpy())
+        npz.write("about", np.array(json.dumps(about)))
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -1,7 +1,10 @@
 """Row S4 of the fault matrix, and the same bytes in any number of processes."""
 
 import json
+import multiprocessing
 import os
+import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 
 from dit.errors import ConfigError, DitError
 from dit.sampling.config import SamplingConfig
+from dit.zoo.pictures import many
 from dit.zoo.pictures.many import ManyImages, png_name, sample_to_folder, sample_to_npz
 from tests.zoo.test_pipeline import make
 
@@ -86,21 +90,87 @@ def test_a_folder_goes_on_with_as_many_images_decoded_at_a_time_as_it_began_with
         sample_to_folder(pipe, wanted(4), tmp_path)
 
 
-def test_an_npz_holds_the_same_images_and_can_be_resumed(pipe, tmp_path, monkeypatch):
+def read_as_adm_does(path):
+    """Stream arr_0 out of the archive as ADM's evaluator does, through numpy's public readers of headers alone."""
+    with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
+        assert np.lib.format.read_magic(file) == (1, 0)
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        assert not is_fortran
+        assert not dtype.hasobject
+        rows = [np.frombuffer(file.read(int(np.prod(shape[1:]))), dtype).reshape(shape[1:]) for _ in range(shape[0])]
+        assert file.read() == b""
+    return np.stack(rows)
+
+
+def test_an_npz_holds_the_same_images_and_can_be_resumed(pipe, tmp_path):
     sample_to_folder(pipe, wanted(), tmp_path / "folder")
     path = tmp_path / "samples.npz"
     assert sample_to_npz(pipe, wanted(), path, rank=1, num_processes=2) == 3
     assert not path.exists()
     assert sample_to_npz(pipe, wanted(), path) == 4
     assert sorted(os.listdir(tmp_path)) == ["folder", "samples.npz"]
+    images = read_as_adm_does(path)
+    assert images.shape == (7, 32, 32, 1)
+    assert images.dtype == np.uint8
+    assert (images[5, :, :, 0] == read(tmp_path / "folder" / png_name(5))).all()
     with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
-    assert arrays["images"].shape == (7, 32, 32, 1)
-    assert arrays["images"].dtype == np.uint8
-    assert arrays["labels"].tolist() == list(range(7))
-    assert (arrays["images"][5, :, :, 0] == read(tmp_path / "folder" / png_name(5))).all()
+        assert file["arr_1"].tolist() == list(range(7))
+        about = json.loads(str(file["about"]))
+    assert about == wanted().about() | {"decoded_at_a_time": 16}
+    assert about["sampling"]["guidance"] == 1.5
+
+
+def test_a_finished_npz_is_left_alone_and_another_one_refused(pipe, tmp_path):
+    path = tmp_path / "samples.npz"
+    sample_to_npz(pipe, wanted(), path)
+    before = path.read_bytes()
+    assert sample_to_npz(pipe, wanted(), path) == 0
+    for other in (wanted(5), wanted(seed=4), wanted(labels=torch.ones(7, dtype=torch.int64))):
+        with pytest.raises(ConfigError, match="expected a new file, found one of other images"):
+            sample_to_npz(pipe, other, path)
+    assert path.read_bytes() == before
+    np.savez(path, arr_0=np.zeros((7, 32, 32, 1), np.uint8))
     with pytest.raises(ConfigError, match="expected a new file"):
         sample_to_npz(pipe, wanted(), path)
+
+
+def test_the_first_process_waits_for_the_others_and_all_bytes_are_the_same(pipe, tmp_path):
+    sample_to_npz(pipe, wanted(), tmp_path / "one.npz")
+    path = tmp_path / "three.npz"
+    options = [{"rank": rank, "num_processes": 3} for rank in range(3)]
+    children = [
+        multiprocessing.get_context("fork").Process(target=sample_to_npz, args=(pipe, wanted(), path), kwargs=kwargs)
+        for kwargs in options
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert path.read_bytes() == (tmp_path / "one.npz").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["one.npz", "three.npz"]
+
+
+def test_a_process_that_comes_after_the_end_makes_nothing(pipe, tmp_path, monkeypatch):
+    """It began before the first one had gathered all, and looks for its parts when they are gone."""
+    path = tmp_path / "samples.npz"
+    sample_to_npz(pipe, wanted(), path)
+    shutil.move(path, tmp_path / "kept")
+    begin = many._begin
+
+    def late(*arguments):
+        begin(*arguments)
+        shutil.move(tmp_path / "kept", path)
+
+    monkeypatch.setattr(many, "_begin", late)
+    assert sample_to_npz(pipe, wanted(), path, rank=1, num_processes=2) == 0
+    assert os.listdir(tmp_path) == ["samples.npz"]
+
+
+def test_what_a_kill_left_of_a_new_folder_is_no_other_content(pipe, tmp_path):
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many" / ".tmp-sampling.json.123").write_text("{")
+    assert sample_to_folder(pipe, wanted(), tmp_path / "many") == 7
 
 
 def test_a_folder_of_something_else_is_refused(pipe, tmp_path):

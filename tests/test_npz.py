@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dit.errors import DitError
-from dit.evaluation.npz import NpzReader, write_npz
+from dit.npz import NpzReader, write_npz
 
 ROWS = np.arange(7 * 4 * 3, dtype=np.uint8).reshape(7, 4, 3)
 
