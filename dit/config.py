@@ -121,7 +121,7 @@ def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden:
             f"{origin}: latents.encode: expected while_training, since a loss of objective.auxiliary looks at images, "
             "found ahead"
         )
-    if arguments.null_class is None and recipe.sampling.guidance != 1:
+    if arguments.null_class is None and recipe.sampling.guidance != 1 and recipe.sampling.guidance_routing is None:
         raise ConfigError(
             f"{origin}: sampling.guidance: expected 1, which is off, because the network has no null class "
             f"(model.class_dropout_prob {arguments.class_dropout_prob}); found {recipe.sampling.guidance}"

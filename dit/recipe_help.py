@@ -83,7 +83,7 @@ def _by_name() -> dict[str, list[FieldInfo]]:
 def _shown(recipe: Mapping[str, Any], name: str) -> str:
     value: Any = recipe
     for key in name.split("."):
-        if key not in value:
+        if not isinstance(value, Mapping) or key not in value:
             return f"not with this {name.rpartition('.')[0]}"
         value = value[key]
     return f"now: {value if isinstance(value, str) else json.dumps(value)}"

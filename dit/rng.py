@@ -48,6 +48,7 @@ class Purpose(IntEnum):
     NEGATIVE = 15
     LOSS = 16
     CROP = 17
+    ROUTE = 18
 
 
 def generator(seed: int, purpose: Purpose, position: int = 0, step: int = 0) -> np.random.Generator:

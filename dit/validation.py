@@ -116,7 +116,8 @@ def set_field(data: dict[str, Any], key: str, value: Any, *, section: type[BaseM
         path = ".".join(parents[:depth])
         if isinstance(data.get(parent), str) and any(name == f"{path}.name" for name, _ in dotted_fields(section)):
             data[parent] = {"name": data[parent]}
-        data = data.setdefault(parent, {})
+        data[parent] = {} if data.get(parent) is None else data[parent]
+        data = data[parent]
         if not isinstance(data, dict):
             raise ConfigError(f"--{key}: {path} holds {describe(data)}, which has no fields")
     data[field] = value

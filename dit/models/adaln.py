@@ -7,7 +7,7 @@ B batch, C latent channels, H x W latent, p patch, T = HW/p^2 tokens, D width, K
 Source: Peebles & Xie, "Scalable Diffusion Models with Transformers", ICCV 2023.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -80,13 +80,26 @@ class AdaLNTransformer(Network):
         self, x_t: Tensor, t: Tensor, y: Tensor, *, after: Sequence[int] = (), **conditions: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the output of `forward`, and the tokens (B, T, D) after each of these numbers of blocks, from 1."""
+        return self.run(x_t, t, y, after, conditions)
+
+    def run(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        y: Tensor,
+        after: Sequence[int],
+        conditions: Mapping[str, Tensor],
+        around: Callable[[CallBlock], CallBlock] = lambda call: call,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return what `forward_intermediates` does, with `around` the call of a block."""
         tokens = self.embed(x_t)  # (B, T, D)
         c = self.conditioning(t, y, **conditions)  # (B, D)
         blocks, kept, num_tokens = self.block_list(), {}, tokens.shape[1]
         inner = c.to(tokens.dtype)
+        through = around(lambda i, tokens, inputs: blocks[i](tokens, inner, **inputs))
 
         def call(i: int, tokens: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-            tokens = blocks[i](tokens, inner, **inputs)
+            tokens = through(i, tokens, inputs)
             if i + 1 in after:
                 kept[i + 1] = tokens[:, -num_tokens:]
             return tokens

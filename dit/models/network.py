@@ -101,6 +101,37 @@ class CanMask(Protocol):
 
 
 @runtime_checkable
+class CanRoute(Protocol):
+    """A network whose blocks are one plain sequence over its tokens, some of which may skip some of the blocks."""
+
+    def forward_routed(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        y: Tensor,
+        keep: Tensor,
+        *,
+        leave_after: int,
+        rejoin_after: int,
+        after: Sequence[int] = (),
+        **conditions: Tensor,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return what `forward_intermediates` does where all but some tokens skip blocks, and go on unchanged.
+
+        Args:
+            x_t: (B, C, H, W) noised latents.
+            t: (B,) time as the network embeds it.
+            y: (B,) int64 labels.
+            keep: (B, T') int64 numbers of the tokens that go through all blocks.
+            leave_after: number of blocks, from 1, after which the others leave; 0: before the first.
+            rejoin_after: number of blocks after which they are back.
+            after: numbers of blocks, not between these two.
+            conditions: as `forward` takes them.
+        """
+        ...
+
+
+@runtime_checkable
 class CanFit(Protocol):
     """A network that takes over weights of other classes, sizes or channels."""
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dit.models.config import Routing
 from dit.sampling.solvers import HeunOptions, SolverOptions, Tolerance, sections
 from dit.schema import OneOf, Section
 from dit.validation import set_field
@@ -88,7 +89,7 @@ class SamplingConfig(Section):
     grid: Annotated[GridOptions, OneOf(lambda: GRIDS)] = GridOptions(name="auto")
     """Times of the steps; auto: uniform for flow, respaced for gaussian, respaced_ddim for gaussian with ddim."""
     guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    """Scale w of classifier-free guidance; 1 is off."""
+    """Scale w of guidance, classifier-free unless told otherwise; 1 is off."""
     guidance_channels: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
     """How many leading latent channels are guided; published DiT and SiT samples guide the first 3."""
     guidance_interval: Annotated[list[Time], Field(min_length=2, max_length=2)] | None = None
@@ -101,6 +102,9 @@ class SamplingConfig(Section):
     """Exponent of the guidance schedule power_cosine; larger acts later."""
     guidance_rescale: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share by which the guided prediction's deviation is brought back to the conditional one's."""
+    guidance_routing: Routing | None = None
+    """The network in which tokens skip blocks, {leave_after: ..., rejoin_after: ..., ratio: ...}, guides in place of
+    the null class; for networks that were trained by objective.routing; null: the null class guides."""
     guidance_calls: Literal["one", "two"] = "one"
     """Whether both branches go through the network as one batch, or one after the other in half the memory."""
     cache: Literal["off", "static", "taylor", "encoder"] = "off"

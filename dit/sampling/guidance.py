@@ -1,7 +1,7 @@
 """Guidance: a network's output is pushed away from that of a worse one.
 
 output = u + w (c - u), with c the network on the class asked for, and u either the same network on the null class
-(classifier-free guidance) or a weaker network on the same class (autoguidance). w = 1 is off.
+(classifier-free guidance) or a weaker network on the same class (autoguidance; `dit.sampling.routed`). w = 1 is off.
 
 Source: Ho & Salimans, "Classifier-free diffusion guidance", 2022, equation 6 (whose w counts from 0 as off); Karras et
 al., "Guiding a diffusion model with a bad version of itself", NeurIPS 2024, equation 3.

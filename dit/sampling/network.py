@@ -39,6 +39,24 @@ class CanPrepare(Protocol):
         ...
 
 
+@runtime_checkable
+class CanRoute(Protocol):
+    """A network some of whose tokens may skip some of its blocks: see `dit.models.network.CanRoute`."""
+
+    @property
+    def num_tokens(self) -> int:
+        """T."""
+        ...
+
+    def block_list(self) -> list[Any]:
+        """Return the blocks."""
+        ...
+
+    def forward_routed(self, x_t: Tensor, t: Tensor, y: Tensor, keep: Tensor, **blocks: int) -> tuple[Tensor, Any]:
+        """Return the output (B, C, H, W) where the tokens keep (B, T') alone go through all blocks, and more."""
+        ...
+
+
 GUIDANCE_INPUTS = ("guidance", "t_min", "t_max")
 """Further arguments of a call that sampling chooses; all others are the process's."""
 
@@ -60,11 +78,20 @@ def check_conditions(model: Any, process: Process) -> None:
 
 
 def check_guidance(model: Any, sampling: SamplingConfig) -> None:
-    """Refuse guidance that a network which was trained with guidance in it lets nobody choose.
+    """Refuse guidance that a network can't be had for, or, trained with guidance in it, lets nobody choose.
+
+    Args:
+        model: the network, or its class.
+        sampling: the section.
 
     Raises:
         ConfigError: naming the field.
     """
+    if sampling.guidance_routing is not None and not isinstance(model, CanRoute):
+        raise ConfigError(
+            f"sampling.guidance_routing: expected a network whose blocks are one plain sequence over its tokens, found "
+            f"{getattr(model, '__name__', type(model).__name__)}, whose are not"
+        )
     names = condition_names(model)
     if not names:
         return
@@ -77,7 +104,7 @@ def check_guidance(model: Any, sampling: SamplingConfig) -> None:
         raise ConfigError(
             f"sampling.guidance: expected at least 1, for this network is told its scale, found {sampling.guidance:g}"
         )
-    unused = ["guidance_channels", "guidance_schedule", "guidance_rescale"]
+    unused = ["guidance_channels", "guidance_schedule", "guidance_rescale", "guidance_routing"]
     unused += [] if "t_min" in names else ["guidance_interval", "guidance_steps"]
     for field in unused:
         if (found := getattr(sampling, field)) != SamplingConfig.model_fields[field].default:

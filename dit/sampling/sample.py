@@ -18,6 +18,7 @@ from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import Grid, create_grid
 from dit.sampling.guidance import Guidance
 from dit.sampling.network import GUIDANCE_INPUTS, check_guidance, condition_names, null_class_of
+from dit.sampling.routed import RoutedGuide
 from dit.sampling.solvers.step import NoiseOfStep, Solver, create_solver
 
 Callback = Callable[[int, float, Tensor, Tensor], None]
@@ -84,7 +85,8 @@ def sample(
         x = (grid.alpha[0] ** 2 + grid.sigma[0] ** 2).sqrt().to(x) * x
     elif noise is None:
         x = grid.schedule.start_deviation * x
-    solver, guidance = create_solver(sampling.solver), guidance_of(model, sampling, grid, shape[0], weaker)
+    solver = create_solver(sampling.solver)
+    guidance = guidance_of(model, sampling, grid, shape[0], weaker, seed=seed, positions=positions)
     ends = dict(zip(grid.t.tolist(), grid.t[1:].tolist(), strict=False)) if solver.spans_steps else {}
     denoiser = Denoiser(guidance, process, y, solver.call_times(grid), ends)
     with tf32_products(x.device):
@@ -159,7 +161,14 @@ class Denoiser:
 
 
 def guidance_of(
-    model: Model, sampling: SamplingConfig, grid: Grid, num_channels: int, weaker: Model | None = None
+    model: Model,
+    sampling: SamplingConfig,
+    grid: Grid,
+    num_channels: int,
+    weaker: Model | None = None,
+    *,
+    seed: int = 0,
+    positions: Sequence[int] | None = None,
 ) -> Guidance:
     """Return the guided network that a sampling section asks for.
 
@@ -169,11 +178,17 @@ def guidance_of(
         grid: its times turn an interval of steps into one of times.
         num_channels: C; at most so many channels are guided.
         weaker: a second network for autoguidance.
+        seed: with the position it decides the tokens of a routed guide.
+        positions: B global sample positions; None: 0..B-1.
 
     Raises:
-        ConfigError: guidance without a null class, or of a network that was trained with its guidance.
+        ConfigError: guidance without a null class, or of a network that was trained with its guidance or can't route.
     """
     check_guidance(model, sampling)
+    if sampling.guidance_routing is not None:
+        if weaker is not None:
+            raise ConfigError("sampling.guidance_routing: expected null beside a guide, found both")
+        weaker = RoutedGuide(model, sampling.guidance_routing, seed=seed, positions=positions)
     if sampling.guidance_steps is not None:
         first, last = sampling.guidance_steps
         interval = [float(grid.t[last]), float(grid.t[first])]

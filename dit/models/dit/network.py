@@ -15,8 +15,8 @@ from dit.layers.attention import Attention
 from dit.layers.embed import LabelEmbedder, PatchEmbed, TimestepEmbedder
 from dit.layers.mlp import Mlp
 from dit.layers.modulation import add_gated, layer_norm, modulate, modulation
-from dit.models.adaln import AdaLNTransformer
 from dit.models.dit.arguments import DiTArguments
+from dit.models.sequential import SequentialTransformer
 
 
 class DiTBlock(nn.Module):
@@ -59,7 +59,7 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(self.norm_final(x), shift, scale))
 
 
-class DiT(AdaLNTransformer):
+class DiT(SequentialTransformer):
     """Class-conditional Diffusion Transformer over latents; see `DiTArguments` for what it is built from."""
 
     arguments: DiTArguments

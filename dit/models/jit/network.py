@@ -19,10 +19,10 @@ from dit.layers.mlp import SwiGlu
 from dit.layers.modulation import add_gated, modulate, modulation
 from dit.layers.norm import rms_norm
 from dit.layers.position import rotary_2d, unturned_before
-from dit.models.adaln import AdaLNTransformer
 from dit.models.jit.arguments import JiTArguments
 from dit.models.lightningdit.network import FinalLayer
 from dit.models.prepared import CallBlock
+from dit.models.sequential import SequentialTransformer
 
 
 class JiTBlock(nn.Module):
@@ -58,7 +58,7 @@ class JiTBlock(nn.Module):
         return linear(self.dropout(silu(gate) * value), self.mlp.w3)
 
 
-class JiT(AdaLNTransformer):
+class JiT(SequentialTransformer):
     """Class-conditional JiT over pixels; see `JiTArguments` for what it is built from."""
 
     arguments: JiTArguments

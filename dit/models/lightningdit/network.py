@@ -18,8 +18,8 @@ from dit.layers.mlp import Mlp, SwiGlu
 from dit.layers.modulation import add_gated, layer_norm, modulate, modulation
 from dit.layers.norm import rms_norm
 from dit.layers.position import rotary_2d
-from dit.models.adaln import AdaLNTransformer
 from dit.models.lightningdit.arguments import LightningDiTArguments
+from dit.models.sequential import SequentialTransformer
 
 
 class LightningDiTBlock(nn.Module):
@@ -76,7 +76,7 @@ class FinalLayer(nn.Module):
         return self.linear(modulate(self.norm_final(x), shift, scale))
 
 
-class LightningDiT(AdaLNTransformer):
+class LightningDiT(SequentialTransformer):
     """Class-conditional LightningDiT over latents; see `LightningDiTArguments` for what it is built from."""
 
     arguments: LightningDiTArguments

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from dit.errors import ConfigError
 from dit.layers.embed import LabelEmbedder, PatchEmbed, TimestepEmbedder
-from dit.models.adaln import AdaLNTransformer
 from dit.models.dit.network import DiTBlock, FinalLayer
 from dit.models.meanflow.arguments import MeanFlowArguments
+from dit.models.sequential import SequentialTransformer
 
 
-class MeanFlow(AdaLNTransformer):
+class MeanFlow(SequentialTransformer):
     """Class-conditional MeanFlow over latents; see `MeanFlowArguments` for what it is built from."""
 
     arguments: MeanFlowArguments

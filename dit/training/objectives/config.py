@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
 
+from dit.models.config import Routing
 from dit.schema import OneOf, Section
 
 Capability = Literal["CanShowTokens", "CanMask"]
@@ -175,6 +176,8 @@ class ObjectiveConfig(Section):
 
     auxiliary: tuple[Annotated[SerializeAsAny[AuxiliaryConfig], OneOf(lambda: AUXILIARY)], ...] = ()
     """Losses that are added, each {name: ..., weight: ..., ...} with fields of its own, given in one list."""
+    routing: Routing | None = None
+    """Tokens that skip blocks in training (TREAD), {leave_after: ..., rejoin_after: ..., ratio: ...}; null: none."""
 
     @property
     def needs_images(self) -> bool:

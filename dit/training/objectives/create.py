@@ -26,6 +26,8 @@ def check_objective(config: ObjectiveConfig, network: type[Network], process: Pr
     Raises:
         ConfigError: naming the loss and what it needs.
     """
+    if config.routing is not None:
+        _check_routing(config, network, process)
     hiding = next((section.name for section in config.auxiliary if section.hides_tokens), None)
     for section in config.auxiliary:
         where = f"objective.auxiliary: {section.name}"
@@ -42,18 +44,39 @@ def check_objective(config: ObjectiveConfig, network: type[Network], process: Pr
             raise ConfigError(f"{where}: expected a process with prediction velocity, found {process.config.name}")
 
 
+def _check_routing(config: ObjectiveConfig, network: type[Network], process: Process) -> None:
+    where = "objective.routing"
+    if not issubclass(network, protocols.CanRoute):
+        raise ConfigError(
+            f"{where}: expected a network whose blocks are one plain sequence over its tokens, found "
+            f"{network.__name__}, whose are not"
+        )
+    if process.config.name not in AuxiliaryConfig.processes:
+        known = " or ".join(AuxiliaryConfig.processes)
+        raise ConfigError(f"{where}: expected process {known}, found {process.config.name}")
+
+
 def check_sizes(config: ObjectiveConfig, network: Network, micro_batch: int) -> None:
     """Refuse blocks that the network does not have, and groups that a micro-batch does not hold whole.
 
     Raises:
         ConfigError: naming the field.
     """
-    depth = len(network.block_list())
+    depth, routing = len(network.block_list()), config.routing
+    if routing is not None and routing.rejoin_after > depth:
+        raise ConfigError(
+            f"objective.routing.rejoin_after: expected a block of the network's {depth}, found {routing.rejoin_after}"
+        )
     for number, section in enumerate(config.auxiliary):
         for field, value in section:
             where = f"objective.auxiliary.{number}.{field}: {section.name}"
             if field.endswith("block") and value > depth:
                 raise ConfigError(f"{where}: expected a block of the network's {depth}, found {value}")
+            if field == "block" and routing is not None and routing.leave_after < value < routing.rejoin_after:
+                raise ConfigError(
+                    f"{where}: expected a block after which all tokens are there, up to {routing.leave_after} or from "
+                    f"{routing.rejoin_after} on (objective.routing), found {value}"
+                )
             if field == "group" and micro_batch % value:
                 raise ConfigError(
                     f"{where}: expected a divisor of the {micro_batch} images that go through the network at a time, "
@@ -92,8 +115,10 @@ def create_objective(
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(int(generator(train.seed, Purpose.INIT).integers(2**63)))
         losses = {section.name: _create(section, surroundings) for section in config.auxiliary}
-    trained = WithHeads(network, losses).to(processes.device).train() if losses else network
-    return Objective(process, processes.prepare(trained), trained, losses)
+    trained = network
+    if losses or config.routing is not None:
+        trained = WithHeads(network, losses, config.routing).to(processes.device).train()
+    return Objective(process, processes.prepare(trained), trained, losses, config.routing)
 
 
 def _create(section: AuxiliaryConfig, surroundings: Surroundings) -> AuxiliaryLoss:

@@ -6,6 +6,7 @@ B batch, T tokens of a grid, T' kept ones, H x W latent of patches of p x p.
 import torch
 from torch import Tensor
 
+from dit.models.config import num_kept
 from dit.models.family import Arguments
 from dit.models.patches import PatchArguments
 from dit.rng import Purpose, StepDraws
@@ -17,7 +18,9 @@ def patches_of(arguments: Arguments) -> PatchArguments:
     return arguments
 
 
-def draw_keep(draws: StepDraws, arguments: PatchArguments, ratio: float, device: torch.device) -> Tensor:
+def draw_keep(
+    draws: StepDraws, arguments: PatchArguments, ratio: float, device: torch.device, purpose: Purpose = Purpose.MASK
+) -> Tensor:
     """Draw the tokens that are kept, in a random order.
 
     Args:
@@ -25,14 +28,15 @@ def draw_keep(draws: StepDraws, arguments: PatchArguments, ratio: float, device:
         arguments: of the network.
         ratio: share of the tokens that is left out; one at least is kept.
         device: where they are needed.
+        purpose: what they are drawn for.
 
     Returns:
         (B, T') int64.
     """
     rows, columns = arguments.grid_size
     num_tokens = rows * columns
-    order = draws.normal(Purpose.MASK, (num_tokens,), device).argsort(dim=1)
-    return order[:, : max(1, int(num_tokens * (1 - ratio)))]
+    order = draws.normal(purpose, (num_tokens,), device).argsort(dim=1)
+    return order[:, : num_kept(num_tokens, ratio)]
 
 
 def is_kept(keep: Tensor, arguments: PatchArguments) -> Tensor:
