@@ -22,10 +22,10 @@ def draw_shape(num_sides: int, size: int, rng: random.Random) -> Image.Image:
     side = size * SCALE
     hue = rng.random()
     image = Image.new("RGB", (side, side), _colour(hue + rng.uniform(0.25, 0.75), 0.35, rng.uniform(0.75, 1.0)))
-    radius = side * rng.uniform(0.22, 0.36)
+    radius = side * rng.uniform(0.25, 0.4)
     centre = [rng.uniform(radius, side - radius) for _ in range(2)]
     colour = _colour(hue, rng.uniform(0.7, 1.0), rng.uniform(0.6, 0.9))
-    ImageDraw.Draw(image).regular_polygon((*centre, radius), num_sides, rotation=rng.randrange(360), fill=colour)
+    ImageDraw.Draw(image).regular_polygon((*centre, radius), num_sides, rotation=rng.uniform(-10, 10), fill=colour)
     return image.resize((size, size), Image.Resampling.LANCZOS)
 
 

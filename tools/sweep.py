@@ -3,8 +3,8 @@
     python tools/sweep.py SOURCE [SOURCE ...] --vary FIELD=VALUE,VALUE,... [--vary ...] --output DIR [OPTION ...]
     python tools/sweep.py dit_ti_2.mnist --vary sampling.guidance=1,1.5,2 --vary sampling.solver=ddim,heun --output DIR
 
-A FIELD is an option of `dit evaluate`, its values in YAML; what is not this tool's goes to `dit evaluate` as it is, such
-as --num 500, or --protocol adm --reference FILE. All settings have one seed, and so the same start noise: differences
+A FIELD is an option of `dit evaluate`, its values in YAML; what is not this tool's goes to `dit evaluate` as it is, as
+--num 500, or --protocol adm --reference FILE. All settings have one seed, and so the same start noise: differences
 between them are less noisy than their standard errors say. Several sources, such as the averages that `dit ema` writes,
 are one more thing that varies.
 
