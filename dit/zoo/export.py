@@ -9,12 +9,12 @@ from dit.charts import draw_loss
 from dit.data.picture import image_grid
 from dit.display import say
 from dit.errors import DitError
+from dit.figures import FIGURES_NAME
 from dit.files import new_folder
 from dit.latents.config import COPY_NAME
 from dit.run_files import HEADS, METRICS_NAME, RECIPE_NAME, is_run, read_rows
 from dit.zoo.cards.card import write_card
 from dit.zoo.folder.config import write_config
-from dit.figures import FIGURES_NAME
 from dit.zoo.folder.weights import empty_model, fill, save_tensors
 from dit.zoo.pipeline import Pipeline, load_pipeline
 from dit.zoo.source import locate

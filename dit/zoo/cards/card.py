@@ -16,12 +16,12 @@ import jinja2
 
 from dit.data.registry import find_data
 from dit.diffusion.config import FlowConfig, GaussianConfig
+from dit.figures import Figures, read_figures
 from dit.files import sha256, write_text
 from dit.hub_ids import HubId
 from dit.sampling.config import SamplingConfig
 from dit.zoo.entries import entries
 from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
-from dit.figures import Figures, read_figures
 
 CARD_NAME = "README.md"
 DATASETS_ON_THE_HUB = "hf://datasets/"

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from dit.figures import FIGURES_NAME
 from dit.latents.autoencoder import find_autoencoder
 from dit.latents.config import COPY_NAME
 from dit.models.lora import merge
 from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.folder.config import FolderConfig, write_config
-from dit.figures import FIGURES_NAME
 from dit.zoo.folder.weights import check_finite, check_header, empty_model, save_weights
 from dit.zoo.layouts.original import ForeignModel
 
