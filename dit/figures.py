@@ -54,6 +54,13 @@ class Measured:
         return plus_minus(self.value, self.standard_error)
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What stands beside the value, as plain values: for metadata."""
+        facts = {"standard_error": self.standard_error, "floor": self.floor}
+        known = {key: round(number, 6) for key, number in facts.items() if number is not None}
+        return known | {"num_samples": self.num, "protocol": self.protocol}
+
+    @property
     def cells(self) -> dict[str, str]:
         """Column -> cell, of all tables that show figures."""
         return {

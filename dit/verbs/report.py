@@ -6,7 +6,8 @@ from pathlib import Path
 def run(run: list[Path], /, out: Path = Path("report.html")) -> None:
     """Write a page with losses, gradient norm, speed and samples of one run, or of several beside each other.
 
-    It reads nothing of a run but metrics.jsonl and the pictures that this names.
+    It reads of a run metrics.jsonl, the pictures that this names, and what dit evaluate measured, in the run's folder
+    or its export: every figure is shown with its standard error, the number of samples and the protocol.
 
     Args:
         run: run folders of `dit train`, finished or not.

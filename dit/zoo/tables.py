@@ -81,7 +81,8 @@ DiT-DH are files of their own, which `dit convert` puts together with the weight
 License: that of the weights, not of the code beside them. `unknown`: none was found, or what is said was not verified;
 ask the authors before you use them. `nc` in a license: no commercial use.
 
-Figures: FID of 50,000 samples as the authors report it, with their setting; nothing here was measured by this project.
+Figures: FID of 50,000 samples as the authors report it, with their setting and without standard errors; nothing here
+was measured by this project.
 Scales count from 1 as no guidance; times from 0, data, to 1, noise. Where the authors say all of it, the setting of the
 best figure is in the entry, and `dit sample NAME --published` uses it.
 

@@ -1,6 +1,6 @@
-"""How one or several runs went, as one HTML page that stands alone; `metrics.jsonl` is all that is read of a run.
+"""How one or several runs went, as one HTML page that stands alone.
 
-The previews are the pictures that its rows name.
+What is read of a run: `metrics.jsonl`, the previews that its rows name, and the reports of `dit evaluate`.
 """
 
 import base64
@@ -13,9 +13,11 @@ from typing import Any
 
 from dit.charts import COLOURS, Line, line_chart
 from dit.errors import ConfigError
-from dit.run_files import METRICS_NAME, read_rows
+from dit.figures import Measured, read_figures
+from dit.run_files import METRICS_NAME, RunFiles, read_rows
 
 MAX_PREVIEWS = 6
+REPORTS = "eval*.json"
 START = (0, 0)
 """What a horizontal axis of steps begins with."""
 MAX_NAME = 24
@@ -75,7 +77,7 @@ def report_page(runs: Sequence[Run]) -> str:
     parts = [f"<h1>{escape(title)}</h1>", _summary(runs)]
     parts += ['<h2>Loss</h2><div class="charts">', *_loss_charts(runs), *_charts_of_each(runs)]
     parts += ['</div><h2>Health</h2><div class="charts">', *_health_charts(runs), "</div>"]
-    parts += [_previews(run) for run in runs]
+    parts += [_figures(runs), *(_previews(run) for run in runs)]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
 
@@ -204,6 +206,28 @@ def _health_charts(runs: Sequence[Run]) -> list[str]:
         lines = [_series(run, key, _label(run, runs)) for run in runs]
         charts.append(line_chart(title, lines, y_label=unit, x_range=START))
     return charts
+
+
+def _figures(runs: Sequence[Run]) -> str:
+    """Return the table of what was measured of samples: each value with error, floor, number and protocol."""
+    found = [(run, figure) for run in runs for path in _reports(run) for figure in _measured(path)]
+    if not found:
+        return ""
+    lines = ["<h2>Quality of samples</h2><table><tr><th>run</th>", *(f"<th>{name}</th>" for name in found[0][1].cells)]
+    for run, figure in found:
+        cells = (f"<td>{escape(text)}</td>" for text in figure.cells.values())
+        lines += [f'</tr><tr><td style="color:{run.colour}">{escape(run.name)}</td>', *cells]
+    return "".join([*lines, "</tr></table><p>\u00b1: standard error over samples drawn anew</p>"])
+
+
+def _reports(run: Run) -> list[Path]:
+    """Return the reports that lie in a run's folder and in its export."""
+    return [path for place in (RunFiles(run.folder).export, run.folder) for path in sorted(place.glob(REPORTS))]
+
+
+def _measured(path: Path) -> list[Measured]:
+    figures = read_figures(path)
+    return figures.measured if figures else []
 
 
 def _previews(run: Run) -> str:

@@ -100,8 +100,7 @@ def render(
         data=dataset_name(config),
         process=process_name(config),
         autoencoder=autoencoder_name(config),
-        measured=measured,
-        measures=measures(measured),
+        figures=measured.measured if measured else [],
         settings=evaluation_settings(measured, config),
         **{"weights": [], "found": set(), "reported": [], "places": [], "by_hand": None, "apart": False} | shown,
     )
@@ -163,12 +162,12 @@ def metadata(config: FolderConfig, evaluation: Figures | None, *, title: str, li
             task_type="unconditional-image-generation",
             dataset_type=data or "other",
             dataset_name=dataset_name(config),
-            metric_type=kind,
-            metric_name=name,
-            metric_value=value,
-            metric_args=evaluation_settings(evaluation, config),  # all that is needed to repeat it
+            metric_type=figure.name,
+            metric_name=figure.title,
+            metric_value=round(figure.value, 6),
+            metric_args=figure.facts | evaluation_settings(evaluation, config),  # all that is needed to repeat it
         )
-        for kind, name, value in measures(evaluation)
+        for figure in (evaluation.measured if evaluation else [])
     ]
     card = ModelCardData(
         library_name=library,
@@ -190,20 +189,6 @@ def metadata(config: FolderConfig, evaluation: Figures | None, *, title: str, li
     return card.to_yaml()
 
 
-def measures(evaluation: Figures | None) -> list[tuple[str, str, float]]:
-    """Return (type, name, value) of every figure in an `eval.json`."""
-    if evaluation is None:
-        return []
-    features = evaluation.features
-    is_fid = features.startswith("inception")
-    found = [
-        ("accuracy", "class accuracy", evaluation.accuracy),
-        ("fid" if is_fid else "frechet_distance", "FID" if is_fid else f"Frechet distance ({features})",
-         evaluation.frechet_distance),
-    ]  # fmt: skip
-    return [(kind, name, round(value, 6)) for kind, name, value in found if value is not None]
-
-
 def evaluation_settings(evaluation: Figures | None, config: FolderConfig) -> dict[str, Any]:
     """Return what the figures of an `eval.json` depend on."""
     if evaluation is None:
@@ -211,7 +196,6 @@ def evaluation_settings(evaluation: Figures | None, config: FolderConfig) -> dic
     sampling = evaluation.sampling
     solver = sampling.get("solver")
     return {
-        "num_samples": evaluation.num,
         "solver": solver["name"] if isinstance(solver, dict) else solver,  # before format 2 a name alone
         "steps": sampling.get("steps"),
         "guidance": sampling.get("guidance"),
@@ -219,7 +203,7 @@ def evaluation_settings(evaluation: Figures | None, config: FolderConfig) -> dic
         "vae": config.latents.vae if config.latents else None,
         "label_balance": "class i % K at position i",
         "seed": evaluation.seed,
-        "reference_sha256": evaluation.reference.get("sha256"),
+        "reference_sha256": (evaluation.reference or {}).get("sha256"),
         "features_sha256": evaluation.features_sha256,
         "evaluator": "dit " + evaluation.versions.get("dit", ""),
     }

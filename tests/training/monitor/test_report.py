@@ -1,11 +1,13 @@
-"""The report page: everything from metrics.jsonl, one run or several."""
+"""The report page: what was logged and measured of one run or several."""
 
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
 
 from dit.errors import ConfigError
+from dit.files import write_json
 from dit.training.monitor.report import load_runs, report_page
 from tests.test_charts import assert_no_overlap
 from tests.training.test_loop import train
@@ -73,6 +75,27 @@ def test_page_shows_what_the_run_measured(run_folder):
         "Spikes of the loss so far",
     ]
     assert [image["alt"] for image in found.images] == ["samples at step 3", "samples at step 6"]
+
+
+def test_figures_are_never_alone(run_folder, tmp_path):
+    assert "Quality of samples" not in report_page(load_runs([run_folder]))
+    first, other = tmp_path / "first", tmp_path / "<other>"
+    for folder, error in ((first, 0.4717), (other, None)):
+        (folder / "export").mkdir(parents=True)
+        shutil.copy(run_folder / "metrics.jsonl", folder)
+        report = {"num": 1000, "features": "mnist", "frechet_distance": 4.9246, "frechet_standard_error": error}
+        write_json(folder / "export" / "eval.json", report)
+    fid = {"value": 2.2713, "standard_error": 0.0137, "floor": 1.1}
+    write_json(other / "eval.adm.json", {"protocol": "adm", "num": 50000, "figures": {"fid": fid}})
+    page = report_page(load_runs([first, other]))
+    collect(page)
+    rows = page.split("Quality of samples")[1].split("</tr>")[1:4]
+    beside, what = ["-", "1,000", "mnist features, held-out images"], "Frechet distance (mnist)"
+    assert [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in rows] == [
+        ["first", what, "4.92 ± 0.47", *beside],
+        ["&lt;other&gt;", what, "4.925 ± unknown", *beside],
+        ["&lt;other&gt;", "FID", "2.271 ± 0.014", "1.1", "50,000", "protocol adm"],
+    ]
 
 
 def test_two_runs_stand_beside_each_other(run_folder, tmp_path):

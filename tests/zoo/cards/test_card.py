@@ -20,8 +20,10 @@ EVALUATION = {
     "features": "mnist",
     "features_sha256": "ab" * 32,
     "frechet_distance": 1.234567,
+    "frechet_standard_error": 0.0123,
     "frechet_floor": 0.5,
     "accuracy": 0.953,
+    "accuracy_standard_error": 0.0067,
     "sampling": {"solver": "heun", "steps": 20, "guidance": 1.5, "guidance_channels": "all"},
     "reference": {"num": 1000, "sha256": "cd" * 32},
     "versions": {"dit": "0.1.0"},
@@ -59,8 +61,12 @@ def test_the_metadata_is_what_the_hub_reads(exported):
     metrics = {metric["type"]: metric for metric in index["results"][0]["metrics"]}
     assert metrics["accuracy"]["value"] == 0.953
     assert metrics["frechet_distance"]["value"] == 1.234567
+    assert metrics["accuracy"]["args"].items() >= {"standard_error": 0.0067, "num_samples": 1000}.items()
     assert metrics["frechet_distance"]["args"] == {
+        "standard_error": 0.0123,
+        "floor": 0.5,
         "num_samples": 1000,
+        "protocol": "mnist features, 1,000 held-out images",
         "solver": "heun",
         "steps": 20,
         "guidance": 1.5,
@@ -82,8 +88,9 @@ def test_the_body_says_what_a_reader_asks(exported):
         "flow matching",
         "| images seen | 112 |",
         "dit 0.1.0+abc",
-        "0.953",
-        "1.235",
+        "| class accuracy | 0.9530 ± 0.0067 | - | 1,000 | mnist classifier |",
+        "| Frechet distance (mnist) | 1.235 ± 0.012 | 0.5 | 1,000 | mnist features, 1,000 held-out images |\n",
+        "Sampled with solver heun, steps 20, guidance 1.5,",
         "recipe.yaml",
     ):
         assert phrase in card
@@ -91,6 +98,15 @@ def test_the_body_says_what_a_reader_asks(exported):
     assert "samples.png" not in card
     (exported / "samples.png").write_bytes(b"x")
     assert "![Samples, a row per class](samples.png)" in render_card(exported)
+
+
+def test_figures_of_a_protocol_are_shown_with_it(exported):
+    fid = {"value": 2.2713, "standard_error": 0.0137, "floor": 1.1}
+    write_json(exported / "eval.json", {"protocol": "adm", "num": 50000, "figures": {"fid": fid}, "reference": None})
+    card = render_card(exported)
+    assert "| FID | 2.271 ± 0.014 | 1.1 | 50,000 | protocol adm |" in card
+    (metric,) = metadata_of(card)["model-index"][0]["results"][0]["metrics"]
+    assert (metric["type"], metric["value"], metric["args"]["standard_error"]) == ("fid", 2.2713, 0.0137)
 
 
 def test_a_model_without_figures_says_so(exported):
