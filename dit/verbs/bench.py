@@ -24,9 +24,9 @@ def run(
     All contenders run in turn; a ratio above 1 means that we are faster. What the device only emulates is left out.
 
     Args:
-        name: denoise, data, encode, decode, sample, train-step, or all of them.
+        name: denoise, data, encode, decode, sample, train-step, evaluate, or all of them.
         model: name of the network, in place of the benchmark's own; `dit models` lists them.
-        batch: batch size, in place of the benchmark's own.
+        batch: batch size, in place of the benchmark's own; of evaluate the number of samples.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
         budget: seconds for each benchmark, after which nothing new is begun.
         rounds: most rounds of each race, at least 1.

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dit.bench import data, decode, encode, run, sample
+from dit.bench import data, decode, encode, evaluate, run, sample
 from dit.bench.names import BENCHMARKS
 from dit.bench.settings import Settings
 
@@ -16,6 +16,7 @@ PEERS = {
     "decode": ["diffusers float32"],
     "sample": ["DiTPipeline float32", "DiTPipeline 50 DDIM steps float32"],
     "train-step": ["plain float32", "plain float32 compiled"],
+    "evaluate": ["NumPy and SciPy", "torch-fidelity", "NumPy", "torch-fidelity", "NumPy", "torch-fidelity"],
 }
 
 
@@ -31,14 +32,19 @@ def test_it_runs_and_leaves_out_what_the_device_emulates(name, monkeypatch, caps
     monkeypatch.setattr(encode, "NUM_IMAGES", 16)
     for size, value in {"NUM_SAMPLES": 8, "PART_ROWS": 4, "NUM_BATCHES": 2}.items():
         monkeypatch.setattr(data, size, value)
+    monkeypatch.setattr(evaluate, "WIDTH", 16)
     monkeypatch.setattr(sample, "STEPS", 2)
     monkeypatch.setattr(sample, "TIMED", 1)
     monkeypatch.setattr(run, "pin_threads", lambda: 1)
-    settings = Settings(torch.device("cpu"), rounds=1, budget=600, model="dit_ti_2", batch=1)
+    settings = Settings(
+        torch.device("cpu"), rounds=1, budget=600, model="dit_ti_2", batch=40 if name == "evaluate" else 1
+    )
     rows = list(run.run(name, settings))
     assert all(row.benchmark == name and math.isfinite(row.ratio) and row.ratio > 0 for row in rows)
     assert [row.peer for row in rows] == PEERS[name]
-    assert ("has no bfloat16 in hardware" in capsys.readouterr().err) == (name not in ("data", "encode", "sample"))
+    assert ("has no bfloat16 in hardware" in capsys.readouterr().err) == (
+        name not in ("data", "encode", "sample", "evaluate")
+    )
 
 
 def test_a_file_is_named_by_the_device_that_was_used():

@@ -1,0 +1,139 @@
+"""`evaluate`: figures of random features, beside the original's formulas in NumPy and beside torch-fidelity.
+
+Metrics are computed on the CPU whatever the device. Exact precision and recall are in float64 here, in torch-fidelity
+in float32.
+
+Shapes: N samples, M reference images, D features, K outputs of the classifier.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dit.bench.harness import Row, Run, race
+from dit.bench.settings import Settings
+from dit.evaluation.feature_set import FeatureSet
+from dit.evaluation.metrics.frechet import frechet_distance
+from dit.evaluation.metrics.inception_score import SHUFFLE_SEED, InceptionScore
+from dit.evaluation.metrics.neighbours import ADM, EXACT
+from dit.evaluation.metrics.precision_recall import PrecisionRecall
+from dit.evaluation.moments import Gaussian
+
+NUM_SAMPLES, WIDTH, NUM_OUTPUTS = 5_000, 2_048, 1_008
+NEIGHBOURHOOD, SPLITS = 3, 10
+Pair = tuple[FeatureSet, FeatureSet]
+NUMPY, FIDELITY = "NumPy", "torch-fidelity"
+
+
+def run(settings: Settings) -> Iterator[Row]:
+    """Measure every figure, of 5,000 samples by default and a fifth as many reference images."""
+    num = settings.batch or NUM_SAMPLES
+    if find_spec("torch_fidelity") is None:
+        settings.say("    torch-fidelity, SciPy: skipped, not installed; pip install 'dit-zoo[eval]'")
+    pair = _features(num, 0), _features(max(num // 5, NEIGHBOURHOOD + 1), 1)
+    sizes = f"{num} against {pair[1].num}"
+    for case, contenders in {
+        f"FID from moments, {WIDTH} features": _fid(pair),
+        f"Inception score of {num}": _inception_score(pair),
+        f"precision and recall in float16, {sizes}": _precision_recall_adm(pair),
+        f"precision and recall, {sizes}": _precision_recall(pair),
+    }.items():
+        settings.say(f"evaluate {case}")
+        there = {name: work for name, work in contenders.items() if find_spec("torch_fidelity") or name == NUMPY}
+        work = {name: _built(run) for name, run in ({"dit": contenders["dit"]} | there).items()}
+        yield from race("evaluate", case, work, replace(settings, budget=settings.budget / 4))
+
+
+def _built(run: Run) -> Callable[[], Run]:
+    return lambda: run
+
+
+def _features(num: int, seed: int) -> FeatureSet:
+    """Return features as Inception's pool: not negative, their deviations far apart."""
+    generator = torch.Generator().manual_seed(seed)
+    scale = torch.logspace(-1, 0, WIDTH)
+    pool = torch.randn(num, WIDTH, generator=generator).mul_(scale).add_(0.1).relu_()
+    found = FeatureSet()
+    found.add({"pool": pool, "logits": torch.randn(num, NUM_OUTPUTS, generator=generator).mul_(2)})
+    return found
+
+
+def _fid(pair: Pair) -> dict[str, Run]:
+    found, known = (features.gaussian("pool") for features in pair)
+
+    def ours() -> float:
+        return frechet_distance(found.mean, found.covariance, known.mean, known.covariance)
+
+    def theirs() -> float:
+        from scipy.linalg import sqrtm
+
+        a, b = (gaussian.covariance.numpy() for gaussian in (found, known))
+        difference, root = (found.mean - known.mean).numpy(), np.real(sqrtm(a @ b))
+        return float(difference @ difference + np.trace(a + b - 2 * root))
+
+    def fidelity() -> dict[str, float]:
+        from torch_fidelity.metric_fid import fid_statistics_to_metric
+
+        return fid_statistics_to_metric(_statistics(found), _statistics(known), verbose=False)
+
+    return {"dit": ours, f"{NUMPY} and SciPy": theirs, FIDELITY: fidelity}
+
+
+def _statistics(gaussian: Gaussian) -> dict[str, np.ndarray]:
+    return {"mu": gaussian.mean.numpy(), "sigma": gaussian.covariance.numpy()}
+
+
+def _inception_score(pair: Pair) -> dict[str, Run]:
+    samples, _ = pair
+    logits = samples.rows("logits")
+
+    def theirs() -> float:
+        p = np.exp(logits.double().numpy())
+        p = (p / p.sum(axis=1, keepdims=True))[np.random.RandomState(SHUFFLE_SEED).permutation(len(p))]  # (N, K)
+        splits = (split * (np.log(split) - np.log(split.mean(axis=0))) for split in np.array_split(p, SPLITS))
+        return float(np.mean([np.exp(split.sum(axis=1).mean()) for split in splits]))
+
+    def fidelity() -> dict[str, float]:
+        from torch_fidelity.metric_isc import isc_features_to_metric
+
+        return isc_features_to_metric(logits, splits=SPLITS)
+
+    metric = InceptionScore(split_size=None, shuffle=True)
+    return {"dit": lambda: metric.measure(*pair), NUMPY: theirs, FIDELITY: fidelity}
+
+
+def _precision_recall_adm(pair: Pair) -> dict[str, Run]:
+    samples, known = (features.rows("pool").numpy() for features in pair)
+
+    def theirs() -> tuple[float, float]:
+        radii = [_neighbour_distances(rows)[:, None] for rows in (samples, known)]  # (N, 1), (M, 1)
+        across = _squared_distances(known, samples)  # (M, N)
+        return (across <= radii[1]).any(axis=0).mean(), (across <= radii[0].T).any(axis=1).mean()
+
+    return {"dit": lambda: PrecisionRecall(ADM).measure(*pair), NUMPY: theirs}
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return (A, B) of rows (A, D) and (B, D), in float32: NumPy has no fast products of float16."""
+    return np.maximum((a * a).sum(axis=1)[:, None] - 2 * a @ b.T + (b * b).sum(axis=1), 0)
+
+
+def _neighbour_distances(rows: np.ndarray) -> np.ndarray:
+    """Return the squared distance of each row to its third neighbour, block by block as the original: (N,)."""
+    blocks = (_squared_distances(rows[start : start + 1_000], rows) for start in range(0, len(rows), 1_000))
+    return np.concatenate([np.partition(block, NEIGHBOURHOOD, axis=1)[:, NEIGHBOURHOOD] for block in blocks])
+
+
+def _precision_recall(pair: Pair) -> dict[str, Run]:
+    rows: list[Tensor] = [features.rows("pool") for features in pair]
+
+    def fidelity() -> tuple[float, float]:
+        from torch_fidelity.metric_prc import calculate_precision_recall_part
+
+        return calculate_precision_recall_part(rows[0], rows[1], NEIGHBOURHOOD)
+
+    return {"dit": lambda: PrecisionRecall(EXACT).measure(*pair), FIDELITY: fidelity}
