@@ -114,8 +114,18 @@ class Figures(BaseModel):
     """The images that the samples were compared with."""
     sampling: dict[str, Any] = {}
     """Sampling configuration, in the format of its time."""
+    samples: dict[str, Any] = {}
+    """By protocol: what is known of the samples; how they were made is `made` in it."""
+    networks: dict[str, dict[str, str]] = {}
+    """By protocol: what described the images."""
     versions: dict[str, str] = {}
     """Versions of the packages."""
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """How the samples were made, as far as it is known: sampling, seed, order of labels, rounding, precision."""
+        beside_held_out = {"sampling": self.sampling, "seed": self.seed, "order": "class i % K at position i"}
+        return self.samples.get("made", {}) if self.protocol else beside_held_out
 
     @property
     def measured(self) -> list[Measured]:

@@ -193,18 +193,18 @@ def evaluation_settings(evaluation: Figures | None, config: FolderConfig) -> dic
     """Return what the figures of an `eval.json` depend on."""
     if evaluation is None:
         return {}
-    sampling = evaluation.sampling
+    made = evaluation.made
+    sampling = made.get("sampling", {})
     solver = sampling.get("solver")
+    networks = [network["weights_sha256"] for network in evaluation.networks.values()]
     return {
         "solver": solver["name"] if isinstance(solver, dict) else solver,  # before format 2 a name alone
-        "steps": sampling.get("steps"),
-        "guidance": sampling.get("guidance"),
-        "guidance_channels": sampling.get("guidance_channels"),
+        **{key: sampling.get(key) for key in ("steps", "guidance", "guidance_channels", "guidance_interval")},
         "vae": config.latents.vae if config.latents else None,
-        "label_balance": "class i % K at position i",
-        "seed": evaluation.seed,
+        "label_balance": made.get("order"),
+        **{key: made.get(key) for key in ("rounding", "precision", "seed")},
         "reference_sha256": (evaluation.reference or {}).get("sha256"),
-        "features_sha256": evaluation.features_sha256,
+        "features_sha256": evaluation.features_sha256 or " ".join(networks) or None,
         "evaluator": "dit " + evaluation.versions.get("dit", ""),
     }
 
