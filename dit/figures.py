@@ -5,7 +5,7 @@ Both become `Measured` here, for cards, the Hub's metadata, `dit report` and tab
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,22 @@ def read_figures(path: Path) -> Figures | None:
     """
     path = path / FIGURES_NAME if path.is_dir() else path
     return validate(Figures, read_json(path), origin=str(path)) if path.is_file() else None
+
+
+def figure_cells(figures: Iterable[Measured]) -> dict[str, str]:
+    """Return figures as columns of one row, each with error and floor; `conditions` says what else belongs to them."""
+    cells = {}
+    for figure in figures:
+        cells[figure.title] = figure.text
+        if figure.floor is not None:
+            cells[f"its floor ({figure.title})"] = f"{figure.floor:.4g}"
+    return cells
+
+
+def conditions(figures: Iterable[Measured]) -> list[str]:
+    """Return a sentence for each title, number and protocol among the figures of a table."""
+    facts = {(figure.title, figure.num, figure.protocol): None for figure in figures}
+    return [f"{title}, ± its standard error: of {num:,} samples, by {protocol}." for title, num, protocol in facts]
 
 
 def plus_minus(value: float, standard_error: float | None) -> str:

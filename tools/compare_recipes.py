@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dit.errors import DitError
+from dit.figures import Measured, conditions, figure_cells, read_figures
 from dit.files import read_json, write_json, write_text
 from dit.markdown import markdown_table
 from dit.models.counts import count
@@ -30,12 +31,9 @@ COLUMNS = {
     "steps": ("steps", "{:,}"),
     "seconds": ("seconds of training", "{:.0f}"),
     "ratio": ("times the first", "{:.2f}"),
-    "accuracy": ("classified as asked", "{:.1%}"),
-    "frechet_distance": ("Frechet distance", "{:.2f}"),
-    "frechet_floor": ("its floor", "{:.2f}"),
     "validation_loss": ("validation loss", "{:.3f}"),
 }
-"""Key of a row -> heading and format; a loss is in the terms of its process."""
+"""Key of a row -> heading and format; a loss is in the terms of its process. Figures of the samples follow."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +73,7 @@ def train(recipe: str, folder: Path, overrides: Sequence[str]) -> int:
 def read_row(name: str, run: RunFiles) -> dict[str, Any]:
     """Return what the files of a finished run say."""
     model = read_json(run.export / "config.json")["model"]
-    status, figures = read_json(run.status), read_json(run.export / "eval.json")
+    status, figures = read_json(run.status), read_figures(run.export)
     losses = [row["val_loss"] for row in read_rows(run.metrics) if "val_loss" in row]
     return {
         "recipe": name,
@@ -83,7 +81,7 @@ def read_row(name: str, run: RunFiles) -> dict[str, Any]:
         "steps": status["step"],
         "seconds": status["seconds"]["train"] + status["seconds"].get("data", 0.0),
         "validation_loss": losses[-1] if losses else None,
-        **{key: figures.get(key) for key in ("accuracy", "frechet_distance", "frechet_floor", "num", "features")},
+        "figures": [vars(figure) for figure in (figures.measured if figures else [])],
     }
 
 
@@ -93,12 +91,15 @@ def with_ratios(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the table."""
-    cells = [
-        {heading: "" if row[key] is None else form.format(row[key]) for key, (heading, form) in COLUMNS.items()}
-        for row in rows
-    ]
-    return markdown_table(cells) + "\n"
+    """Return the table, below a line that says what all its figures have in common."""
+    cells = []
+    for row in rows:
+        known = {key: row[key] for key in COLUMNS if row[key] is not None}
+        figures = [Measured(**fields) for fields in row["figures"]]
+        cells.append({COLUMNS[key][0]: COLUMNS[key][1].format(value) for key, value in known.items()})
+        cells[-1] |= figure_cells(figures)
+    lines = conditions(Measured(**fields) for row in rows for fields in row["figures"])
+    return "\n".join([*lines, "", markdown_table(cells), ""])
 
 
 def draw_samples(runs: dict[str, Path], path: Path) -> None:

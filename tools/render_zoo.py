@@ -1,18 +1,18 @@
-"""Write what follows from the zoo's entries: a card for each in model_cards/, docs/zoo.md and the README's table.
+"""Write what follows from the zoo's entries: a card for each in model_cards/, docs/zoo.md and the README's tables.
 
 python tools/render_zoo.py
 """
 
-import re
 from pathlib import Path
 
 from dit.files import write_text
 from dit.zoo.described import entry_card
 from dit.zoo.entries import entries
-from dit.zoo.tables import zoo_document, zoo_table
+from dit.zoo.tables import measured_table, zoo_document, zoo_table
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLE = re.compile(r"(?<=<!-- zoo -->\n).*?(?=<!-- /zoo -->)", re.DOTALL)
+TABLES = {"zoo": zoo_table, "measured": measured_table}
+"""What stands between the markers <!-- NAME --> and <!-- /NAME --> of the README."""
 
 
 def main() -> None:
@@ -21,7 +21,11 @@ def main() -> None:
         write_text(ROOT / "model_cards" / f"{name}.md", entry_card(name))
     write_text(ROOT / "docs" / "zoo.md", zoo_document())
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    write_text(ROOT / "README.md", TABLE.sub(lambda _: f"\n{zoo_table()}\n\n", readme))
+    for name, table in TABLES.items():
+        before, _, rest = readme.partition(f"<!-- {name} -->")
+        _, _, after = rest.partition(f"<!-- /{name} -->")
+        readme = f"{before}<!-- {name} -->\n\n{table()}\n\n<!-- /{name} -->{after}"
+    write_text(ROOT / "README.md", readme)
 
 
 if __name__ == "__main__":

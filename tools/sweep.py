@@ -25,7 +25,7 @@ from dit.charts import COLOURS, Line, line_chart, svg_to_image
 from dit.cli import main as dit
 from dit.cli import split_overrides
 from dit.errors import ConfigError, DitError
-from dit.figures import Figures, Measured, read_figures
+from dit.figures import Figures, Measured, conditions, figure_cells, read_figures
 from dit.files import read_json, write_json, write_text
 from dit.markdown import markdown_table
 from dit.yaml12 import parse_yaml
@@ -148,20 +148,15 @@ def as_row(setting: Setting, figures: Figures) -> dict[str, Any]:
 
 
 def table(found: Sequence[tuple[Setting, Figures]]) -> str:
-    """Return the table, below a line that says what all its figures have in common."""
-    facts = {(figure.title, figure.num, figure.protocol) for _, figures in found for figure in figures.measured}
-    lines = [f"{title}: of {num:,} samples, by {protocol}." for title, num, protocol in sorted(facts)]
+    """Return the table, below lines that say what its figures have in common."""
     several = len({setting.source for setting, _ in found}) > 1
     rows = []
     for setting, figures in found:
         row = {"source": setting.source} if several else {}
         row |= {field.removeprefix("sampling."): as_text(value) for field, value in setting.values.items()}
         row["network calls"] = "" if figures.num_calls is None else f"{figures.num_calls:g}"
-        for figure in figures.measured:
-            row[figure.title] = figure.text
-            if figure.floor is not None:
-                row[f"floor of {figure.title}"] = f"{figure.floor:.4g}"
-        rows.append(row)
+        rows.append(row | figure_cells(figures.measured))
+    lines = conditions(figure for _, figures in found for figure in figures.measured)
     return "\n".join([*lines, "", markdown_table(rows), ""])
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+from dit.figures import read_figures
+from dit.files import ASSETS
 from dit.markdown import Row, markdown_table
 from dit.models.counts import count
 from dit.models.families import arguments_of, list_models
@@ -48,6 +50,14 @@ def architecture_rows(names: Iterable[str]) -> list[Row]:
 def zoo_table() -> str:
     """Return the table that the README holds between its markers."""
     return markdown_table(entry_rows(BEST_KNOWN), code=["name"])
+
+
+def measured_table() -> str:
+    """Return the table of what was measured of the weights that ship, which the README holds too."""
+    embedded = (name for name, entry in entries().items() if entry.sources[0].embedded)
+    found = ((name, read_figures(ASSETS / name)) for name in embedded)
+    rows = [{"name": name} | figure.cells for name, figures in found if figures for figure in figures.measured]
+    return markdown_table(rows, code=["name"])
 
 
 def zoo_document() -> str:

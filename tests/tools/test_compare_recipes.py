@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 
 import pytest
@@ -51,10 +52,14 @@ def test_finished_runs_are_compared_and_not_trained_again(tool, tmp_path, capsys
     assert [(row["recipe"], row["steps"], row["ratio"]) for row in rows] == [(names[0], 7, 1), (names[1], 7, 1.5)]
     for row in rows:
         figures = json.loads((tmp_path / row["recipe"] / "export" / "eval.json").read_text())
-        assert row["accuracy"] == figures["accuracy"]
-        assert row["frechet_distance"] == figures["frechet_distance"]
+        assert [figure["value"] for figure in row["figures"]] == [figures["accuracy"], figures["frechet_distance"]]
     assert rows[0]["parameters"] == 4_170_640
-    assert "| dit_ti_2_mnist | 4,170,640 | 7 | 100 | 1.00 | 97.8% |" in (tmp_path / "table.md").read_text()
+    table = (tmp_path / "table.md").read_text()
+    figures = r"0\.9780 ± 0\.0046 \| 4\.92 ± 0\.47 \| 0\.6615 \|"
+    assert re.search(rf"\| dit_ti_2_mnist \| 4,170,640 \| 7 \| 100 \| 1\.00 \| [\d.]+ \| {figures}", table)
+    assert (
+        "Frechet distance (mnist), ± its standard error: of 1,000 samples, by mnist features, 1,000 held-out" in table
+    )
     with Image.open(tmp_path / "samples.png") as picture:
         assert picture.height == 2 * 64 + 2
         assert [picture.getpixel((picture.width - 1, y)) for y in (0, 64, 66)] == [100, 128, 150]  # a row for each

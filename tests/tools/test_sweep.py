@@ -59,7 +59,8 @@ def test_every_combination_is_one_evaluation_and_one_row(tool, tmp_path, capsys)
         ("heun", "1"), ("heun", "1.5"), ("ddim", "1"), ("ddim", "1.5"),
     ]  # fmt: skip
     table = (tmp_path / "out" / "table.md").read_text()
-    assert table.startswith("Frechet distance (mnist): of 90 samples, by mnist features, 1,000 held-out images.\n")
+    words = "Frechet distance (mnist), ± its standard error: of 90 samples, by mnist features, 1,000 held-out images.\n"
+    assert table.startswith(words)
     assert "| heun | 1 | 10 | 2.25 ± 0.12 | 0.5 |" in table
     assert "| ddim | 1.5 | 5 | 1.00 ± 0.12 | 0.5 |" in table
     assert table in capsys.readouterr().out

@@ -29,7 +29,7 @@ from dit.zoo.labels import parse_classes
 from dit.zoo.layouts.table import from_native, recognise
 from dit.zoo.load import load_model
 from dit.zoo.pipeline import Pipeline
-from dit.zoo.tables import BEST_KNOWN, zoo_document, zoo_table
+from dit.zoo.tables import BEST_KNOWN, measured_table, zoo_document, zoo_table
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = [name for name, entry in entries().items() if entry.sources[0].embedded]
@@ -49,7 +49,9 @@ def test_cards_say_what_the_entries_say(name):
 
 
 def test_the_readme_and_the_document_hold_the_zoos_tables():
-    assert f"<!-- zoo -->\n\n{zoo_table()}\n\n<!-- /zoo -->" in (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, table in (("zoo", zoo_table()), ("measured", measured_table())):
+        assert f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->" in readme, "run tools/render_zoo.py"
     assert zoo_document() == (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8"), "run tools/render_zoo.py"
 
 
