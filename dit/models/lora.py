@@ -52,11 +52,12 @@ def add_lora(network: Network, targets: Sequence[str], *, rank: int, alpha: floa
     Raises:
         ConfigError: a pattern matches no linear layer of the blocks.
     """
-    inside = {id(layer) for block in network.block_list() for layer in block.modules() if isinstance(layer, nn.Linear)}
-    layers = {name: layer for name, layer in network.named_modules() if id(layer) in inside}
+    modules = (layer for block in network.block_list() for layer in block.modules())
+    inside = {id(layer): layer for layer in modules if isinstance(layer, nn.Linear)}
+    layers = {name: inside[id(layer)] for name, layer in network.named_modules() if id(layer) in inside}
     for name in matched(targets, layers, field="targets", kind="a linear layer of the network's blocks"):
-        updated = LoraLinear(layers[name], rank=rank, alpha=alpha)  # pyright: ignore[reportArgumentType]
-        network.set_submodule(name, updated.to(layers[name].weight.device))  # pyright: ignore[reportArgumentType]
+        updated = LoraLinear(layers[name], rank=rank, alpha=alpha)
+        network.set_submodule(name, updated.to(layers[name].weight.device))
 
 
 def matched(patterns: Sequence[str], names: Iterable[str], *, field: str, kind: str) -> list[str]:
