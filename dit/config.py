@@ -118,8 +118,12 @@ def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden:
         raise ConfigError(f"{origin}: {error}") from None
     if recipe.objective.needs_images and recipe.latents.encode == "ahead":
         raise ConfigError(
-            f"{origin}: latents.encode: expected while_training, since a loss of objective.auxiliary looks at images, "
-            "found ahead"
+            f"{origin}: latents.encode: expected while_training, since a loss of objective.auxiliary looks at images "
+            "(alignment without features), found ahead"
+        )
+    if recipe.objective.alignment and recipe.objective.alignment.features and recipe.data.crop == "random":
+        raise ConfigError(
+            f"{origin}: data.crop: expected centre, since alignment.features names cached ones, found random"
         )
     if arguments.null_class is None and recipe.sampling.guidance != 1 and recipe.sampling.guidance_routing is None:
         raise ConfigError(

@@ -45,6 +45,7 @@ class LatentDataset:
         self.num_classes = len(self.class_names)  # 0 for images without labels
         self.latents_shape = self.index.latents_shape  # C, h, w
         self.moments_shape = (self.index.num_moments, *self.latents_shape[1:])  # M, h, w
+        self.images_fingerprint, self.skipped = self.index.identity.data, self.index.skipped
         self.storage: torch.dtype = getattr(torch, self.index.identity.storage)
         _allow_open_files(len(self.index.parts) + SPARE_FILES)
         self._part = open_part or [self._open(entry) for entry in self.index.parts].__getitem__
@@ -53,6 +54,11 @@ class LatentDataset:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(N,) number of each sample among the images that were not left out."""
+        return self._rows
 
     @property
     def labels(self) -> np.ndarray:

@@ -13,11 +13,10 @@ from dit.data.config import DataConfig
 from dit.display import Progress, in_bytes
 from dit.errors import DitError
 from dit.latents.claims import Claims
-from dit.latents.codec import Codec
 from dit.latents.config import LatentsConfig
 from dit.latents.dataset import LatentDataset
 from dit.latents.part_encoder import PartEncoder
-from dit.latents.plan import Plan, make_plan
+from dit.latents.plan import EncodesImages, Plan, make_plan
 from dit.latents.skipped import apply_policy
 from dit.latents.working import WorkingFolder
 from dit.launcher import is_main
@@ -30,7 +29,7 @@ WAIT_SECONDS = 0.5
 def encode_dataset(
     data: DataConfig,
     latents: LatentsConfig,
-    codec: Codec,
+    codec: EncodesImages,
     split: str = "train",
 ) -> LatentDataset:
     """Return the moments of one split, encoding what is not in the cache yet.
@@ -38,7 +37,7 @@ def encode_dataset(
     Args:
         data: the images.
         latents: batch size, precision, storage and cache folder; its autoencoder is `codec`.
-        codec: from `load_codec`.
+        codec: from `load_codec`, or an encoder of features.
         split: "train" or "val"; only training images are mirrored.
 
     Raises:

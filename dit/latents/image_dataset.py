@@ -35,6 +35,7 @@ class ImageDataset:
     def __init__(self, plan: Plan, *, keep_images: bool = False) -> None:
         self._plan, self._keep_images, images = plan, keep_images, plan.images
         self.class_names, self.fingerprint = images.class_names, plan.identity.fingerprint
+        self.images_fingerprint, self.skipped = images.fingerprint, ()
         self.num_classes = len(self.class_names)  # 0 for images without labels
         self.latents_shape = plan.latents_shape  # C, h, w
         self.labels: np.ndarray = images.labels.astype(np.int64)
@@ -46,6 +47,11 @@ class ImageDataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(N,) number of each sample among the images."""
+        return np.arange(len(self.labels))
 
     @property
     def part_sizes(self) -> np.ndarray:

@@ -7,18 +7,45 @@ processes nor on interruptions, and nothing but it is lost when it is cut off.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from dit.data.config import DataConfig
 from dit.data.image_source import ImageSource
 from dit.data.images import open_images
 from dit.files import TEMPORARY_PREFIX, cache_folder
-from dit.latents.codec import Codec
 from dit.latents.config import LatentsConfig
 from dit.latents.shards import Identity, Index, PartEntry
 
 PART_ROWS, PART_BYTES = 1024, 2**26  # most of a part: processes share the work, a part is held in memory
+
+
+class EncodesImages(Protocol):
+    """What an encoding asks of a codec, or of a frozen encoder."""
+
+    image_channels: int
+    """1 (grey) or 3 (RGB)."""
+    num_moments: int
+    """M."""
+    latent_channels: int
+    """C."""
+    fingerprint: str
+    """Hash of architecture and weights."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    def latent_size(self, image_size: int, /) -> tuple[int, int]:
+        """Return h and w of the moments of an image, or refuse its size."""
+        ...
+
+    def encode(self, images: Tensor, /) -> Tensor:
+        """Return the moments (B, M, h, w) float32 of images (B, channels, H, W) uint8."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -26,7 +53,7 @@ class Plan:
     """Everything that decides the moments of one split, and where they go."""
 
     images: ImageSource
-    codec: Codec
+    codec: EncodesImages
     data: DataConfig
     latents: LatentsConfig
     split: str
@@ -93,7 +120,7 @@ class Plan:
         )
 
 
-def make_plan(data: DataConfig, latents: LatentsConfig, codec: Codec, split: str) -> Plan:
+def make_plan(data: DataConfig, latents: LatentsConfig, codec: EncodesImages, split: str) -> Plan:
     """Open the images of a split and plan their encoding.
 
     Raises:

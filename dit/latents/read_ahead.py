@@ -41,6 +41,8 @@ class Rows:
     """(B,) int64."""
     images: Tensor | None = None
     """(B, channels, H, W) uint8, where they are asked for and there; beside the moments."""
+    features: Tensor | None = None
+    """(B, D, h, w) of a frozen encoder, in the type of storage, where they are asked for."""
 
 
 class StoredMoments(Protocol):

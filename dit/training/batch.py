@@ -47,6 +47,8 @@ class Batch:
     """What else is drawn for these rows."""
     images: Tensor | None = None
     """(B, channels, H, W) uint8 images, where the data set gives them."""
+    features: Tensor | None = None
+    """(B, D, h, w) cached features of a frozen encoder, in the type of storage, where the data set gives them."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class BatchSource:
             u=self._uniforms(draws),
             draws=draws,
             images=rows.images,
+            features=None if rows.features is None else self._to_device(rows.features),
         )
 
     def request(self, step: int, micro: int) -> Request:

@@ -10,6 +10,7 @@ from dit.diffusion.process import Process
 from dit.display import say, warn
 from dit.errors import ConfigError
 from dit.files import write_text
+from dit.latents.features import WithFeatures
 from dit.models.counts import count
 from dit.models.network import Network, compile_blocks
 from dit.plugins import loaded_plugins
@@ -143,7 +144,10 @@ def assemble(
         processes.on_main(
             lambda: say(f"training in {processes.precision} with float32 weights (train.mixed_precision)")
         )
-    objective = objectives.create_objective(recipe.objective, process, model, ema.network, processes, train)
+    num_features = train_set.num_features if isinstance(train_set, WithFeatures) else None
+    objective = objectives.create_objective(
+        recipe.objective, process, model, ema.network, processes, train, num_features
+    )
     ema.restart(model)
     source = BatchSource(
         dataset=train_set,

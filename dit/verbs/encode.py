@@ -1,6 +1,7 @@
 """`dit encode`: images to cached latents, ahead of a training."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,9 @@ from dit import launcher
 
 if TYPE_CHECKING:
     from dit.data.config import DataConfig
+    from dit.latents.codec import Codec
     from dit.latents.config import LatentsConfig
+    from dit.latents.features import FeatureEncoder
 
 SECTIONS = ("data", "latents")
 
@@ -24,6 +27,8 @@ def run(
     limit: int | None = None,
     verify: bool = False,
     stats: bool = False,
+    features: str | None = None,
+    features_grid: int | None = None,
     dry_run: bool = False,
     device: str | None = None,
     overrides: Mapping[str, Any] | None = None,
@@ -45,11 +50,16 @@ def run(
         limit: most images of each split, spread evenly over it, for a trial; data.limit of a recipe.
         verify: also compare all latents with their hashes.
         stats: also measure mean and deviation of each latent channel, for recipes with latents.normalise: measured.
+        features: also encode the training images by this frozen encoder, timm/MODEL or a folder or Hub id of a DINOv2
+            with registers, for recipes with alignment and its field features: OUT.
+        features_grid: tokens in a row of the network that will be trained, to which the encoder's patches are matched;
+            half a latent's side, as of networks with patches of 2, by default.
         dry_run: only say what the latents take on the disk, and the time for the rest from a first hundred images.
         device: such as cpu, cuda or cuda:1; the process's accelerator, else the CPU, by default.
         overrides: `data.FIELD` or `latents.FIELD` -> value.
     """
     from dit.data.config import DataConfig
+    from dit.errors import ConfigError
     from dit.latents.config import LatentsConfig, check_encoding
     from dit.validation import validate
 
@@ -65,14 +75,47 @@ def run(
 
     check_encoding(data_config, "ahead")
     launcher.check_processes(processes)
+    if features_grid is not None and (features is None or features_grid < 1):
+        raise ConfigError(f"--features_grid: expected a number above 0 beside --features, found {features_grid}")
+    wanted = Features(features, out, features_grid) if features else None
     if dry_run:
-        _print_plan(data_config, latents_config, device, processes)
+        _print_plan(data_config, latents_config, wanted, device, processes)
         return
-    encode = partial(_encode, data_config, latents_config, device, verify=verify, stats=stats)
+    encode = partial(_encode, data_config, latents_config, wanted, device, verify=verify, stats=stats)
     launcher.in_processes(processes, encode)
 
 
-def _encode(data: "DataConfig", latents: "LatentsConfig", device: str | None, *, verify: bool, stats: bool) -> None:
+@dataclass(frozen=True)
+class Features:
+    """Which features are encoded too."""
+
+    encoder: str
+    """Name of the encoder."""
+    folder: Path
+    """Of the latents' caches, beside which they go."""
+    side: int | None
+    """Patches in a row; None: half a latent's side."""
+
+    def parts(
+        self, data: "DataConfig", latents: "LatentsConfig", codec: "Codec"
+    ) -> tuple["LatentsConfig", "FeatureEncoder"]:
+        """Return the section and the encoder that stand for the autoencoder's."""
+        from dit.latents.features import FeatureEncoder, features_config
+
+        side = self.side or max(1, codec.latent_size(data.image_size)[0] // 2)
+        encoder = FeatureEncoder(self.encoder, side, image_channels=codec.image_channels, device=codec.device)
+        return features_config(latents, self.encoder, self.folder), encoder
+
+
+def _encode(
+    data: "DataConfig",
+    latents: "LatentsConfig",
+    features: Features | None,
+    device: str | None,
+    *,
+    verify: bool,
+    stats: bool,
+) -> None:
     from dit.data.imagenet import imagenet_classes, is_imagenet
     from dit.device import choose_device
     from dit.latents.codec import load_codec
@@ -80,6 +123,7 @@ def _encode(data: "DataConfig", latents: "LatentsConfig", device: str | None, *,
     from dit.latents.statistics import write_statistics
 
     codec = load_codec(latents, choose_device(device))
+    feature_parts = features and features.parts(data, latents, codec)  # a wrong encoder is refused before the work
     for split in ("train", "val"):
         encoded = encode_dataset(data, latents, codec, split)
         if not launcher.is_main():
@@ -95,9 +139,18 @@ def _encode(data: "DataConfig", latents: "LatentsConfig", device: str | None, *,
             statistics = write_statistics(encoded)
             for name, values in (("mean", statistics.mean), ("std", statistics.std)):
                 print(f"{name:<5}  {', '.join(f'{value:g}' for value in values)}")
+    if features and feature_parts:
+        encoded = encode_dataset(data, *feature_parts, "train")
+        if launcher.is_main():
+            if verify:
+                encoded.verify()
+            size = "x".join(map(str, encoded.moments_shape))
+            print(f"train  features of {len(encoded):,} images, {size}, {features.encoder}  {encoded.folder}")
 
 
-def _print_plan(data: "DataConfig", latents: "LatentsConfig", device: str | None, processes: int) -> None:
+def _print_plan(
+    data: "DataConfig", latents: "LatentsConfig", features: Features | None, device: str | None, processes: int
+) -> None:
     if processes > 1:
         launcher.share_cores(processes)
 
@@ -108,11 +161,13 @@ def _print_plan(data: "DataConfig", latents: "LatentsConfig", device: str | None
     from dit.latents.trial import measure
 
     codec = load_codec(latents, choose_device(device))
-    for split in ("train", "val"):
-        plan = make_plan(data, latents, codec, split)
+    plans = [make_plan(data, latents, codec, split) for split in ("train", "val")]
+    if features is not None:
+        plans.append(make_plan(data, *features.parts(data, latents, codec), "train"))
+    for plan in plans:
         trial = measure(plan)
         size = in_bytes(len(plan.images) * plan.image_bytes)
-        line = f"{split:<5}  {len(plan.images):,} images, {size}, {trial.num_done:,} done"
+        line = f"{plan.split:<5}  {len(plan.images):,} images, {size}, {trial.num_done:,} done"
         if trial.images_per_second:
             left = (len(plan.images) - trial.num_done) / (trial.images_per_second * processes)
             line += f"; {trial.images_per_second * processes:,.3g} images/s, {time_left(left)} left"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dit.diffusion.process import Process
     from dit.latents.codec import Codec
     from dit.latents.dataset import LatentDataset
+    from dit.latents.features import TrainingSplit
     from dit.latents.stored import StoredLatents
     from dit.training.batch import TrainingSet
 
@@ -162,6 +163,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     import torch
 
     from dit.latents.codec import load_codec
+    from dit.latents.features import feature_caches
     from dit.latents.preview import load_preview
     from dit.training.loop import run as train
     from dit.training.ranks.processes import start_processes
@@ -172,11 +174,14 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     _count_trained(recipe)  # what matches nothing is refused before data are encoded
     processes = start_processes(recipe.train)
     stored = _open_source(recipe)
+    if recipe.objective.alignment and recipe.objective.alignment.features:
+        feature_caches(recipe.objective.alignment.features)  # missed now, and not once all latents are encoded
     codec = load_codec(recipe.latents, processes.device)
     if recipe.sampling.preview_decoder is not None:
         codec.preview = load_preview(recipe.sampling.preview_decoder, codec)
     train_set, val_set = _open_splits(recipe, codec, stored)
     recipe = resolve(recipe, latent_shape=train_set.latents_shape, num_classes=train_set.num_classes)
+    train_set = _with_features(recipe, train_set)
     torch.manual_seed(recipe.train.seed)
     model = create_model(
         recipe.model.name,
@@ -190,7 +195,7 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
 
 def _open_splits(
     recipe: "Recipe", codec: "Codec", stored: "StoredLatents | None"
-) -> tuple["TrainingSet", "LatentDataset | None"]:
+) -> tuple["TrainingSplit", "LatentDataset | None"]:
     """Return the training and the held-out split; every process asks, and takes part in what is encoded ahead."""
     from dit.latents.dataset import LatentDataset
     from dit.latents.encode import encode_dataset
@@ -214,6 +219,20 @@ def _open_splits(
         assert isinstance(train_set, LatentDataset)  # the recipe's section says so
         normalise_measured(codec, train_set, stored and stored.statistics)
     return train_set, val_set
+
+
+def _with_features(recipe: "Recipe", train_set: "TrainingSplit") -> "TrainingSet":
+    """Return the training split, with the cached features that a loss reads."""
+    from dit.latents.features import WithFeatures, open_features
+    from dit.models.families import arguments_of
+    from dit.training.objectives.masks import patches_of
+
+    section = recipe.objective.alignment
+    if section is None or section.features is None:
+        return train_set
+    grid = patches_of(arguments_of(recipe.model.name, **recipe.model.overrides())).grid_size
+    features = open_features(section.features, train_set, section.encoder, grid, flip=recipe.data.flip)
+    return WithFeatures(train_set, features)
 
 
 def _finish(recipe: "Recipe", output: Path) -> None:

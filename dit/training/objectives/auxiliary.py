@@ -31,6 +31,8 @@ class Surroundings:
     """The run's seed."""
     max_steps: int
     """Optimizer steps in all."""
+    num_features: int | None = None
+    """Size of the cached features that batches hold, D; None: they hold none."""
 
 
 class Watched:

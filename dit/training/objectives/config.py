@@ -23,8 +23,6 @@ class AuxiliaryConfig(Section):
     """What the network has to offer, a protocol of `dit.models.network`."""
     needs_velocity: ClassVar[bool] = False
     """Whether the network has to be trained to return the velocity."""
-    needs_images: ClassVar[bool] = False
-    """Whether batches have to hold the images themselves."""
     hides_tokens: ClassVar[bool] = False
     """Whether the network is shown some of the tokens in the pass of the process's own loss."""
     processes: ClassVar[tuple[str, ...]] = ("flow", "gaussian", "edm")
@@ -34,6 +32,11 @@ class AuxiliaryConfig(Section):
     """Which loss."""
     weight: Weight
     """Its weight beside the process's loss."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether batches have to hold the images themselves."""
+        return False
 
 
 class VelocityDirectionConfig(AuxiliaryConfig):
@@ -142,7 +145,6 @@ class AlignmentConfig(AuxiliaryConfig):
 
     loss: ClassVar[str] = "dit.training.objectives.alignment:Alignment"
     needs: ClassVar[Capability | None] = "CanShowTokens"
-    needs_images: ClassVar[bool] = True
 
     name: Literal["alignment"] = "alignment"
     """Which loss."""
@@ -150,12 +152,20 @@ class AlignmentConfig(AuxiliaryConfig):
     """Its weight beside the process's loss."""
     encoder: str = "timm/vit_base_patch14_dinov2.lvd142m"
     """The encoder: timm/MODEL, or a folder or Hub id of a DINOv2 with registers."""
+    features: str | None = None
+    """Folder to which `dit encode --features ENCODER --out FOLDER` wrote its features; null: they are computed at every
+    use, of images that are encoded while training."""
     block: Block
     """Number of blocks, from 1, after which the tokens are taken; published: 8 of 24 or 28, 4 of 12."""
     head_width: Annotated[int, Field(ge=1, le=65536)] = 2048
     """Width of the two hidden layers of the head."""
     until_step: Annotated[int, Field(ge=1)] | None = None
     """Steps that it is taken in; null: all."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether features are computed."""
+        return self.features is None
 
 
 _SECTIONS = (
@@ -178,6 +188,11 @@ class ObjectiveConfig(Section):
     """Losses that are added, each {name: ..., weight: ..., ...} with fields of its own, given in one list."""
     routing: Routing | None = None
     """Tokens that skip blocks in training (TREAD), {leave_after: ..., rejoin_after: ..., ratio: ...}; null: none."""
+
+    @property
+    def alignment(self) -> AlignmentConfig | None:
+        """The section of alignment, where it is in the list."""
+        return next((section for section in self.auxiliary if isinstance(section, AlignmentConfig)), None)
 
     @property
     def needs_images(self) -> bool:

@@ -100,6 +100,7 @@ def create_objective(
     average: nn.Module,
     processes: Processes,
     train: TrainConfig,
+    num_features: int | None = None,
 ) -> Objective:
     """Put the losses of a run together, with the network as Accelerate prepares it.
 
@@ -110,8 +111,9 @@ def create_objective(
         average: the network with averaged weights.
         processes: who takes part.
         train: seed, from which the losses draw, their heads first of all, and length of the run.
+        num_features: size of the cached features that batches hold.
     """
-    surroundings = Surroundings(network.arguments, average, processes, train.seed, train.max_steps)
+    surroundings = Surroundings(network.arguments, average, processes, train.seed, train.max_steps, num_features)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(int(generator(train.seed, Purpose.INIT).integers(2**63)))
         losses = {section.name: _create(section, surroundings) for section in config.auxiliary}

@@ -13,7 +13,7 @@ from dit.training.objectives.config import AlignmentConfig
 from dit.training.objectives.objective import WithHeads
 from tests.goldens import assert_close
 from tests.models.test_goldens import RAW_TIME, read
-from tests.training.objectives.passes import pass_of_tokens, surroundings_of
+from tests.training.objectives.passes import make_batch, pass_of_tokens, surroundings_of
 
 
 class Known(nn.Module):
@@ -70,7 +70,7 @@ def test_the_image_on_its_way_to_the_encoder(untrained):
     resized = nn.functional.interpolate((images / 255 - mean) / std, (42, 42), mode="bicubic")
     with torch.no_grad():
         expected = encoder.forward_features(resized)[:, 5:]
-    features = loss.features(images)
+    features = loss.features(make_batch(*[torch.zeros(2)] * 4, images=images))
     assert features.shape == (2, 9, 384)
     # The order of two linear maps differs: rounding of float32.
     torch.testing.assert_close(features, expected, rtol=0, atol=2e-5)
