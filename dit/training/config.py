@@ -34,6 +34,8 @@ class TrainConfig(Section):
     """Precision of the network's arithmetic; fp16 needs a GPU, auto takes bf16 where it pays and else fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the network's block is compiled; auto: where that pays within the run, from about ten minutes on."""
+    activation_checkpointing: Literal["none", "blocks", "selective"] = "none"
+    """Saves memory: the backward pass computes whole blocks again, or in less time their wide parts (selective)."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of initialisation, data order, noise, timesteps, label drop and latent draws."""
     log_every: int = Field(default=100, ge=1)

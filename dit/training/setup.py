@@ -17,6 +17,7 @@ from dit.plugins import loaded_plugins
 from dit.rng import TRAINING_LAW
 from dit.run_files import RunFacts, cut_rows, read_rows
 from dit.signals import StopSignals
+from dit.training.activations import recompute_blocks
 from dit.training.batch import BatchSource, Share, TrainingSet
 from dit.training.compilation import compiles, expect_no_gpu
 from dit.training.monitor.health import SpikeMonitor
@@ -134,6 +135,7 @@ def assemble(
         processes.on_main(lambda: say(f"training {trained:,} of {total:,} parameters, {trained / total:.1%}"))
     # The averages copy the network before Accelerate wraps its forward, and take the weights that process 0 sent out.
     ema = Ema(model, recipe.ema, whole=recipe.optim.trainable.name == "all")
+    recompute_blocks(model, train.activation_checkpointing)
     if compiles(
         train, count(recipe.model.name, model.arguments).macs, processes.device, processes.precision, processes.count
     ):

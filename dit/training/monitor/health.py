@@ -100,7 +100,8 @@ def explain_out_of_memory(error: BaseException, recipe: Recipe, num_processes: i
     return DitError(
         f"out of memory with {micro} images at a time (train.batch_size {train.batch_size}, {num_processes} processes, "
         f"train.gradient_accumulation {train.gradient_accumulation}) of latent size {size}, {recipe.data.image_size} "
-        "pixels; raise train.gradient_accumulation or lower train.batch_size, and go on with --resume"
+        "pixels; raise train.gradient_accumulation, set train.activation_checkpointing or lower train.batch_size, and "
+        "go on with --resume"
     )
 
 

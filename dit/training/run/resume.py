@@ -18,6 +18,7 @@ MAY_CHANGE = frozenset(
     {
         "train.max_steps",
         "train.gradient_accumulation",
+        "train.activation_checkpointing",
         "train.log_every",
         "train.checkpoint_every",
         "train.keep_checkpoints",
