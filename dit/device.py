@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""Where to compute, and the way there."""
 
 from typing import TYPE_CHECKING
 
@@ -30,3 +30,13 @@ def choose_device(name: "str | torch.device | None" = None) -> "torch.device":
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:  # torch raises either, by kind of device
         raise ConfigError(f"device: expected a device of this machine, found {str(name)!r} ({error})") from None
+
+
+def to_device(values: "torch.Tensor", device: "torch.device", dtype: "torch.dtype | None" = None) -> "torch.Tensor":
+    """Return a tensor on a device, and of a type where one is given; the host does not wait for a GPU.
+
+    Out of ordinary memory it would: until all that the GPU was asked before is done.
+    """
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.to(dtype=dtype).pin_memory().to(device, non_blocking=True)  # pinned already, it is itself
+    return values.to(device, dtype)

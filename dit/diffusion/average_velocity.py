@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dit.device import to_device
 from dit.diffusion.config import AverageVelocityConfig
 from dit.diffusion.prediction import VelocityPrediction
 from dit.diffusion.process import Model, Process
@@ -48,8 +49,8 @@ class AverageVelocityProcess(Process):
 
     def average(self, model: Model, x_t: Tensor, t: Tensor, r: Tensor, y: Tensor, **told: Any) -> Tensor:
         """Return what a network says of the stretch from t back to r, both (B,): (B, C, H, W), or more channels."""
-        told |= {name: value.to(x_t.device) for name, value in self.conditions(t, r).items()}
-        return self.output_sign * model(x_t, self.model_time(t).to(x_t.device), y, **told)
+        told |= {name: to_device(value, x_t.device) for name, value in self.conditions(t, r).items()}
+        return self.output_sign * model(x_t, to_device(self.model_time(t), x_t.device), y, **told)
 
     def derivative(
         self, model: Model, x_t: Tensor, t: Tensor, r: Tensor, y: Tensor, *, along: Tensor, **told: Tensor
@@ -58,16 +59,17 @@ class AverageVelocityProcess(Process):
 
         Samples with r = t, where no loss has a use for it, cost nothing and get zeros.
         """
-        rows = (r < t).nonzero().flatten().to(x_t.device)
+        rows = to_device((r < t).nonzero().flatten(), x_t.device)
         found = torch.zeros_like(x_t)
         if not len(rows):
             return found
-        until, labels, told = r.to(x_t)[rows], y[rows], {name: value[rows] for name, value in told.items()}
+        until, now = (to_device(time, x_t.device, x_t.dtype)[rows] for time in (r, t))
+        labels, told = y[rows], {name: value[rows] for name, value in told.items()}
 
         def average(model: Model, x: Tensor, t: Tensor) -> Tensor:
             return self.output_sign * model(x, self._embedded(t), labels, **self._told(t, until), **told)
 
-        found[rows] = total_derivative(model, average, x_t[rows], t.to(x_t)[rows], along[rows])
+        found[rows] = total_derivative(model, average, x_t[rows], now, along[rows])
         return found
 
     def _embedded(self, t: Tensor) -> Tensor:

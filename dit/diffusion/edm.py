@@ -15,7 +15,7 @@ import math
 from torch import Tensor
 
 from dit.diffusion.config import EdmConfig
-from dit.diffusion.prediction import PreconditionedPrediction, per_sample
+from dit.diffusion.prediction import PreconditionedPrediction
 from dit.diffusion.process import Process
 from dit.diffusion.schedule import ExplodingSchedule
 from dit.diffusion.timesteps import LogNormalLaw
@@ -34,7 +34,6 @@ class EdmProcess(Process):
         """Return ln(sigma) / 4, float32 of t's shape; a sigma of 1e-12 stands for none."""
         return (self.schedule.sigma(t.double()).clamp(min=1e-12).log() / 4).float()
 
-    def model_input(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """Return c_in x_t."""
-        total = self.schedule.sigma(t.double()) ** 2 + self.config.sigma_data**2
-        return per_sample(total.rsqrt(), x_t) * x_t
+    def input_scale(self, t: Tensor) -> Tensor:
+        """Return c_in."""
+        return (self.schedule.sigma(t.double()) ** 2 + self.config.sigma_data**2).rsqrt()

@@ -15,13 +15,13 @@ import math
 import torch
 from torch import Tensor
 
+from dit.diffusion.coefficients import mix, on_device, per_sample
 from dit.diffusion.config import GaussianConfig
 from dit.diffusion.posterior import learned_log_variance, posterior
-from dit.diffusion.prediction import PREDICTIONS, per_sample
+from dit.diffusion.prediction import PREDICTIONS
 from dit.diffusion.process import Losses, Model, Process, mean_square, weighted
 from dit.diffusion.schedule import DiscreteSchedule, cosine_betas, linear_betas, scaled_linear_betas
 from dit.diffusion.timesteps import Times, create_time_law
-from dit.diffusion.weighting import loss_weight
 
 
 class GaussianProcess(Process):
@@ -60,16 +60,15 @@ class GaussianProcess(Process):
         num_steps = self.schedule.num_steps
         times = self.time_law.draw(u)
         step = (times.t * num_steps).long().clamp(max=num_steps - 1)  # (B,)
-        t = self.schedule.time_of_step(step)
-        x_t = self.corrupt(x_0, noise, t)
-        output = model(x_t, self.model_time(t).to(x_t.device), y)
-        eps, variance = self.split(output)
-        weight = loss_weight(self.weighting, self.schedule, self.prediction, t)
-        mse = weight.to(x_0) * mean_square(eps - noise)
-        times = Times(t, times.weight)
+        times = Times(self.schedule.time_of_step(step), times.weight)
+        found = on_device(self.coefficients(times) | self.step_coefficients(step), x_0)
+        x_t = mix(found["alpha"], x_0, found["sigma"], noise)
+        eps, variance = self.split(model(x_t, found["time"].float(), y))
+        mse = found["weight"] * mean_square(eps - noise)
+        times = Times(times.t, found["importance"])
         if variance is None:
             return weighted(mse, times)
-        vb = self.variational_bound(torch.cat([eps.detach(), variance], dim=1), x_0, x_t, step)
+        vb = self._bound(torch.cat([eps.detach(), variance], dim=1), x_0, x_t, found)
         return weighted(mse + vb, times, {"mse": mse, "vb": vb})
 
     def variational_bound(self, output: Tensor, x_0: Tensor, x_t: Tensor, step: Tensor) -> Tensor:
@@ -82,28 +81,50 @@ class GaussianProcess(Process):
             step: (B,) int64 in 0..N-1. At step 0 the term is the discretised negative log-likelihood, which is meant
                 for 8-bit pixels scaled to [-1, 1]: on latents it is no number of bits.
         """
-        x_0, x_t, output = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (x_0, x_t, output))
-        q_mean = self.posterior_mean(x_0, x_t, step)
-        q_log_variance = per_sample(self.posterior_log_variance_clipped[step], x_t)
-        p_mean, p_log_variance = self.reverse_mean_and_log_variance(output, x_t, step)
-        kl = normal_kl(q_mean, q_log_variance, p_mean, p_log_variance)
-        nll = -discretised_log_likelihood(x_0, p_mean, 0.5 * p_log_variance)
-        at_data = per_sample((step == 0).double(), x_t).bool()
-        return torch.where(at_data, nll, kl).flatten(1).mean(1) / math.log(2)
+        return self._bound(output, x_0, x_t, on_device(self.step_coefficients(step), x_t))
+
+    def step_coefficients(self, step: Tensor) -> dict[str, Tensor]:
+        """Return what the bound at these steps takes, each (B,) on the host, by name.
+
+        of_x_0 and of_x_t of the posterior's mean; upper and lower bound of the log-variance; data_of_x_t and
+        data_of_output of the predicted x_0; at_data: 1 at step 0, else 0.
+        """
+        t = self.schedule.time_of_step(step)
+        data_of_x_t, data_of_output = self.prediction.data_coefficients(self.schedule, t)
+        return {
+            "of_x_0": self.posterior.of_x_0[step],
+            "of_x_t": self.posterior.of_x_t[step],
+            "upper": self.log_betas[step],
+            "lower": self.posterior_log_variance_clipped[step],
+            "data_of_x_t": data_of_x_t,
+            "data_of_output": data_of_output,
+            "at_data": (step == 0).double(),
+        }
 
     def posterior_mean(self, x_0: Tensor, x_t: Tensor, step: Tensor) -> Tensor:
         """Return the mean of q(x_{t-1} | x_t, x_0): (B, C, H, W) for step (B,)."""
-        of_x_0, of_x_t = self.posterior.of_x_0[step], self.posterior.of_x_t[step]
-        return per_sample(of_x_0, x_t) * x_0 + per_sample(of_x_t, x_t) * x_t
+        return mix(self.posterior.of_x_0[step], x_0, self.posterior.of_x_t[step], x_t)
 
     def reverse_mean_and_log_variance(self, output: Tensor, x_t: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of p(x_{t-1} | x_t), each (B, C, H, W), from an output (B, 2C, H, W)."""
-        denoised = self.denoise(output, x_t, self.schedule.time_of_step(step))
-        assert denoised.variance is not None
-        upper = per_sample(self.log_betas[step], x_t)
-        lower = per_sample(self.posterior_log_variance_clipped[step], x_t)
-        log_variance = learned_log_variance(denoised.variance, upper, lower)
-        return self.posterior_mean(denoised.x_0, x_t, step), log_variance
+        return self._reverse(output, x_t, on_device(self.step_coefficients(step), x_t))
+
+    def _bound(self, output: Tensor, x_0: Tensor, x_t: Tensor, found: dict[str, Tensor]) -> Tensor:
+        """Return `variational_bound` by its coefficients, each (B,)."""
+        x_0, x_t, output = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (x_0, x_t, output))
+        q_mean, q_log_variance = mix(found["of_x_0"], x_0, found["of_x_t"], x_t), per_sample(found["lower"], x_t)
+        p_mean, p_log_variance = self._reverse(output, x_t, found)
+        kl = normal_kl(q_mean, q_log_variance, p_mean, p_log_variance)
+        nll = -discretised_log_likelihood(x_0, p_mean, 0.5 * p_log_variance)
+        return torch.where(per_sample(found["at_data"], x_t).bool(), nll, kl).flatten(1).mean(1) / math.log(2)
+
+    def _reverse(self, output: Tensor, x_t: Tensor, found: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return `reverse_mean_and_log_variance` by its coefficients, each (B,)."""
+        prediction, variance = self.split(output)
+        assert variance is not None
+        x_0 = mix(found["data_of_x_t"], x_t, found["data_of_output"], prediction)
+        upper, lower = per_sample(found["upper"], x_t), per_sample(found["lower"], x_t)
+        return mix(found["of_x_0"], x_0, found["of_x_t"], x_t), learned_log_variance(variance, upper, lower)
 
     def prior_bits_per_dim(self, x_0: Tensor) -> Tensor:
         """Return KL(q(x_T | x_0) || N(0, I)) in bits per dimension: (B,) for x_0 (B, C, H, W)."""

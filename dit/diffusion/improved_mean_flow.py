@@ -17,10 +17,11 @@ Source: Geng et al., "Improved mean flows: on the challenges of fastforward gene
 import torch
 from torch import Tensor
 
+from dit.device import to_device
 from dit.diffusion.average_velocity import AverageVelocityProcess
+from dit.diffusion.coefficients import on_device, per_sample
 from dit.diffusion.config import AverageVelocityConfig, ImfLoss
 from dit.diffusion.mean_flow import adaptive, draw_times
-from dit.diffusion.prediction import per_sample
 from dit.diffusion.process import Losses, Model, mean_square
 
 
@@ -41,19 +42,21 @@ class ImfProcess(AverageVelocityProcess):
         """
         assert self.null_class is not None
         t, r = draw_times(self.time_law, u, self.loss.equal_share)  # each (B,)
-        told = {name: value.to(x_0) for name, value in self.draw_guidance(u[:, 3:], r == t).items()}
+        told = on_device(self.draw_guidance(u[:, 3:], r == t), x_0)
         x_t = self.corrupt(x_0, noise, t)
-        acts = (t.to(x_t) >= told["t_min"]) & (t.to(x_t) <= told["t_max"])
+        at = to_device(t, x_t.device, x_t.dtype)
+        acts = (at >= told["t_min"]) & (at <= told["t_max"])
         scale = torch.where(acts, told["guidance"], 1.0)  # (B,)
         null = torch.full_like(y, self.null_class)
         unguided = self.second(model, x_t, t, null, torch.ones_like(scale))
         rows, along = (r < t).nonzero().flatten(), torch.zeros_like(x_t)
         if len(rows):
-            along[rows] = self.second(model, x_t[rows], t[rows], y[rows], scale[rows]).to(x_t)
+            on = to_device(rows, x_t.device)
+            along[on] = self.second(model, x_t[on], t[rows], y[on], scale[on]).to(x_t)
         derivative = self.derivative(model, x_t, t, r, y, along=along, **told)
         average, second = self.average(model, x_t, t, r, y, heads="uv", **told).chunk(2, dim=1)
         # At r = t guidance is told as to `second`, so that the other samples' v(w, y) has come out of this call.
-        along = torch.where((r < t).to(x_t.device)[:, None, None, None], along, second.detach())
+        along = torch.where(to_device(r < t, x_t.device)[:, None, None, None], along, second.detach())
         push = per_sample((1 - 1 / scale) * (y != null), x_t)
         floored = per_sample(t / t.clamp(min=self.loss.velocity_floor), x_t)
         velocity = floored * self.prediction.target(self.schedule, t, x_0, noise) + push * (along - unguided)

@@ -18,9 +18,10 @@ guidance scale omega is (1 - k) w.
 import torch
 from torch import Tensor
 
+from dit.device import to_device
 from dit.diffusion.average_velocity import AverageVelocityProcess
+from dit.diffusion.coefficients import per_sample
 from dit.diffusion.config import AverageVelocityConfig, ImfLoss, MeanFlowLoss
-from dit.diffusion.prediction import per_sample
 from dit.diffusion.process import Losses, Model, mean_square
 from dit.diffusion.timesteps import TimeLaw
 
@@ -55,7 +56,7 @@ class MeanFlowProcess(AverageVelocityProcess):
             guided = guided + (1 - w) * self.average(model, x_t, t, t, torch.full_like(y, self.null_class))
         if k:
             guided = (1 - k) * guided + k * self.average(model, x_t, t, t, y)
-        acts = ((t.float() >= low) & (t.float() <= high)).to(y.device)
+        acts = to_device((t.float() >= low) & (t.float() <= high), y.device)
         if self.null_class is not None:
             acts &= y != self.null_class
         return torch.where(acts[:, None, None, None], guided, velocity)

@@ -11,12 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dit.diffusion.coefficients import mix
 from dit.diffusion.schedule import Schedule
-
-
-def per_sample(values: Tensor, like: Tensor) -> Tensor:
-    """Shape per-sample values (B,) or () so that they multiply `like` (B, ...), in its dtype and on its device."""
-    return values.to(like).reshape(-1, *[1] * (like.dim() - 1)) if values.dim() else values.to(like)
 
 
 class Prediction(ABC):
@@ -32,11 +28,22 @@ class Prediction(ABC):
     def from_data_and_noise(self, schedule: Schedule, t: Tensor, x_0: Tensor, eps: Tensor) -> Tensor:
         """Return a x_0 + b eps: what a perfect network would return, of x_0's shape (B, ...), for t (B,) or ()."""
         a, b = self.coefficients(schedule, t)
-        return per_sample(a, x_0) * x_0 + per_sample(b, x_0) * eps
+        return mix(a, x_0, b, eps)
+
+    def target_coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (a, b) of what the network is trained to return at times t, each of t's shape, float64."""
+        return self.coefficients(schedule, t)
+
+    def data_coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (b / d, -sigma / d), by which x_0 is made of x_t and the output, each of t's shape, float64."""
+        sigma, (a, b) = schedule.sigma(t), self.coefficients(schedule, t)
+        d = schedule.alpha(t) * b - sigma * a
+        return b / d, -sigma / d
 
     def target(self, schedule: Schedule, t: Tensor, x_0: Tensor, eps: Tensor) -> Tensor:
         """Return what the network is trained to return, of x_0's shape (B, ...), for t (B,)."""
-        return self.from_data_and_noise(schedule, t, x_0, eps)
+        a, b = self.target_coefficients(schedule, t)
+        return mix(a, x_0, b, eps)
 
     def to_data_and_noise(self, schedule: Schedule, t: Tensor, x_t: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
         """Solve for (x_0, eps), each of x_t's shape (B, ...), for t (B,) or ().
@@ -46,9 +53,7 @@ class Prediction(ABC):
         alpha, sigma = schedule.alpha(t), schedule.sigma(t)
         a, b = self.coefficients(schedule, t)
         d = alpha * b - sigma * a
-        x_0 = per_sample(b / d, x_t) * x_t - per_sample(sigma / d, x_t) * output
-        eps = per_sample(alpha / d, x_t) * output - per_sample(a / d, x_t) * x_t
-        return x_0, eps
+        return mix(b / d, x_t, -sigma / d, output), mix(alpha / d, output, -a / d, x_t)
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,9 @@ class FlooredDataPrediction(Prediction):
         m = t.clamp(min=self.floor)
         return schedule.alpha(t) - m * schedule.d_alpha(t), schedule.sigma(t) - m * schedule.d_sigma(t)
 
-    def target(self, schedule: Schedule, t: Tensor, x_0: Tensor, eps: Tensor) -> Tensor:
-        """Return x_0."""
-        return x_0
+    def target_coefficients(self, schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (1, 0): x_0."""
+        return torch.ones_like(t), torch.zeros_like(t)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from dit.device import to_device
+from dit.diffusion.coefficients import mix, on_device, per_sample
 from dit.diffusion.config import AverageVelocityConfig, EdmConfig, FlowConfig, GaussianConfig, UniformWeighting
-from dit.diffusion.prediction import Prediction, per_sample
+from dit.diffusion.prediction import Prediction
 from dit.diffusion.schedule import Schedule
 from dit.diffusion.timesteps import TimeLaw, Times
 from dit.diffusion.weighting import Weighting, loss_weight
@@ -92,17 +94,31 @@ class Process:
             where: (B, 1, H, W) 1 where the error counts, else 0; None: everywhere.
         """
         times = self.time_law.draw(u)
-        t = times.t  # (B,)
-        x_t = self.corrupt(x_0, noise, t)
-        conditions = {name: value.to(x_t.device) for name, value in self.conditions(t, t).items()}
-        output, _ = self.split(model(self.model_input(x_t, t), self.model_time(t).to(x_t.device), y, **conditions))
-        target = self.prediction.target(self.schedule, t, x_0, noise)
+        told = self.conditions(times.t, times.t)
+        found = on_device(self.coefficients(times) | told, x_0)
+        x_t = mix(found["alpha"], x_0, found["sigma"], noise)
+        scaled = per_sample(found["scale"], x_t) * x_t if "scale" in found else x_t
+        output, _ = self.split(model(scaled, found["time"].float(), y, **{name: found[name].float() for name in told}))
+        error = output - mix(found["a"], x_0, found["b"], noise)
+        times = Times(times.t, found["importance"])
+        return weighted(found["weight"] * mean_square(error, where), times)
+
+    def coefficients(self, times: Times) -> dict[str, Tensor]:
+        """Return what a loss at these times takes, each (B,) on the host, by name.
+
+        alpha and sigma of x_t; a and b of the target; scale, where there is one, and time, as the network takes them;
+        weight of the square error, and importance of the times.
+        """
+        t, scale = times.t, self.input_scale(times.t)
+        a, b = self.prediction.target_coefficients(self.schedule, t)
         weight = loss_weight(self.weighting, self.schedule, self.prediction, t)
-        return weighted(weight.to(x_0) * mean_square(output - target, where), times)
+        found = {"alpha": self.schedule.alpha(t), "sigma": self.schedule.sigma(t), "a": a, "b": b}
+        found |= {"time": self.model_time(t), "weight": weight, "importance": times.weight}
+        return found if scale is None else found | {"scale": scale}
 
     def corrupt(self, x_0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Return x_t = alpha_t x_0 + sigma_t noise for x_0 (B, ...) and t (B,) float64."""
-        return per_sample(self.schedule.alpha(t), x_0) * x_0 + per_sample(self.schedule.sigma(t), x_0) * noise
+        return mix(self.schedule.alpha(t), x_0, self.schedule.sigma(t), noise)
 
     def model_time(self, t: Tensor) -> Tensor:
         """Return the time as the network embeds it, float32 of t's shape: t itself unless a process says otherwise."""
@@ -110,7 +126,12 @@ class Process:
 
     def model_input(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Return x_t (B, C, H, W) at t, (B,) or one time for all, as the network takes it."""
-        return x_t
+        scale = self.input_scale(t)
+        return x_t if scale is None else per_sample(scale, x_t) * x_t
+
+    def input_scale(self, t: Tensor) -> Tensor | None:
+        """Return the factor of x_t at times t as the network takes it, float64 of t's shape; None: 1."""
+        return None
 
     def conditions(self, t: Tensor, until: Tensor) -> dict[str, Tensor]:
         """Return what the network is told besides time and class of a step from t to `until`: name -> of t's shape."""
@@ -147,7 +168,7 @@ def drop_labels(y: Tensor, null_class: int, *, probability: float, u: Tensor) ->
 
     Source: Ho and Salimans, Classifier-Free Diffusion Guidance (2022), algorithm 1.
     """
-    return y.masked_fill((u < probability).to(y.device), null_class)
+    return y.masked_fill(to_device(u < probability, y.device), null_class)
 
 
 def weighted(loss: Tensor, times: Times, terms: dict[str, Tensor] | None = None) -> Losses:

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dit.device import to_device
+
 
 class PatchEmbed(nn.Module):
     """Latent (B, C, H, W) to tokens (B, T, D): a convolution of stride p, tokens in row-major order."""
@@ -72,7 +74,7 @@ class TimestepEmbedder(nn.Module):
 
     def features(self, t: Tensor) -> Tensor:
         """Return the sinusoidal features of t (...): (..., 256) float32, or float64 as t is."""
-        frequencies = timestep_frequencies(self.num_features // 2, self.max_period).to(t.device)
+        frequencies = to_device(timestep_frequencies(self.num_features // 2, self.max_period), t.device)
         angles = t.to(torch.promote_types(t.dtype, torch.float32))[..., None] * frequencies  # (..., 128)
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

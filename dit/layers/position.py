@@ -96,7 +96,8 @@ def rotate(x: Tensor, rotary: Tensor) -> Tensor:
 
 def unturned_before(rotary: Tensor, num_tokens: int) -> Tensor:
     """Return the turns (2, num_tokens + T, d/2) of a sequence that begins with tokens that are not turned."""
-    still = rotary.new_tensor([1.0, 0.0])[:, None, None].expand(2, num_tokens, rotary.shape[2])
+    cos = rotary.new_ones(num_tokens, rotary.shape[2])
+    still = torch.stack([cos, torch.zeros_like(cos)])
     return torch.cat([still, rotary], dim=1)
 
 

@@ -1,5 +1,6 @@
-"""Where bfloat16 pays: a table of devices and widths, from measurements, so that no user has to know; and TF32."""
+"""Where bfloat16 pays, from measurements, so that no user has to know; TF32; and the same bits each time."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,3 +52,21 @@ def tf32_products(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def same_bits(asked: bool) -> Iterator[None]:
+    """Take kernels on a GPU that give the same bits each time while the block runs, if asked; else what is fastest.
+
+    cuDNN's attention has none. An operation without one is an error of torch that names it.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cuda.cudnn_sdp_enabled()
+    if asked:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cuda.enable_cudnn_sdp(before[1])

@@ -24,8 +24,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from dit.diffusion.coefficients import per_sample
 from dit.diffusion.gaussian import GaussianProcess, discretised_log_likelihood, normal_kl
-from dit.diffusion.prediction import per_sample
 from dit.errors import ConfigError, DitError
 from dit.rng import Purpose, normal
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dit.data.order import Window, positions_to_indices
 from dit.data.request import Request
+from dit.device import to_device
 from dit.diffusion.process import drop_labels
 from dit.latents.read_ahead import Rows
 from dit.rng import Purpose, StepDraws
@@ -147,17 +148,17 @@ class BatchSource:
         """Return a micro-batch of the rows that were read for it."""
         draws, shape = self._draws(step, micro), self.dataset.latents_shape
         draw = draws.normal(Purpose.LATENT_DRAW, shape, self.device) if self.codec.is_gaussian else None
-        moments = self._to_device(rows.moments).float()
+        moments = to_device(rows.moments, self.device).float()
         return Batch(
             positions=self._positions(draws),
             indices=rows.request.indices,
             x_0=self.codec.latents_from_moments(moments, draw),
-            y=self._to_device(self._drop(rows.labels, draws)),
+            y=to_device(self._drop(rows.labels, draws), self.device),
             noise=draws.normal(Purpose.TRAIN_NOISE, shape, self.device),
             u=self._uniforms(draws),
             draws=draws,
             images=rows.images,
-            features=None if rows.features is None else self._to_device(rows.features),
+            features=None if rows.features is None else to_device(rows.features, self.device),
         )
 
     def request(self, step: int, micro: int) -> Request:
@@ -197,8 +198,3 @@ class BatchSource:
             return labels
         u = draws.uniform(Purpose.LABEL_DROP)
         return drop_labels(labels, self.num_classes, probability=self.drop_probability, u=u)
-
-    def _to_device(self, values: Tensor) -> Tensor:
-        if self.device.type == "cuda" and values.device.type == "cpu":
-            return values.pin_memory().to(self.device, non_blocking=True)  # pinned already, it is itself
-        return values.to(self.device)

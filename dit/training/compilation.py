@@ -48,6 +48,16 @@ def _is_not_about_a_missing_gpu(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("No CUDA runtime is found")
 
 
+def keep_blocks_whole() -> None:
+    """Let each compiled block be one graph also where several processes exchange its gradients.
+
+    The compiler would cut a block wherever a bucket of gradients is full, so that it is sent a little sooner.
+    """
+    import torch._dynamo
+
+    torch._dynamo.config.optimize_ddp = False
+
+
 def has_compiler(device: torch.device) -> bool:
     """Tell whether what torch.compile needs for this device is installed."""
     if device.type == "cuda":

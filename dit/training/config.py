@@ -36,6 +36,8 @@ class TrainConfig(Section):
     """Whether the network's block is compiled; auto: where that pays within the run, from about ten minutes on."""
     activation_checkpointing: Literal["none", "blocks", "selective"] = "none"
     """Saves memory: the backward pass computes whole blocks again, or in less time their wide parts (selective)."""
+    deterministic: bool = False
+    """Whether a GPU computes the same bits each time, so that a resumed run is exact there too; slower. A CPU does."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of initialisation, data order, noise, timesteps, label drop and latent draws."""
     log_every: int = Field(default=100, ge=1)

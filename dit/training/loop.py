@@ -15,7 +15,7 @@ from dit.config import Recipe
 from dit.diffusion.process import Process
 from dit.display import Progress, warn
 from dit.errors import DitError, Preempted
-from dit.layers.precision import tf32_products
+from dit.layers.precision import same_bits, tf32_products
 from dit.models.network import Network, narrowest_width
 from dit.run_files import append_row
 from dit.signals import StopSignals
@@ -94,6 +94,7 @@ def run(
             stack.enter_context(heartbeat)
         stack.enter_context(_failures_explained(recipe, folder, processes))
         stack.enter_context(tf32_products(processes.device))
+        stack.enter_context(same_bits(recipe.train.deterministic))
         trainer = assemble(recipe, model, process, codec, train_set, processes, signals)
         restore_newest(trainer, folder, processes)
         _Loop(trainer, folder, processes, heartbeat, val_set).until_done()
@@ -281,6 +282,7 @@ def _validation(trainer: Trainer, processes: Processes, val_set: "LatentDataset 
         num_samples=min(len(val_set), config.validation_samples),
         num_buckets=config.validation_buckets,
         batch_size=_batch_size(trainer, processes),
+        fills_up=trainer.is_compiled,
     )
 
 

@@ -19,7 +19,7 @@ from dit.run_files import RunFacts, cut_rows, read_rows
 from dit.signals import StopSignals
 from dit.training.activations import recompute_blocks
 from dit.training.batch import BatchSource, Share, TrainingSet
-from dit.training.compilation import compiles, expect_no_gpu
+from dit.training.compilation import compiles, expect_no_gpu, keep_blocks_whole
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.objectives import create as objectives
 from dit.training.ranks.processes import Processes
@@ -136,11 +136,11 @@ def assemble(
     # The averages copy the network before Accelerate wraps its forward, and take the weights that process 0 sent out.
     ema = Ema(model, recipe.ema, whole=recipe.optim.trainable.name == "all")
     recompute_blocks(model, train.activation_checkpointing)
-    if compiles(
-        train, count(recipe.model.name, model.arguments).macs, processes.device, processes.precision, processes.count
-    ):
+    macs = count(recipe.model.name, model.arguments).macs
+    if is_compiled := compiles(train, macs, processes.device, processes.precision, processes.count):
         processes.on_main(lambda: say("the block is compiled (train.compile); the first step takes a minute or two"))
         expect_no_gpu()
+        keep_blocks_whole()
         compile_blocks(model)
     if train.mixed_precision == "auto" and processes.precision != "fp32":
         processes.on_main(
@@ -173,7 +173,8 @@ def assemble(
         num_buckets=train.validation_buckets,
         max_grad_norm=recipe.optim.max_grad_norm,
     )
-    return Trainer(recipe, model, ema, stepper, spikes=SpikeMonitor(train.spike_sigma), stopwatch=source.stopwatch)
+    spikes = SpikeMonitor(train.spike_sigma)
+    return Trainer(recipe, model, ema, stepper, is_compiled, spikes=spikes, stopwatch=source.stopwatch)
 
 
 def _window(data: DataConfig, train_set: TrainingSet) -> Window | None:

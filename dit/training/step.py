@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dit.device import to_device
 from dit.diffusion.process import Losses
 from dit.failpoints import failpoint
 from dit.signals import StopSignals
@@ -134,7 +135,7 @@ class Stepper:
         What it sees must not depend on the number of processes: all losses of the step, in the order of the positions.
         """
         loss = torch.cat([losses.unweighted.detach() for losses in parts])
-        t = torch.cat([losses.t.to(loss.device) for losses in parts])
+        t = to_device(torch.cat([losses.t for losses in parts]), loss.device)
         self.objective.process.time_law.update(self.processes.gather(t), self.processes.gather(loss))
 
     def _update(self, has_bad_loss: Tensor, norm: Tensor) -> bool:

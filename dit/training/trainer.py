@@ -43,6 +43,8 @@ class Trainer:
     """Averages of its weights."""
     stepper: Stepper
     """Optimizer steps."""
+    is_compiled: bool = False
+    """Whether the network's blocks are compiled."""
     step: int = 0
     """Optimizer steps made."""
     window: Window = field(default_factory=Window)

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from dit.layers.precision import tf32_products
+from dit.layers.precision import same_bits, tf32_products
 
 _PROGRAM = """
 import torch
@@ -33,3 +33,14 @@ def test_tf32_leaves_the_precision_of_products_as_it_was():
         with tf32_products(torch.device(device)):
             assert torch.get_float32_matmul_precision() == inside
         assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_exact_kernels_are_taken_for_a_while_and_where_they_are_asked_for():
+    def settings():
+        return torch.are_deterministic_algorithms_enabled(), torch.backends.cuda.cudnn_sdp_enabled()
+
+    assert settings() == (False, True)
+    for asked, inside in ((False, (False, True)), (True, (True, False))):
+        with same_bits(asked):
+            assert settings() == inside
+        assert settings() == (False, True)

@@ -2,13 +2,17 @@
 
 import pytest
 import torch
+import torch._dynamo
+import torch.distributed as dist
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.parallel import DistributedDataParallel
 
 from dit.models import create_model
 from dit.models.counts import count
 from dit.models.families import arguments_of
 from dit.models.network import compile_blocks
 from dit.training import compilation
-from dit.training.compilation import compiles, expect_no_gpu
+from dit.training.compilation import compiles, expect_no_gpu, keep_blocks_whole
 from dit.training.config import TrainConfig
 
 CPU = torch.device("cpu")
@@ -72,6 +76,29 @@ def test_a_compiled_network_is_no_less_exact(bf16):
     compiled = (results(compile_blocks(model)) - reference).norm() / reference.norm()
     assert compiled <= 1.1 * plain + 1e-6
     assert compiled < (0.02 if bf16 else 1e-5)
+
+
+@pytest.fixture
+def _group():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of its own doings while it compiles
+@pytest.mark.usefixtures("_group")
+def test_a_block_is_one_graph_where_processes_exchange_its_gradients(monkeypatch):
+    monkeypatch.setattr(torch._dynamo.config, "optimize_ddp", True)  # as torch has it, and again afterwards
+    keep_blocks_whole()
+    torch._dynamo.reset()
+    network = create_model("dit_ti_2", depth=3, hidden_size=48, num_heads=4, input_size=8, num_classes=3)
+    graphs = CompileCounterWithBackend("aot_eager")
+    for block in network.block_list():
+        block.compile(backend=graphs)
+    exchanged = DistributedDataParallel(network, bucket_cap_mb=0.01, gradient_as_bucket_view=True, static_graph=True)
+    for _ in range(2):
+        exchanged(torch.randn(2, 4, 8, 8), torch.rand(2), torch.tensor([0, 1])).square().mean().backward()
+    assert graphs.frame_count == 1
 
 
 def test_a_toolkit_without_a_gpu_is_not_worth_a_warning(monkeypatch, caplog, tmp_path):

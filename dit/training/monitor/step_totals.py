@@ -2,7 +2,7 @@
 
 Everything that the host wants to know of a step - loss, its parts, loss by time, whether a number was not finite,
 whether a signal came - travels in one small vector, so that there is one exchange and one read per step. On a GPU the
-read is one step late, when the numbers have long arrived, so that the host does not wait for them.
+read is one step late, when the numbers have long arrived, so that the host does not wait.
 
 B samples, T parts of the loss, K time buckets.
 """
@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from dit.device import to_device
 from dit.diffusion.process import Losses
 
 
@@ -68,7 +69,7 @@ class StepTotals:
 def by_time(losses: Losses, num_buckets: int) -> tuple[Tensor, Tensor]:
     """Return the sum of the losses and the number of samples in each of K equal intervals of t: (K,), (K,)."""
     loss = losses.loss.detach()
-    bucket = (losses.t * num_buckets).long().clamp(0, num_buckets - 1).to(loss.device)  # (B,)
+    bucket = to_device((losses.t * num_buckets).long().clamp(0, num_buckets - 1), loss.device)  # (B,)
     # A product with a one-hot matrix rather than index_add_, whose order of summation varies on a GPU.
     membership = torch.nn.functional.one_hot(bucket, num_buckets).to(loss.dtype)  # (B, K)
     return loss @ membership, membership.sum(0)

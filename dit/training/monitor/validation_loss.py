@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dit.device import to_device
 from dit.diffusion.process import Process
 from dit.diffusion.timesteps import UniformLaw
 from dit.errors import DitError
@@ -58,6 +59,8 @@ class Validation:
     """Time buckets."""
     batch_size: int
     """Samples per network call."""
+    fills_up: bool = False
+    """Whether a last call takes as many, the last sample repeated: compiled blocks would be compiled anew for fewer."""
 
     @torch.no_grad()
     def measure(self, network: nn.Module) -> tuple[float, list[float | None]]:
@@ -87,19 +90,20 @@ class Validation:
         of_averages = {name: self.measure(average)[0] for name, average in averages.items()}
         return {"val_loss": loss, "val_loss_by_time": loss_by_time, "val_loss_of_average": of_averages}
 
-    def _part(self, network: nn.Module, positions: range) -> Tensor:
+    def _part(self, network: nn.Module, wanted: range) -> Tensor:
         device, shape = self.processes.device, self.dataset.latents_shape
-        moments, labels = self.dataset.get(np.arange(positions.start, positions.stop), np.zeros(len(positions), bool))
-        draw = normal(SEED, Purpose.PROBE, positions, shape, step=DRAW).to(device)
-        noise = normal(SEED, Purpose.PROBE, positions, shape, step=NOISE).to(device)
-        x_0 = self.source.codec.latents_from_moments(moments.to(device), draw)
+        positions = [*wanted, *[wanted[-1]] * (self.batch_size - len(wanted) if self.fills_up else 0)]
+        moments, labels = self.dataset.get(np.array(positions), np.zeros(len(positions), bool))
+        draw = to_device(normal(SEED, Purpose.PROBE, positions, shape, step=DRAW), device)
+        noise = to_device(normal(SEED, Purpose.PROBE, positions, shape, step=NOISE), device)
+        x_0 = self.source.codec.latents_from_moments(to_device(moments, device), draw)
         y = labels if self.source.num_classes else torch.zeros_like(labels)
         bucket = torch.tensor(positions) % self.num_buckets
         u = (bucket + uniform(SEED, Purpose.PROBE, positions, step=TIME)) / self.num_buckets  # (B,)
         if (num := self.process.num_uniforms) > 1:
             further = [uniform(SEED, Purpose.PROBE, positions, step=TIME + k) for k in range(1, num)]
             u = torch.stack([u, *further], dim=1)  # (B, num)
-        losses = self.process.losses(network, x_0, y.to(device), noise=noise, u=u)
+        losses = self.process.losses(network, x_0, to_device(y, device), noise=noise, u=u)
         # Times are even here, so that only weights of the samples, which hide how large an error is, make a difference.
-        losses = replace(losses, loss=losses.unweighted)
+        losses = replace(losses, loss=losses.unweighted[: len(wanted)], t=losses.t[: len(wanted)])
         return torch.stack([value.float() for value in by_time(losses, self.num_buckets)])

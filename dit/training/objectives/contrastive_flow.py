@@ -12,6 +12,7 @@ Source: Stoica et al., "Contrastive flow matching", ICCV 2025; the weight is its
 import torch
 from torch import Tensor
 
+from dit.device import to_device
 from dit.diffusion.process import mean_square
 from dit.rng import Purpose
 from dit.training.objectives.auxiliary import AuxiliaryLoss, Pass
@@ -26,7 +27,7 @@ class ContrastiveFlow(AuxiliaryLoss):
     def __call__(self, seen: Pass) -> Tensor:
         """Return the loss of each sample before its weight: (B,)."""
         batch = seen.batch
-        others = self.others(batch.draws.uniform(Purpose.NEGATIVE)).to(batch.x_0.device)
+        others = to_device(self.others(batch.draws.uniform(Purpose.NEGATIVE)), batch.x_0.device)
         return -mean_square(seen.prediction - seen.target(batch.x_0[others], batch.noise[others]))
 
     def others(self, u: Tensor) -> Tensor:

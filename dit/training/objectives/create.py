@@ -120,7 +120,10 @@ def create_objective(
     trained = network
     if losses or config.routing is not None:
         trained = WithHeads(network, losses, config.routing).to(processes.device).train()
-    return Objective(process, processes.prepare(trained), trained, losses, config.routing)
+    # With average velocities the network is asked several times, by turns with and without gradients.
+    makes_one_pass = trained is network and process.config.name != "average_velocity"
+    prepared = processes.prepare(trained, is_static=makes_one_pass and train.gradient_accumulation == 1)
+    return Objective(process, prepared, trained, losses, config.routing)
 
 
 def _create(section: AuxiliaryConfig, surroundings: Surroundings) -> AuxiliaryLoss:

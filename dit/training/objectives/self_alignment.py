@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
+from dit.device import to_device
 from dit.rng import Purpose
 from dit.training.objectives.auxiliary import AuxiliaryLoss, Pass, Surroundings
 from dit.training.objectives.config import SelfAlignmentConfig
@@ -48,7 +49,7 @@ class SelfAlignment(AuxiliaryLoss):
         with self.surroundings.processes.autocast():
             _, (tokens,) = teacher.forward_intermediates(
                 process.model_input(x_t, t),
-                process.model_time(t).to(x_t.device),
+                to_device(process.model_time(t), x_t.device),
                 batch.y,
                 after=[self.config.teacher_block],
             )

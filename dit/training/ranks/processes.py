@@ -56,11 +56,20 @@ class Processes:
         assert device is not None
         return device
 
-    def prepare(self, network: torch.nn.Module) -> torch.nn.Module:
+    def prepare(self, network: torch.nn.Module, *, is_static: bool = False) -> torch.nn.Module:
         """Return the network as it is trained: on this process's device, with autocast and gradient exchange.
 
         Its `without_autocast` is the network with neither; see `dit.diffusion.process.UnderAutocast`.
+
+        Args:
+            network: the network.
+            is_static: whether each step makes one pass, always the same, and exchanges its gradients.
         """
+        from accelerate import DistributedDataParallelKwargs
+
+        # Gradients lie in the buckets that are exchanged, in place of beside them.
+        options = DistributedDataParallelKwargs(gradient_as_bucket_view=True, static_graph=is_static)
+        self.accelerator.ddp_handler = options  # pyright: ignore[reportAttributeAccessIssue] - it says None only
         bare = network.forward
         prepared = self.accelerator.prepare_model(network)
         prepared.without_autocast = bare  # pyright: ignore[reportArgumentType] - it is neither tensor nor module

@@ -19,6 +19,7 @@ MAY_CHANGE = frozenset(
         "train.max_steps",
         "train.gradient_accumulation",
         "train.activation_checkpointing",
+        "train.deterministic",
         "train.log_every",
         "train.checkpoint_every",
         "train.keep_checkpoints",

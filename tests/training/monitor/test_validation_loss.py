@@ -54,6 +54,16 @@ def test_it_does_not_depend_on_the_batch_size_and_leaves_the_network_as_it_was()
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_a_last_batch_is_filled_up_where_blocks_are_compiled():
+    model, process, *_ = make_parts(make_recipe())
+    sizes = []
+    model.register_forward_pre_hook(lambda network, inputs: sizes.append(len(inputs[0])))
+    plain, filled = (make_validation(process, fills_up=fills_up).measure(model) for fills_up in (False, True))
+    assert sizes == [5, 5, 2, 5, 5, 5]
+    assert filled[0] == pytest.approx(plain[0], rel=1e-6)
+    assert filled[1] == pytest.approx(plain[1], rel=1e-6)
+
+
 def test_damaged_weights_stop():
     model, process, *_ = make_parts(make_recipe())
     torch.nn.init.constant_(model.final_layer.linear.bias, float("nan"))

@@ -1,0 +1,51 @@
+"""On a GPU the host waits for nothing in a step: counted on tensors that only say that they are on one."""
+
+import pytest
+import torch
+
+from tests.training.fake_cuda import CUDA, make_step, watched
+from tests.training.fakes import make_recipe
+
+GAUSSIAN = {"process.name": "gaussian", "process.learn_sigma": True, "model.learn_sigma": True}
+AUXILIARY = [
+    "velocity_direction",
+    {"name": "dispersive", "block": 1, "group": 4},
+    {"name": "self_alignment", "block": 1, "teacher_block": 2},
+    {"name": "contrastive_flow", "group": 4},
+]
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer")  # where a network is copied
+RECIPES = {
+    "flow": {},
+    "weighted": {"process.weighting": {"name": "min_snr"}, "process.time_law": {"name": "logit_normal"}},
+    "gaussian": GAUSSIAN,
+    "edm": {"process.name": "edm"},
+    "auxiliary": {"objective.auxiliary": AUXILIARY},
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_step_waits_for_nothing(name):
+    with watched() as waits:
+        step = make_step(waits, make_recipe(**RECIPES[name]), num_micros=2)
+        waits.found.clear()
+        step(0)
+        assert waits.found == []
+
+
+@pytest.mark.parametrize("name", ["flow", "gaussian", "edm"])
+def test_all_coefficients_go_over_at_once(name):
+    with watched() as waits:
+        step = make_step(waits, make_recipe(**RECIPES[name]))
+        waits.num_copies = 0
+        step(0)
+        # Moments, labels, coefficients, frequencies of the time's embedding, and the buckets of the times.
+        assert waits.num_copies == 5
+
+
+def test_waits_are_found():
+    with watched() as waits:
+        x = torch.empty(2, device=CUDA)
+        x.cpu(), torch.empty(3).to(CUDA), torch.empty(3).to(CUDA, non_blocking=True), x.copy_(torch.empty(2))
+        assert len(waits.found) == 4
+        waits.pin(torch.empty(3)).to(CUDA, non_blocking=True)
+        assert len(waits.found) == 4
