@@ -28,8 +28,8 @@ RANKS = {
         "load pipeline create convert described finetune", "pictures", "export",
     ],
     "training": [
-        "config resolve stopwatch memory", "batch", "ranks weights run",
-        "monitor objectives compilation activations", "step", "trainer", "setup", "loop",
+        "config resolve stopwatch", "batch", "ranks weights run",
+        "monitor objectives compilation activations", "step", "trainer", "setup", "loop memory",
     ],
 }  # fmt: skip
 TABLES = ["dit.sampling.solvers", "dit.training.objectives.config"]

@@ -104,7 +104,27 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
         trained = _count_trained(recipe)
         print(f"# trained: {trained:,}, {trained / parameters:.1%}")
     print(f"# steps: {steps:,} of {batch:,} images, {steps * batch:,} images in all")
+    print("# " + _memory(recipe))
     print(f"# output: {output}")
+
+
+def _memory(recipe: "Recipe") -> str:
+    """Say what a step takes in each process, where it would run now."""
+    from dit.device import choose_device
+    from dit.display import in_bytes
+    from dit.launcher import num_processes
+    from dit.training.memory import measure_step
+
+    device, count = choose_device(), num_processes()
+    found, precision = measure_step(recipe, device=device, num_processes=count)
+    kinds = ("parameters", "gradients", "optimizer", "averages", "activations")
+    sizes = {kind: getattr(found, kind) for kind in kinds}
+    shown = ", ".join(f"{kind} {'not known' if size is None else in_bytes(size)}" for kind, size in sizes.items())
+    micro = max(1, recipe.train.batch_size // (count * recipe.train.gradient_accumulation))
+    return (
+        f"train.memory of a process, {micro} images at a time in {precision} on {device.type}, not compiled: {shown}; "
+        f"{in_bytes(found.peak)} at most"
+    )
 
 
 def _count_trained(recipe: "Recipe") -> int:

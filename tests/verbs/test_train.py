@@ -41,7 +41,12 @@ def test_a_dry_run_prints_recipe_and_size_and_touches_nothing(capsys, tmp_path, 
 
 def test_a_dry_run_counts_the_steps_of_epochs(capsys):
     assert main(["train", str(RECIPE), "--dry-run", "--train.max_steps", "null", "--train.epochs", "2.5"]) == 0
-    assert "# steps: 157 of 64 images, 10,048 images in all" in capsys.readouterr().out  # 2.5 times 4,000
+    out = capsys.readouterr().out
+    assert "# steps: 157 of 64 images, 10,048 images in all" in out  # 2.5 times 4,000
+    assert re.search(r"# train.memory of a process, 64 images at a time in fp32 on \w+, not compiled: parameters", out)
+    sizes = dict(re.findall(r"(\w+) ([\d.]+) MB[,;]", out))
+    assert sizes["gradients"] == sizes["averages"]
+    assert float(sizes["optimizer"]) == pytest.approx(2 * float(sizes["gradients"]), abs=0.2)  # two moments, rounded
 
 
 # --- the whole way ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,51 @@
+"""The memory of a step, counted without numbers, is that of one with them."""
+
+import pytest
+import torch
+
+from dit.models import create_model
+from dit.training.activations import recompute_blocks
+from dit.training.memory import Allocations, StepMemory, measure_passes, measure_step
+from tests.training.fakes import make_recipe
+
+CPU = torch.device("cpu")
+
+
+def test_allocations_are_counted_until_they_are_freed():
+    known = torch.zeros(100)
+    with Allocations([known]) as allocations:
+        view = known[:50]
+        one = torch.zeros(1000)
+        same = one.view(10, 100)
+        assert allocations.now == 4000
+        other = one + 1
+        assert allocations.now == 8000
+        del one, same
+        assert (allocations.now, allocations.peak) == (4000, 8000)
+    assert view.shape == other[:50].shape
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["none", "blocks"])
+def test_a_step_without_numbers_takes_what_one_with_them_takes(kind, autocast):
+    options = {"hidden_size": 48, "depth": 3, "num_heads": 4, "num_classes": 3, "input_size": 8, "learn_sigma": False}
+    recipe = make_recipe(
+        **{f"model.{name}": value for name, value in options.items()},
+        **{"train.activation_checkpointing": kind, "train.mixed_precision": "bf16" if autocast else "fp32"},
+        **{"model.in_channels": 4, "ema.further_decays": [0.5], "train.gradient_accumulation": 2},
+    )
+    found, precision = measure_step(recipe, device=CPU, num_processes=2)
+    network = recompute_blocks(create_model("dit_ti_2", in_channels=4, **options).train(), kind)
+    activations, passes = measure_passes(network, 2, autocast)
+    trained = sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+    num_trained = sum(parameter.requires_grad for parameter in network.parameters())
+    assert precision == recipe.train.mixed_precision
+    assert found == StepMemory(
+        parameters=trained + network.pos_embed.nbytes,
+        gradients=trained,
+        optimizer=2 * trained + 4 * num_trained,  # two moments, and a count for each tensor
+        averages=2 * trained,
+        activations=activations,
+        passes=passes,
+    )
+    assert found.peak == found.parameters + found.optimizer + found.averages + max(passes, trained)
