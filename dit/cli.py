@@ -43,9 +43,10 @@ VERBS = (
     "ema",
     "report",
     "bench",
+    "doctor",
 )
 
-WITHOUT_PLUGINS = ("recipes", "report", "bench")
+WITHOUT_PLUGINS = ("recipes", "report", "bench", "doctor")
 
 
 def entry_point() -> NoReturn:

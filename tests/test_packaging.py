@@ -94,3 +94,7 @@ def test_the_licence_is_the_whole_apache_licence():
     text = (ROOT / "LICENSE").read_text()
     assert "Version 2.0, January 2004" in text
     assert text.rstrip().endswith("limitations under the License.")
+
+
+def test_the_citation_is_of_this_version():
+    assert f"version: {dit.__version__}" in (ROOT / "CITATION.cff").read_text().splitlines()

@@ -73,7 +73,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     return {
         "device": device.type,
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        "processor": _processor(),
+        "processor": processor_name(),
         "threads": pin_threads(),
         "bf16": bf16_pays(device, MIN_WIDTH),
         "python": platform.python_version(),
@@ -82,7 +82,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return what the processor calls itself."""
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
