@@ -3,8 +3,9 @@
     root/step-00000100/{<name>.safetensors, ..., state.json, manifest.json}
 
 A checkpoint is written into a temporary folder beside its place, flushed, listed in a manifest with the size and
-SHA-256 of every file, and renamed; only then are older ones deleted. Reading takes the newest folder whose manifest
-verifies and says why newer ones were passed over. Only safetensors and JSON are read: nothing here can run code.
+SHA-256 of every file, and renamed; only then are older ones deleted, but none that was written to be kept. Reading
+takes the newest folder whose manifest verifies and says why newer ones were passed over. Only safetensors and JSON are
+read: nothing here can run code.
 """
 
 import json
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 STATE = "state.json"
+KEPT = "is_kept"
+"""Entry of a manifest: whether the checkpoint is never deleted."""
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -65,7 +68,14 @@ class Checkpoint:
             raise DitError(f"{path}: expected safetensors, found {error}") from None
 
 
-def save(root: str | Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor]]", state: Mapping[str, Any]) -> Path:
+def save(
+    root: str | Path,
+    step: int,
+    tensors: "Mapping[str, Mapping[str, Tensor]]",
+    state: Mapping[str, Any],
+    *,
+    is_kept: bool = False,
+) -> Path:
     """Write one checkpoint, whole or not at all.
 
     A folder of this step that is already there is kept if it verifies (the run passed this step before) and replaced
@@ -76,6 +86,7 @@ def save(root: str | Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor
         step: optimizer steps made so far.
         tensors: file name without suffix -> tensors by name.
         state: everything else, as JSON.
+        is_kept: whether `prune` never deletes it.
 
     Returns:
         The checkpoint's folder.
@@ -93,7 +104,7 @@ def save(root: str | Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor
                 return target
             shutil.rmtree(target)
         with new_folder(target) as folder:
-            _write_files(folder, step, tensors, state)
+            _write_files(folder, step, tensors, state, is_kept=is_kept)
         failpoint(f"checkpoint-{step}:renamed")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -105,7 +116,12 @@ def save(root: str | Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor
 
 
 def _write_files(
-    folder: Path, step: int, tensors: "Mapping[str, Mapping[str, Tensor]]", state: Mapping[str, Any]
+    folder: Path,
+    step: int,
+    tensors: "Mapping[str, Mapping[str, Tensor]]",
+    state: Mapping[str, Any],
+    *,
+    is_kept: bool,
 ) -> None:
     from safetensors.torch import save_file
 
@@ -116,7 +132,7 @@ def _write_files(
     (folder / STATE).write_text(json.dumps(state, indent=1, allow_nan=False), encoding="utf-8")
     failpoint(f"checkpoint-{step}:state")
     files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
-    manifest = {"format_version": FORMAT_VERSION, "step": step, "files": files}
+    manifest = {"format_version": FORMAT_VERSION, "step": step, KEPT: is_kept, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     failpoint(f"checkpoint-{step}:manifest")
 
@@ -189,13 +205,24 @@ def load_all(root: str | Path) -> list[Checkpoint]:
 
 
 def prune(root: str | Path, keep: int) -> None:
-    """Delete all but the `keep` newest checkpoints; symbolic links and other names are left alone."""
+    """Delete all but the `keep` newest checkpoints and those to be kept; links and other names are left alone."""
     for path, step in list(_newest_first(root))[keep:]:
+        if _is_kept(path):
+            continue
         failpoint(f"checkpoint-{step}:prune")
         # A folder that is being deleted must not look like a broken checkpoint, so it leaves under another name.
         leaving = path.with_name(f"{TEMPORARY_PREFIX}pruned-{path.name}")
         path.rename(leaving)
         shutil.rmtree(leaving)
+
+
+def _is_kept(path: Path) -> bool:
+    """Tell whether a checkpoint is never deleted; one whose manifest can't be read is of no use."""
+    try:
+        manifest = read_json(path / MANIFEST)
+    except DitError:
+        return False
+    return isinstance(manifest, dict) and manifest.get(KEPT) is True
 
 
 def clean(root: str | Path) -> None:

@@ -106,6 +106,16 @@ def test_prune_keeps_the_newest(tmp_path):
     assert folders(tmp_path) == ["step-100000000", "step-99999999"]
 
 
+def test_prune_never_deletes_what_was_written_to_be_kept(tmp_path):
+    for step in range(1, 7):
+        checkpoint.save(tmp_path, step, tensors(), STATE, is_kept=step % 2 == 0)
+        checkpoint.prune(tmp_path, 1)
+    assert folders(tmp_path) == ["step-00000002", "step-00000004", "step-00000006"]
+    damage(tmp_path / "step-00000002", "manifest.json", lambda data: data[:-1])
+    checkpoint.prune(tmp_path, 1)
+    assert folders(tmp_path) == ["step-00000004", "step-00000006"]
+
+
 def test_a_whole_checkpoint_of_the_same_step_is_kept(tmp_path):
     path = checkpoint.save(tmp_path, 1, tensors(1.0), STATE)
     before = contents(path)

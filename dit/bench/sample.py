@@ -13,10 +13,11 @@ from torch import nn
 
 from dit.bench.harness import Row, Run, race
 from dit.bench.peers import diffusers_dit, fast_network, kl_autoencoder
-from dit.bench.settings import Settings, has_bf16
+from dit.bench.settings import Settings
 from dit.diffusion.config import GaussianConfig
 from dit.diffusion.create import create_process
 from dit.errors import ConfigError
+from dit.layers.precision import has_bf16
 from dit.models.dit.arguments import DiTArguments
 from dit.models.dit.network import DiT
 from dit.models.families import arguments_of

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dit.layers.precision import MIN_WIDTH, bf16_pays
+from dit.layers.precision import MIN_WIDTH, bf16_pays, has_bf16
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,6 @@ class Settings:
     def say(self, text: str) -> None:
         """Tell what happens; the results go to standard output, this does not."""
         print(text, file=sys.stderr, flush=True)
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Tell whether a device has instructions for products of bfloat16: emulated, they take minutes."""
-    if device.type != "cpu":
-        return bf16_pays(device, MIN_WIDTH)
-    return torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def pin_threads() -> int:

@@ -15,7 +15,7 @@ from dit.bench.peers import PlainDiT, inputs, network
 from dit.bench.settings import Settings
 from dit.layers.precision import bf16_pays
 from dit.models.dit.network import DiT
-from dit.models.network import compile_blocks, narrowest_width
+from dit.models.network import compile_blocks, hidden_matrices, narrowest_width
 from dit.training.config import EmaConfig, OptimConfig
 from dit.training.weights.ema import Ema
 from dit.training.weights.optim import create_optimizer
@@ -33,6 +33,7 @@ def run(settings: Settings) -> Iterator[Row]:
             "dit": partial(our_step, name, batch, settings),
             "plain float32": plain,
             "plain float32 compiled": partial(plain, compiled=True),
+            "dit with muon": partial(our_step, name, batch, settings, optimizer_name="muon"),
         }
         contenders |= settings.in_bf16(
             {
@@ -43,11 +44,11 @@ def run(settings: Settings) -> Iterator[Row]:
         yield from race("train-step", f"{name} batch {batch}", contenders, share)
 
 
-def our_step(name: str, batch: int, settings: Settings) -> Run:
+def our_step(name: str, batch: int, settings: Settings, *, optimizer_name: str = "adamw") -> Run:
     """Return a step as `dit train` makes it."""
     model = network(name, settings)
     average = Ema(model, EmaConfig(decay=DECAY))
-    optimizer = create_optimizer(model, OptimConfig())
+    optimizer = create_optimizer(model, OptimConfig(name=optimizer_name), hidden_matrices(model))
     compile_blocks(model)
     counter = iter(range(1, 10**9))
     half = bf16_pays(settings.device, narrowest_width(model))

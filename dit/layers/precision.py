@@ -37,6 +37,13 @@ def has_bf16_matrix_unit() -> bool:
     return torch.ops.mkldnn._is_mkldnn_fp16_supported()
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether a device has instructions for products of bfloat16; emulated, they are several times slower."""
+    if device.type != "cpu":
+        return bf16_pays(device, MIN_WIDTH)
+    return torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def dtype_of(module: nn.Module) -> torch.dtype:
     """Return the type of a module's weights."""
     return next(module.parameters()).dtype

@@ -28,6 +28,8 @@ class Network(nn.Module):
     """Names of what `forward` takes besides time and class, each (B,)."""
     masked_only: ClassVar[tuple[str, ...]] = ()
     """What the names of the parameters begin with that `forward_masked` alone uses."""
+    modulations: ClassVar[frozenset[str]] = frozenset({"adaLN_modulation"})
+    """Names, in a block, of layers that see the condition and no token."""
 
     def __init__(self, arguments: Arguments) -> None:
         super().__init__()
@@ -170,6 +172,20 @@ def block_names(network: Network) -> set[str]:
     """Return the names of the blocks' tensors in the network's state dict."""
     prefixes = {id(module): name for name, module in network.named_modules()}
     return {f"{prefixes[id(block)]}.{name}" for block in network.block_list() for name in block.state_dict()}
+
+
+def hidden_matrices(network: Network) -> list[Tensor]:
+    """Return the weights of the blocks' linear layers, without modulations.
+
+    An optimizer may treat these as maps from tokens to tokens. A modulation is none: its gradient is of as many
+    directions as there are images in a batch.
+    """
+    named = ((name, layer) for block in network.block_list() for name, layer in block.named_modules())
+    return [
+        layer.weight
+        for name, layer in named
+        if isinstance(layer, nn.Linear) and not network.modulations.intersection(name.split("."))
+    ]
 
 
 def narrowest_width(network: Network) -> int:

@@ -46,6 +46,8 @@ class TrainConfig(Section):
     """Steps between two checkpoints; the last step always writes one."""
     keep_checkpoints: int = Field(default=2, ge=2)
     """Newest checkpoints to keep; older ones are deleted after a newer one is complete."""
+    keep_every: int = Field(default=0, ge=0)
+    """Steps between two checkpoints that are never deleted (0: none)."""
     validate_every: int = Field(default=5_000, ge=0)
     """Steps between two validation losses (0: never)."""
     validation_samples: int = Field(default=1_000, ge=1)
@@ -139,9 +141,13 @@ class OptimConfig(Section):
     """Optimizer, learning-rate schedule, gradient clipping and what is trained."""
 
     name: str = "adamw"
-    """Optimizer by its timm.optim name (timm.optim.list_optimizers())."""
+    """Optimizer by its timm.optim name (timm.optim.list_optimizers()); muon: Muon for matrices, AdamW for the rest."""
     lr: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
-    """Peak learning rate."""
+    """Peak learning rate. With muon it is of what AdamW updates."""
+    muon_lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    """Peak learning rate of the matrices that Muon updates, by steps as large as AdamW's."""
+    muon_momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Decay rate of Muon's momentum."""
     betas: tuple[float, float] | None = (0.9, 0.999)
     """Decay rates of the first and second moment; null for an optimizer without them."""
     eps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -150,10 +156,12 @@ class OptimConfig(Section):
     """Decoupled weight decay; biases and one-dimensional parameters are exempt."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises linearly from 0 to lr."""
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """Course of the learning rate from the end of the warm-up to max_steps."""
+    schedule: Literal["constant", "cosine", "linear", "wsd"] = "constant"
+    """Course of the learning rates from the end of the warm-up to max_steps; wsd: stable, then a short decay."""
+    decay_steps: int = Field(default=10_000, ge=1)
+    """Last steps of schedule wsd, over which the learning rates fall."""
     final_lr_ratio: float = Field(default=0.0, ge=0, le=1)
-    """Last learning rate of the cosine and linear schedules, as a share of lr."""
+    """Last learning rate of the schedules that fall, as a share of the peak."""
     max_grad_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Gradients with a larger global norm are scaled down to it; null: no clipping."""
     trainable: Annotated[SerializeAsAny[TrainableConfig], OneOf(lambda: TRAINABLE), BeforeValidator(_patterns)] = (

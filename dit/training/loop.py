@@ -31,7 +31,7 @@ from dit.training.run.folder import RunFolder
 from dit.training.setup import assemble, check_sizes, freeze, restore_newest, run_facts, write_facts
 from dit.training.step import Attempt
 from dit.training.trainer import Trainer
-from dit.training.weights.optim import create_schedule, set_learning_rate
+from dit.training.weights.schedule import learning_rates, set_learning_rates, share_of_peak
 
 if TYPE_CHECKING:
     from dit.latents.codec import Codec
@@ -115,7 +115,6 @@ class _Loop:
         recipe = trainer.recipe
         self.trainer, self.folder, self.processes, self.heartbeat = trainer, folder, processes, heartbeat
         self.config = recipe.train
-        self.schedule = create_schedule(trainer.stepper.optimizer, recipe.optim, max_steps=self.config.max_steps)
         self.validation = _validation(trainer, processes, val_set)
         self.preview = _preview(trainer, processes)
         self.trackers = Trackers(
@@ -124,7 +123,7 @@ class _Loop:
         self.progress = Progress(
             self.config.max_steps, "train", unit="steps", start=trainer.step, enabled=processes.is_main
         )
-        self.learning_rate = 0.0
+        self.learning_rates: dict[str, float] = {}
         self.is_stopping = False
 
     def until_done(self) -> None:
@@ -137,7 +136,7 @@ class _Loop:
                 self.make_step()
                 if self.is_row_due():
                     self.write_row(self.validate() | self.draw_preview())
-                if self.is_due(self.config.checkpoint_every) or self.is_stopping:
+                if self.is_checkpoint_due() or self.is_stopping:
                     self.pausing("checkpoint", lambda: trainer.save(self.folder))
                 if self.is_stopping and trainer.step < self.config.max_steps:
                     raise Preempted(f"stopped by a signal after step {trainer.step}; go on with --resume")
@@ -150,14 +149,17 @@ class _Loop:
     def make_step(self) -> None:
         """Make one optimizer step and take in the metrics that have arrived."""
         trainer = self.trainer
-        self.learning_rate = set_learning_rate(self.schedule, trainer.step)
+        optim = trainer.recipe.optim
+        share = share_of_peak(optim, trainer.step, max_steps=self.config.max_steps)
+        set_learning_rates(trainer.stepper.optimizer, share)
+        self.learning_rates = learning_rates(optim, share)
         if trainer.stepper.attempt(trainer.step):
             trainer.ema.update(trainer.step + 1)
         trainer.step += 1
         self.heartbeat.step = trainer.step
         self.progress.advance()
         is_snapshot_due = bool(trainer.ema.power_names) and self.is_due(trainer.recipe.ema.snapshot_every)
-        is_saving = self.is_due(self.config.checkpoint_every) or is_snapshot_due
+        is_saving = self.is_checkpoint_due() or is_snapshot_due
         self.take_in(all_of_them=is_saving or self.is_row_due() or self.is_stopping)
         if is_snapshot_due:
             self.pausing("checkpoint", lambda: trainer.save_snapshot(self.folder))
@@ -187,6 +189,10 @@ class _Loop:
         """Tell whether what happens every so many steps (0: never), and after the last, happens now."""
         return every > 0 and (self.trainer.step % every == 0 or self.trainer.step == self.config.max_steps)
 
+    def is_checkpoint_due(self) -> bool:
+        """Tell whether a checkpoint is due, one that is kept or another."""
+        return any(map(self.is_due, (self.config.checkpoint_every, self.config.keep_every)))
+
     def is_row_due(self) -> bool:
         """Tell whether a row of metrics is due: also whenever a validation or a preview has something for it."""
         return any(map(self.is_due, (self.config.log_every, self.config.validate_every, self.config.preview_every)))
@@ -214,7 +220,7 @@ class _Loop:
         row = {
             "step": trainer.step,
             **trainer.window.row(self.config.validation_buckets),
-            "lr": self.learning_rate,
+            **self.learning_rates,
             "images_seen": trainer.images_seen,
             "images_per_second": trainer.window.num_samples / (stopwatch.of_steps - trainer.window.began),
             "num_processes": self.processes.count,

@@ -12,7 +12,7 @@ from dit.errors import ConfigError
 from dit.files import write_text
 from dit.latents.features import WithFeatures
 from dit.models.counts import count
-from dit.models.network import Network, compile_blocks
+from dit.models.network import Network, compile_blocks, hidden_matrices
 from dit.plugins import loaded_plugins
 from dit.rng import TRAINING_LAW
 from dit.run_files import RunFacts, cut_rows, read_rows
@@ -167,7 +167,7 @@ def assemble(
     stepper = Stepper(
         objective=objective,
         source=source,
-        optimizer=create_optimizer(objective.trained, recipe.optim),
+        optimizer=create_optimizer(objective.trained, recipe.optim, hidden_matrices(model)),
         processes=processes,
         signals=signals,
         num_buckets=train.validation_buckets,

@@ -61,9 +61,11 @@ class Trainer:
 
     def save(self, folder: RunFolder) -> None:
         """Write a checkpoint, then delete the oldest beyond the number to keep."""
+        config = self.recipe.train
         tensors, state = self.capture()
-        checkpoint.save(folder.checkpoints, self.step, tensors, state)
-        checkpoint.prune(folder.checkpoints, self.recipe.train.keep_checkpoints)
+        is_kept = bool(config.keep_every) and self.step % config.keep_every == 0
+        checkpoint.save(folder.checkpoints, self.step, tensors, state, is_kept=is_kept)
+        checkpoint.prune(folder.checkpoints, config.keep_checkpoints)
 
     def save_snapshot(self, folder: RunFolder) -> None:
         """Write the power-function averages for `dit ema`."""

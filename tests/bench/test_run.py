@@ -15,7 +15,7 @@ PEERS = {
     "encode": ["autoencoder alone"],
     "decode": ["diffusers float32"],
     "sample": ["DiTPipeline float32", "DiTPipeline 50 DDIM steps float32"],
-    "train-step": ["plain float32", "plain float32 compiled"],
+    "train-step": ["plain float32", "plain float32 compiled", "dit with muon"],
     "evaluate": ["NumPy and SciPy", "torch-fidelity", "NumPy", "torch-fidelity", "NumPy", "torch-fidelity"],
 }
 
@@ -24,6 +24,7 @@ PEERS = {
 def test_it_runs_and_leaves_out_what_the_device_emulates(name, monkeypatch, capsys):
     monkeypatch.setattr("dit.bench.settings.has_bf16", lambda device: False)  # emulated it takes minutes
     monkeypatch.setattr(sample, "has_bf16", lambda device: False)
+    monkeypatch.setattr("dit.training.weights.muon.has_bf16", lambda device: False)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
     monkeypatch.setattr(decode, "WIDTHS", (32, 32, 32, 32))
     monkeypatch.setattr(decode, "LATENT_SIZE", 2)

@@ -7,7 +7,15 @@ from dit.errors import ConfigError
 from dit.models import create_model, list_models, register_family
 from dit.models.families import FAMILIES, arguments_of, variants
 from dit.models.family import Arguments, Family
-from dit.models.network import CanFit, CanPrepare, CanShowTokens, block_names, cast_blocks, compile_blocks
+from dit.models.network import (
+    CanFit,
+    CanPrepare,
+    CanShowTokens,
+    block_names,
+    cast_blocks,
+    compile_blocks,
+    hidden_matrices,
+)
 from dit.models.registry import build
 from dit.zoo.folder.config import ModelDescription
 from dit.zoo.folder.weights import empty_model, fill, save_weights
@@ -154,6 +162,16 @@ def test_tokens_between_the_blocks(network):
     assert torch.equal(output, call(network, x, t, y))
     assert torch.equal(tokens[0], seen[1])
     assert torch.equal(tokens[1], seen[0])
+
+
+def test_hidden_matrices_are_the_blocks_without_modulations(network):
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    found = [names[id(matrix)] for matrix in hidden_matrices(network)]
+    assert len(found) == len(set(found)) >= 4 * len(network.block_list()) - 4
+    of_blocks = {name for name in block_names(network) if network.state_dict()[name].ndim == 2}
+    assert set(found) <= of_blocks
+    others = of_blocks - set(found)
+    assert all("modulation" in name or "relative_position_bias_table" in name for name in others), others
 
 
 def test_the_blocks_are_most_of_the_network_and_can_be_cast(network):

@@ -31,7 +31,7 @@ SCRIPT = os.path.join(os.path.dirname(__file__), "train_fake.py")
 def start(output, overrides, failpoint=""):
     """Begin or resume a run in a process that can be killed: a fork, without the seconds that importing takes."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dit.training.loop", "timm.optim", "timm.scheduler", "accelerate"])
+    context.set_forkserver_preload(["dit.training.loop", "timm.optim", "accelerate"])
     values = {"ARGUMENTS": [str(output), json.dumps(overrides), "--resume"], "FAILPOINT": failpoint}
     process = context.Process(target=runpy.run_path, args=(SCRIPT, values, "__main__"))
     process.start()

@@ -137,6 +137,50 @@ def test_accumulated_micro_batches_equal_one_batch(tmp_path, whole):
     assert [row["grad_norm"] for row in found] == pytest.approx([row["grad_norm"] for row in expected], rel=1e-4)
 
 
+def test_checkpoints_that_are_kept(tmp_path):
+    milestones = {"train.max_steps": 9, "train.checkpoint_every": 3, "train.keep_every": 2}
+    train(tmp_path / "run", **milestones)
+    assert [path.name[-1] for path in sorted((tmp_path / "run" / "checkpoints").iterdir())] == ["2", "4", "6", "8", "9"]
+    train(tmp_path / "run", resume=True, **milestones | {"train.max_steps": 12, "train.keep_every": 0})
+    left = [path.name[-2:] for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
+    assert left == ["02", "04", "06", "08", "09", "12"]  # of another run of steps, but to be kept then
+
+
+METHOD = {"optim.name": "muon", "optim.muon_lr": 2e-2, "optim.weight_decay": 0.1}
+METHOD |= {"optim.schedule": "wsd", "optim.decay_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def method(tmp_path_factory):
+    """An uninterrupted run with Muon and a stable learning rate before a decay."""
+    output = tmp_path_factory.mktemp("method") / "run"
+    train(output, **METHOD)
+    return output
+
+
+def test_muon_resumes_to_the_last_bit(method, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", **METHOD)
+    train(tmp_path / "run", resume=True, **METHOD)
+    assert_same_end(tmp_path / "run", method)
+    assert compared(tmp_path / "run") == compared(method)
+
+
+def test_muon_in_two_processes_equals_one(method, tmp_path):
+    done = torchrun(tmp_path / "run", **METHOD, **{"train.gradient_accumulation": 2})
+    assert done.returncode == 0, done.stderr
+    # Muon may iterate in bfloat16, whose last bit, 0.4%, follows the order in which float32 sums a gradient.
+    assert losses(tmp_path / "run") == pytest.approx(losses(method), rel=2e-3)
+    assert losses(method) != pytest.approx(losses(method)[:1] * 6, rel=2e-2)  # which is less than what it learns
+
+
+def test_rows_hold_both_learning_rates(method):
+    assert [round(row["lr"], 5) for row in rows(method)] == [0.005, 0.01, 0.01, 0.00423, 0.00184, 0.0]
+    assert all(row["muon_lr"] == pytest.approx(2 * row["lr"]) for row in rows(method))
+
+
 def test_gaussian_process_reports_its_parts(tmp_path):
     gaussian = {"process.name": "gaussian", "model.learn_sigma": True, "sampling.solver": "ddim"}
     train(tmp_path / "run", **gaussian, **{"train.max_steps": 2})

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from dit.checkpoint import is_any_in
+from dit.config import Recipe
 from dit.errors import ConfigError
 from dit.files import read_json
 from dit.run_files import RunFiles, read_rows
@@ -23,6 +24,7 @@ MAY_CHANGE = frozenset(
         "train.log_every",
         "train.checkpoint_every",
         "train.keep_checkpoints",
+        "train.keep_every",
         "train.validate_every",
         "train.preview_every",
         "train.preview_samples",
@@ -38,6 +40,8 @@ MAY_CHANGE = frozenset(
         "data.num_workers",
     }
 )
+GROWING_SECTIONS = ("train.", "optim.", "ema.")
+"""Sections of which a run of an earlier version may lack fields; these had their default then."""
 MAY_CHANGE_SECTIONS = ("sampling.", "evaluation.")
 """Sections that say what is done with the weights, not what they become."""
 
@@ -67,6 +71,8 @@ def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], *, orig
             f"{saved.get(LAW_OF_DRAWS) or 'one of an earlier version'}; finish it with the version of dit that began "
             "it, or begin another run in another --output"
         )
+    defaults = {field: value for field, value in flat_fields(Recipe()).items() if field.startswith(GROWING_SECTIONS)}
+    saved = defaults | dict(saved)
     differences = [
         f"{field}: the run has {saved.get(field)!r}, found {current.get(field)!r}"
         for field in sorted(saved.keys() | current.keys())

@@ -1,30 +1,62 @@
-"""The optimizer, its learning-rate schedule, and its state as named tensors.
+"""The optimizer, and its state as named tensors."""
 
-The schedule is a pure function of the step, so that there is nothing of it to save; it is evaluated once per optimizer
-step, whatever the number of processes.
-"""
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from functools import partial
+from itertools import chain, repeat
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.training.config import OptimConfig
-
-if TYPE_CHECKING:
-    from timm.scheduler.scheduler import Scheduler
+from dit.training.weights.schedule import PEAK
 
 FUSED = ("adam", "adamw")
 """Optimizers with a fused kernel: one pass over memory, and an update that the device itself can be told to skip."""
+OF_RECIPE = frozenset({"lr", PEAK, "betas", "eps", "weight_decay", "momentum"})
+"""Options of a group that the recipe decides, also after a checkpoint was loaded; others may be state."""
 
 
-def create_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
+def create_optimizer(model: nn.Module, config: OptimConfig, matrices: Iterable[Tensor] = ()) -> Optimizer:
     """Build the optimizer of the trained parameters; biases and one-dimensional parameters are not decayed.
 
+    Args:
+        model: holds the parameters.
+        config: the recipe's section.
+        matrices: those of its parameters that muon updates by Muon.
+
     Raises:
-        ConfigError: timm knows no optimizer of this name, or it does not take the arguments.
+        ConfigError: timm knows no optimizer of this name, or it does not take the arguments; muon finds no matrices.
     """
+    create = partial(_create_muon, matrices=matrices) if config.name.lower() == "muon" else _create_of_timm
+    optimizer = create(model, config)
+    for group in optimizer.param_groups:
+        group[PEAK] = group["lr"]
+    return optimizer
+
+
+def _create_muon(model: nn.Module, config: OptimConfig, matrices: Iterable[Tensor]) -> Optimizer:
+    from dit.training.weights.muon import Muon
+
+    trained = {id(parameter): parameter for parameter in model.parameters() if parameter.requires_grad}
+    of_muon = [trained.pop(id(matrix)) for matrix in matrices if id(matrix) in trained]
+    if not of_muon:
+        raise ConfigError("optim.name: muon: expected blocks with matrices that are trained, found none; use adamw")
+    groups: list[dict[str, Any]] = [
+        {"params": of_muon, "lr": config.muon_lr, "momentum": config.muon_momentum},
+        {"params": [parameter for parameter in trained.values() if parameter.ndim > 1]},
+        {"params": [parameter for parameter in trained.values() if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return Muon(groups, lr=config.lr, weight_decay=config.weight_decay, **_moments(config))
+
+
+def _moments(config: OptimConfig) -> dict[str, Any]:
+    given = {"betas": config.betas, "eps": config.eps}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _create_of_timm(model: nn.Module, config: OptimConfig) -> Optimizer:
     from timm.optim import create_optimizer_v2, list_optimizers  # pyright: ignore[reportPrivateImportUsage]
 
     name = config.name.lower()
@@ -34,40 +66,13 @@ def create_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
             f"optim.name: expected an optimizer of timm.optim.list_optimizers(), found {config.name!r}."
             + did_you_mean(name, known)
         )
-    arguments: dict[str, Any] = {} if config.betas is None else {"betas": config.betas}
-    if config.eps is not None:
-        arguments["eps"] = config.eps
+    arguments = _moments(config)
     if name in FUSED:
         arguments["fused"] = True
     try:
         return create_optimizer_v2(model, name, lr=config.lr, weight_decay=config.weight_decay, **arguments)
     except (TypeError, ModuleNotFoundError, AssertionError) as error:
         raise ConfigError(f"optim.name: {config.name!r} could not be built: {error}") from error
-
-
-def create_schedule(optimizer: Optimizer, config: OptimConfig, *, max_steps: int) -> "Scheduler":
-    """Build the schedule; `set_learning_rate` evaluates it."""
-    from timm.scheduler.cosine_lr import CosineLRScheduler
-    from timm.scheduler.multistep_lr import MultiStepLRScheduler
-    from timm.scheduler.poly_lr import PolyLRScheduler
-
-    warmup: dict[str, Any] = {"warmup_t": config.warmup_steps, "warmup_prefix": True, "t_in_epochs": False}
-    length = max_steps - config.warmup_steps
-    if config.schedule == "constant" or length < 2:
-        return MultiStepLRScheduler(optimizer, decay_t=[], **warmup)
-    course = {"t_initial": length, "lr_min": config.lr * config.final_lr_ratio}
-    if config.schedule == "cosine":
-        return CosineLRScheduler(optimizer, **course, **warmup)
-    return PolyLRScheduler(optimizer, power=1.0, **course, **warmup)
-
-
-def set_learning_rate(schedule: "Scheduler", step: int) -> float:
-    """Set the learning rate of the step from `step` to `step + 1` and return it.
-
-    The first of W warm-up steps uses lr / W rather than 0, the last step of the run the schedule's last value.
-    """
-    schedule.step_update(step + 1)
-    return schedule.optimizer.param_groups[0]["lr"]
 
 
 def optimizer_state(optimizer: Optimizer, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -114,9 +119,12 @@ def load_optimizer_state(
         raise DitError(f"{origin}: expected the state of {missing[0]}, found none ({len(missing)} missing)")
     for name, entries in scalars["state"].items():
         state.setdefault(indices[name], {}).update(entries)
+    current = optimizer.state_dict()["param_groups"]
+    # A weight decay that a resumed run was given on purpose may have split a group.
+    found = chain(scalars["groups"], repeat(scalars["groups"][-1]))
     groups = [
-        {**group, **saved}
-        for group, saved in zip(optimizer.state_dict()["param_groups"], scalars["groups"], strict=True)
+        {**group, **{key: value for key, value in saved.items() if key not in OF_RECIPE}}
+        for group, saved in zip(current, found, strict=False)
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -34,6 +34,13 @@ def test_cadence_length_and_use_may_change(field, value):
     check_same_run(flat_fields(make_recipe()), flat_fields(make_recipe(**{field: value})), origin="run")
 
 
+def test_a_run_that_began_before_there_was_a_field_is_continued_with_its_default():
+    earlier = {key: value for key, value in flat_fields(make_recipe()).items() if key != "optim.muon_lr"}
+    check_same_run(earlier, flat_fields(make_recipe()), origin="run")
+    with pytest.raises(ConfigError, match=r"optim\.muon_lr: the run has 0\.001, found 0\.5"):
+        check_same_run(earlier, flat_fields(make_recipe(**{"optim.muon_lr": 0.5})), origin="run")
+
+
 def test_a_run_whose_noise_was_drawn_by_another_law_is_refused():
     facts = flat_fields(make_recipe())
     with pytest.raises(ConfigError, match=r"run: expected .* blocks of 32 rows, found one of an earlier version"):

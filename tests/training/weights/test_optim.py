@@ -1,7 +1,6 @@
 """Optimizer by name, schedule as a function of the step, state as named tensors and back."""
 
 import json
-import math
 
 import pytest
 import torch
@@ -11,10 +10,8 @@ from dit.errors import ConfigError, DitError
 from dit.training.config import OptimConfig
 from dit.training.weights.optim import (
     create_optimizer,
-    create_schedule,
     load_optimizer_state,
     optimizer_state,
-    set_learning_rate,
 )
 
 
@@ -48,40 +45,19 @@ def test_unknown_name_suggests_the_nearest():
         create_optimizer(network(), OptimConfig(name="adamww"))
 
 
-def expected_rate(schedule, step, *, lr=1.0, warmup=4, max_steps=14, final=0.25):
-    if step + 1 < warmup:
-        return lr * (step + 1) / warmup
-    share = (step + 1 - warmup) / (max_steps - warmup)
-    return {
-        "constant": lr,
-        "linear": lr * (final + (1 - final) * (1 - share)),
-        "cosine": lr * (final + (1 - final) * (1 + math.cos(math.pi * share)) / 2),
-    }[schedule]
-
-
-@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
-def test_schedule_has_its_closed_form_in_any_order(schedule):
-    config = OptimConfig(lr=1.0, warmup_steps=4, schedule=schedule, final_lr_ratio=0.25)
-    optimizer = create_optimizer(network(), config)
-    course = create_schedule(optimizer, config, max_steps=14)
-    for step in [*range(14), 5, 0, 13]:
-        assert set_learning_rate(course, step) == pytest.approx(expected_rate(schedule, step), rel=1e-12)
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected_rate(schedule, step), rel=1e-12)
-
-
 @pytest.mark.parametrize("name", ["adamw", "sgd", "muon", "lion"])
 def test_saved_state_continues_bit_for_bit(name):
     config = OptimConfig(name=name, lr=1e-2, weight_decay=0.1)
     whole, first = network(), network()
-    train(whole, create_optimizer(whole, config), 6)
-    optimizer = create_optimizer(first, config)
+    train(whole, create_optimizer(whole, config, matrices=[whole[0].weight]), 6)
+    optimizer = create_optimizer(first, config, matrices=[first[0].weight])
     train(first, optimizer, 3)
     tensors, scalars = optimizer_state(optimizer, first)
     scalars = json.loads(json.dumps(scalars))
 
     second = network()
     second.load_state_dict(first.state_dict())
-    resumed = create_optimizer(second, config)
+    resumed = create_optimizer(second, config, matrices=[second[0].weight])
     load_optimizer_state(resumed, second, {k: v.clone() for k, v in tensors.items()}, scalars, origin="file")
     train(second, resumed, 3, start=3)
     for a, b in zip(whole.parameters(), second.parameters(), strict=True):
@@ -102,3 +78,19 @@ def test_state_of_another_model_is_refused():
         change(changed)
         with pytest.raises(DitError, match=message):
             load_optimizer_state(optimizer, model, changed, scalars, origin="file")
+
+
+def test_a_resumed_optimizer_takes_its_options_from_the_recipe():
+    """A weight decay from 0 on splits the group, and the state goes on."""
+    first, second = network(), network()
+    optimizer = create_optimizer(first, OptimConfig(lr=1e-2))
+    train(first, optimizer, 3)
+    tensors, scalars = optimizer_state(optimizer, first)
+    second.load_state_dict(first.state_dict())
+    changed = create_optimizer(second, OptimConfig(lr=1e-3, betas=(0.5, 0.6), eps=1e-4, weight_decay=0.1))
+    load_optimizer_state(changed, second, tensors, json.loads(json.dumps(scalars)), origin="file")
+    assert [group["weight_decay"] for group in changed.param_groups] == [0.0, 0.1]
+    for group in changed.param_groups:
+        assert (group["lr"], group["initial_lr"], group["betas"], group["eps"]) == (1e-3, 1e-3, (0.5, 0.6), 1e-4)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(optimizer.state[a]["exp_avg_sq"], changed.state[b]["exp_avg_sq"])
