@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from dit.data.decode import IMAGE_SUFFIXES, to_mode
@@ -102,9 +102,10 @@ def open_npz(path: Path, *, digest: str | None = None) -> ImageFiles:
         raise DitError(f"{path}: expected {images} uint8 (N, height, width, 3), found {dtype} {shape}")
     classes = None
     if labels in reader.names:
-        classes = torch.from_numpy(reader.read(labels).astype(np.int64))
-        if classes.shape != shape[:1]:
-            raise DitError(f"{path}: expected {labels} ({shape[0]},), found {tuple(classes.shape)}")
+        found = reader.read(labels)
+        if found.shape != shape[:1] or found.dtype.kind not in "iu":
+            raise DitError(f"{path}: expected {labels} ({shape[0]},) whole numbers, found {found.dtype} {found.shape}")
+        classes = torch.from_numpy(found.astype(np.int64))
 
     def batches(batch_size: int) -> Iterator[np.ndarray]:
         for rows in reader.rows(images, batch_size):
@@ -153,10 +154,13 @@ def _decode(path: Path, name: str, data: bytes, size: tuple[int, ...] | None) ->
     """Decode one image to (H, W, 3) uint8, and refuse another size than (H, W)."""
     where = f"{path}: {name}"
     try:
-        image = Image.open(BytesIO(data), formats=("PNG", "JPEG"))
+        # A JPEG by another name is refused too.
+        image = Image.open(BytesIO(data), formats=("JPEG",) if name.lower().endswith(_JPEG) else ("PNG",))
         pixels = np.asarray(to_mode(image, 3, name=where))
     except DitError:
         raise
+    except UnidentifiedImageError:
+        raise DitError(f"{where}: expected what its name says, a whole PNG or JPEG, found another file") from None
     except Exception as error:  # a broken file makes PIL raise OSError, SyntaxError, struct.error, EOFError and more
         raise DitError(f"{where}: expected a whole PNG, found a broken one ({str(error).splitlines()[0]})") from None
     if size is not None and pixels.shape[:2] != size:

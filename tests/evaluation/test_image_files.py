@@ -59,9 +59,11 @@ def test_labels_come_with_the_images(folder, tmp_path, names):
     (folder / "labels.json").write_text('{"0.png": 1}')
     with pytest.raises(DitError, match=r"labels\.json: expected a class for each image"):
         open_image_files(folder)
-    np.savez(tmp_path / "y.npz", **dict(zip(names, (IMAGES, np.zeros(3)), strict=True)))
-    with pytest.raises(DitError, match=rf"expected {names[1]} \(12,\), found \(3,\)"):
-        open_image_files(tmp_path / "y.npz")
+    others = (np.zeros(3, int), np.zeros(12), np.full(12, np.nan), np.array(["three"] * 12))
+    for labels in others:
+        np.savez(tmp_path / "y.npz", **dict(zip(names, (IMAGES, labels), strict=True)))
+        with pytest.raises(DitError, match=rf"expected {names[1]} \(12,\) whole numbers, found {labels.dtype}"):
+            open_image_files(tmp_path / "y.npz")
 
 
 def test_grey_images_become_rgb(tmp_path):
@@ -76,6 +78,9 @@ def test_jpegs_are_refused_unless_asked_for(folder):
     with pytest.raises(ConfigError, match=r"expected PNGs, found 3\.jpg: lossy .*--allow_jpeg"):
         open_image_files(folder)
     assert open_image_files(folder, allow_jpeg=True).num == 12
+    (folder / "3.jpg").rename(folder / "3.png")  # by another name too
+    with pytest.raises(DitError, match=r"3\.png: expected what its name says, a whole PNG or JPEG, found another file"):
+        all_of(open_image_files(folder))
 
 
 def test_an_image_of_another_size_or_broken_is_named(folder):

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 
 from dit.errors import ConfigError, DitError
 from dit.evaluation.image_files import ImageFiles, open_npz
@@ -26,6 +27,7 @@ from dit.evaluation.networks.network import MetricNetwork
 from dit.evaluation.references.numpy_pickle import load_numpy_pickle
 from dit.files import sha256
 from dit.npz import NpzReader
+from dit.validation import validate
 
 SUFFIXES = {"pool": "", "spatial": "_s", "class_token": "_dinov2"}
 """Features -> what follows mu and sigma in the name of their arrays."""
@@ -119,6 +121,7 @@ def open_reference(path: Path) -> Reference:
     about = _read_about(path, reader)
     if digest in KNOWN:
         about = {"name": KNOWN[digest][0], "resolution": KNOWN[digest][1]}
+    validate(_About, about, origin=f"{path}: about")
     if images is not None:
         if images.size[0] != images.size[1]:
             raise DitError(f"{path}: expected square images, found {images.size[0]} x {images.size[1]}")
@@ -154,15 +157,30 @@ def _read_about(path: Path, reader: NpzReader) -> Mapping[str, Any]:
         raise DitError(f"{path}: expected about in JSON, found {error}") from None
 
 
+class _About(BaseModel, extra="allow"):
+    """What a reference of one's own says that is relied on."""
+
+    num: int | None = None
+    """Number of images that mean and covariance are of."""
+    resolution: int | None = None
+    """Pixels a side."""
+    preprocessing: dict[str, str] = {}
+    """Features -> how the images were resized."""
+    weights_sha256: dict[str, str] = {}
+    """Features -> hash of the network's weights."""
+
+
 def _gaussian(path: Path, name: str, mean: Any, covariance: Any, num: Any) -> Gaussian:
     """Return what two arrays say, once they are a mean and a covariance."""
     shapes = [array.shape if isinstance(array, np.ndarray) else type(array).__name__ for array in (mean, covariance)]
     is_numbers = all(isinstance(array, np.ndarray) and array.dtype.kind == "f" for array in (mean, covariance))
-    if not is_numbers or mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+    if not is_numbers or mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise DitError(f"{path}: expected mean (D,) and covariance (D, D) of {name} features, found {shapes}")
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise DitError(f"{path}: expected finite mean and covariance of {name} features, found NaN or infinity")
     if np.abs(covariance - covariance.T).max() > SYMMETRIC * np.abs(covariance).max():
         raise DitError(f"{path}: expected a symmetric covariance of {name} features, found another one")
+    if not (num is None or (isinstance(num, int | np.integer) and num > 1)):
+        raise DitError(f"{path}: expected the number of images, at least 2, found {num!r}")
     values = (torch.from_numpy(array.astype(np.float64)) for array in (mean, covariance))
     return Gaussian(*values, num=None if num is None else int(num))

@@ -90,7 +90,11 @@ def test_ones_own_file_tells_how_it_was_made(tmp_path):
         ({"sigma": np.full((3, 3), np.nan)}, "expected finite mean and covariance of pool features"),
         ({"sigma": np.eye(4)}, r"covariance \(D, D\) of pool features, found \[\(3,\), \(4, 4\)"),
         ({"mu": np.array([None] * 3)}, "mu holds pickled Python objects"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, r"found \[\(0,\), \(0, 0\)\]"),
         ({"about": np.array("{")}, "expected about in JSON"),
+        ({"about": np.array('{"num": "many"}')}, "about: num: expected an integer"),
+        ({"about": np.array('{"num": 1}')}, "expected the number of images, at least 2, found 1"),
+        ({"about": np.array('{"preprocessing": 3}')}, "about: preprocessing: expected a mapping, found 3"),
         ({"arr_0": np.zeros((2, 8, 9, 3), np.uint8)}, "expected square images, found 8 x 9"),
     ],
 )
