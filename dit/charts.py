@@ -151,6 +151,19 @@ def svg_to_image(chart: str) -> "Image.Image":
     return image.resize((width * scale, height * scale), Image.Resampling.LANCZOS)
 
 
+def save_charts(charts: Sequence[str], path: str | Path) -> None:
+    """Write charts of `line_chart` below each other as one picture."""
+    from PIL import Image
+
+    pictures = [svg_to_image(chart) for chart in charts]
+    whole = Image.new("RGB", (pictures[0].width, sum(picture.height for picture in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height
+    whole.save(path)
+
+
 def _polylines(commands: str) -> list[list[tuple[float, float]]]:
     """Return the points of a path of the commands M, L, V and H: one list for each time the pen is set down."""
     lines: list[list[tuple[float, float]]] = []

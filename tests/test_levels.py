@@ -6,7 +6,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "dit"
 LEVELS = {
-    "charts": 0, "device": 0, "display": 0, "errors": 0, "failpoints": 0, "figures": 0, "files": 0, "hub_ids": 0,
+    "axes": 0, "charts": 0, "device": 0, "display": 0, "errors": 0, "failpoints": 0, "figures": 0, "files": 0,
+    "hub_ids": 0,
     "hub_errors": 0, "hub_files": 0, "launcher": 0, "markdown": 0, "npz": 0, "pickle_file": 0, "plugins": 0,
     "recipes": 0, "rng": 0, "schema": 0, "signals": 0, "tensors": 0, "validation": 0, "yaml12": 0,
     "layers": 1, "diffusion": 1, "data": 1, "checkpoint": 1, "encoders": 1,

@@ -14,21 +14,20 @@ sweep.png grow with them.
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dit.charts import COLOURS, Line, line_chart, svg_to_image
+from dit import axes
+from dit.charts import COLOURS, Line, line_chart, save_charts
 from dit.cli import main as dit
 from dit.cli import split_overrides
 from dit.errors import ConfigError, DitError
 from dit.figures import Figures, Measured, conditions, figure_cells, read_figures
 from dit.files import read_json, write_json, write_text
 from dit.markdown import markdown_table
-from dit.yaml12 import parse_yaml
 
 CHARTED = ("fid", "frechet_distance", "fd_dinov2")
 """What charts show: the first of these that was measured."""
@@ -49,8 +48,7 @@ class Setting:
     @property
     def options(self) -> list[str]:
         """The values as options."""
-        pairs = ((f"--{field}", as_text(value)) for field, value in self.values.items())
-        return list(itertools.chain.from_iterable(pairs))
+        return axes.as_options(self.values)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--vary", action="append", required=True, metavar="FIELD=VALUE,...")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     given, options = parser.parse_known_intermixed_args(argv)
-    settings = list(combinations(given.sources, dict(map(parse_axis, given.vary)), given.output / "reports"))
+    settings = list(combinations(given.sources, axes.parse_axes(given.vary), given.output / "reports"))
     check(settings, options)
     claim(given.output, {"sources": given.sources, "options": options})
     for number, setting in enumerate(settings, start=1):
@@ -76,31 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse_axis(text: str) -> tuple[str, list[Any]]:
-    """Read FIELD=VALUE,VALUE,...
-
-    Raises:
-        ConfigError: it is something else, or a value is there twice.
-    """
-    field, equals, values = text.partition("=")
-    found = parse_yaml(f"[{values}]", origin=f"--vary {field}") if equals else []
-    if not field or not found or len({as_text(value) for value in found}) < len(found):
-        raise ConfigError(f"--vary: expected FIELD=VALUE,VALUE,... of different values, found {text!r}")
-    return field, found
-
-
-def combinations(sources: Sequence[str], axes: Mapping[str, list[Any]], folder: Path) -> Iterator[Setting]:
+def combinations(sources: Sequence[str], varied: Mapping[str, list[Any]], folder: Path) -> Iterator[Setting]:
     """Yield every combination, the last axis running fastest."""
-    for source, *values in itertools.product(sources, *axes.values()):
-        parts = [Path(source).name] if len(sources) > 1 else []
-        parts += [f"{name.rpartition('.')[2]}={as_text(value)}" for name, value in zip(axes, values, strict=True)]
-        name = "_".join(parts).replace("/", "-")
-        yield Setting(source, dict(zip(axes, values, strict=True)), folder / f"{name}.json")
-
-
-def as_text(value: Any) -> str:
-    """Return a value as an option takes it."""
-    return value if isinstance(value, str) else json.dumps(value)
+    for source, values in itertools.product(sources, axes.combinations(varied)):
+        name = axes.as_name([Path(source).name] if len(sources) > 1 else [], values)
+        yield Setting(source, values, folder / f"{name}.json")
 
 
 def check(settings: Sequence[Setting], options: Sequence[str]) -> None:
@@ -138,7 +116,7 @@ def write(folder: Path, settings: Sequence[Setting]) -> None:
     write_json(folder / "table.json", [as_row(*pair) for pair in found])
     write_text(folder / "table.md", table(found))
     if charts := list(draw(found)):
-        save(charts, folder / "sweep.png")
+        save_charts(charts, folder / "sweep.png")
 
 
 def as_row(setting: Setting, figures: Figures) -> dict[str, Any]:
@@ -153,7 +131,7 @@ def table(found: Sequence[tuple[Setting, Figures]]) -> str:
     rows = []
     for setting, figures in found:
         row = {"source": setting.source} if several else {}
-        row |= {field.removeprefix("sampling."): as_text(value) for field, value in setting.values.items()}
+        row |= {field.removeprefix("sampling."): axes.as_text(value) for field, value in setting.values.items()}
         row["network calls"] = "" if figures.num_calls is None else f"{figures.num_calls:g}"
         rows.append(row | figure_cells(figures.measured))
     lines = conditions(figure for _, figures in found for figure in figures.measured)
@@ -208,22 +186,9 @@ def curves(
         parts = [Path(setting.source).name] if several else []
         for name, value in setting.values.items():
             if name != field:
-                parts.append(value if isinstance(value, str) else f"{name.rpartition('.')[2]} {as_text(value)}")
+                parts.append(value if isinstance(value, str) else f"{name.rpartition('.')[2]} {axes.as_text(value)}")
         lines.setdefault(", ".join(parts), []).append((x, figure))
     return {name: sorted(points, key=lambda point: point[0]) for name, points in lines.items()}
-
-
-def save(charts: Sequence[str], path: Path) -> None:
-    """Write charts below each other as one picture."""
-    from PIL import Image
-
-    pictures = [svg_to_image(chart) for chart in charts]
-    whole = Image.new("RGB", (pictures[0].width, sum(picture.height for picture in pictures)), "white")
-    top = 0
-    for picture in pictures:
-        whole.paste(picture, (0, top))
-        top += picture.height
-    whole.save(path)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import dit
+from dit.errors import ConfigError
 from dit.files import ASSETS
 from tests.command import ROOT
 
@@ -79,3 +80,61 @@ def test_all_recipes_of_the_digits_are_the_default(tool, tmp_path, monkeypatch):
         "dit_ti_2_mnist",
         *(name for name in sorted(tool.trained[2:]) if name.endswith("_mnist")),
     ]
+
+
+def test_settings_are_varied_and_seeds_are_one_row(tool, tmp_path, monkeypatch, capsys):
+    """Quality and time as runs of four settings would have them, by their seeds."""
+
+    def train(recipe, folder, overrides):
+        tool.trained.append((folder.name, *overrides))
+        lr, seed = float(overrides[1]), int(overrides[3])
+        shutil.copytree(ASSETS / "dit_ti_2.mnist", folder / "export")
+        path = folder / "export" / "eval.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"frechet_distance": 1000 * lr + seed}))
+        rows = [{"step": n, "val_loss": lr * 1000 / n + seed, "seconds": {"train": 10.0 * n}} for n in (1, 2)]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "status.json").write_text(json.dumps({"step": 2, "seconds": {"train": 20 + seed, "data": 1}}))
+        return 0
+
+    monkeypatch.setattr(tool, "train", train)
+    monkeypatch.setattr(tool, "draw_samples", lambda runs, path: path.write_text(" ".join(runs)))
+    drawn = []
+    chart = tool.line_chart
+    monkeypatch.setattr(tool, "line_chart", lambda *args, **named: drawn.append(args) or chart(*args, **named))
+    argv = ["dit_ti_2_mnist", "--vary", "optim.lr=1e-3,2e-3", "--vary", "train.seed=0,1,4", "--output", str(tmp_path)]
+    assert tool.main(argv) == 0
+    assert tool.trained[1] == ("dit_ti_2_mnist_lr=0.001_seed=1", "--optim.lr", "0.001", "--train.seed", "1")
+    assert len(tool.trained) == 6
+    rows = json.loads((tmp_path / "table.json").read_text())
+    assert [(row["optim.lr"], row["train.seed"]) for row in rows] == [(lr, s) for lr in (1e-3, 2e-3) for s in (0, 1, 4)]
+    table = (tmp_path / "table.md").read_text()
+    assert "Of several seeds: the median (the least to the most)." in table
+    # Medians over the seeds 0, 1 and 4, and ranges.
+    cells = r"4,170,640 \| 2 \| 22 \(21 to 25\) \| 1\.00 \(0\.95 to 1\.14\)"
+    assert re.search(rf"\| dit_ti_2_mnist_lr=0\.001 \| 3 \| {cells} \| 1\.500 \(0\.500 to 4\.500\) \|", table)
+    assert re.search(r"\| dit_ti_2_mnist_lr=0\.002 \|.*\| 0\.978 \| 3 \(2 to 6\) \| 0\.6615 \|", table)
+    (_, losses), (title, quality) = drawn[-2:]
+    assert [(list(line.x), list(line.y), list(line.errors)) for line in losses] == [
+        ([10, 20], [2, 1.5], [2, 2]),
+        ([10, 20], [3, 2], [2, 2]),
+    ]
+    assert title == "Frechet distance (mnist)"
+    assert [(line.x, line.y, line.errors) for line in quality] == [([22], [2], [2]), ([22], [3], [2])]
+    with Image.open(tmp_path / "charts.png") as picture:
+        assert picture.height > picture.width / 2  # two charts
+    assert (tmp_path / "samples.png").read_text() == "dit_ti_2_mnist_lr=0.001 dit_ti_2_mnist_lr=0.002"
+    assert table in capsys.readouterr().out
+
+
+def test_what_can_not_vary_is_refused_before_anything_is_trained(tool, tmp_path):
+    argv = ["dit_ti_2_mnist", "--output", str(tmp_path), "--vary"]
+    with pytest.raises(ConfigError, match=r"--optim\.lr: expected a value greater than 0"):
+        tool.main([*argv, "optim.lr=1e-3,-1"])
+    with pytest.raises(ConfigError, match=r"optim\.rl: unknown key"):
+        tool.main([*argv, "optim.rl=1"])
+    with pytest.raises(ConfigError, match=r"--vary: expected every field once, found optim\.lr again"):
+        tool.main([*argv, "optim.lr=1e-3", "--vary", "optim.lr=2e-3"])
+    routing = "objective.routing=null,{rejoin_after: 4},{rejoin_after: 2}"
+    with pytest.raises(ConfigError, match=r"leave_after: expected a block before 2, found 2"):
+        tool.main([*argv, routing])
+    assert tool.trained == []
