@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -95,6 +95,50 @@ def read_json(path: str | Path) -> Any:
         raise DitError(f"{path}: expected a JSON file, found nothing there") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DitError(f"{path}: expected JSON, found {error}") from None
+
+
+def begin_folder(settings: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Claim a new folder for the work of these facts, or return those that it was claimed for.
+
+    Args:
+        settings: JSON file that holds them, in the folder.
+        facts: plain values.
+
+    Raises:
+        ConfigError: the folder holds other things.
+    """
+    folder = settings.parent
+    if not settings.is_file():
+        # Another process may be about to write the settings, or was killed then.
+        if folder.exists() and (not folder.is_dir() or not all(map(_is_temporary, folder.iterdir()))):
+            raise ConfigError(f"{folder}: expected a new or empty folder, found files there; choose another --out")
+        write_json(settings, facts)
+    return read_json(settings)
+
+
+def check_same(settings: Path, found: Mapping[str, Any], now: Mapping[str, Any], *, remedy: str) -> None:
+    """Refuse to go on with work that was begun with other facts.
+
+    Args:
+        settings: file that holds those that it was begun with.
+        found: those.
+        now: what is asked for.
+        remedy: what to do other than to go on.
+
+    Raises:
+        ConfigError: naming the first that differs, and both values.
+    """
+    for key, value in now.items():
+        if found.get(key) != value:
+            there, here = (text if len(text) <= 60 else f"{text[:57]}..." for text in (str(found.get(key)), str(value)))
+            raise ConfigError(
+                f"{settings}: {key} is {there} there and {here} now; go on with the same settings, {remedy}, or remove "
+                f"{settings.parent}"
+            )
+
+
+def _is_temporary(path: Path) -> bool:
+    return path.name.startswith(TEMPORARY_PREFIX)
 
 
 def sha256(path: str | Path) -> str:

@@ -12,12 +12,25 @@ import warnings
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import NamedTuple
 
 from dit.errors import ConfigError, DitError, Preempted
 from dit.signals import STOP_SIGNALS, StopSignals, end_with_parent
 
 POLL_SECONDS = 0.5
 """Between two looks at signals and processes."""
+
+
+class Share(NamedTuple):
+    """Which part of some work is a process's: as many parts as processes take turns."""
+
+    rank: int
+    """Its number, from 0."""
+    num: int
+    """How many there are."""
+
+
+ALONE = Share(0, 1)
 
 
 def rank() -> int:
@@ -33,6 +46,11 @@ def local_rank() -> int:
 def num_processes() -> int:
     """Return the number of processes on all machines."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def share() -> Share:
+    """Return which share of the work is this process's."""
+    return Share(rank(), num_processes())
 
 
 def is_main() -> bool:

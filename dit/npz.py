@@ -1,12 +1,14 @@
 """Arrays of an `.npz` as streams, for ADM's reference images take up to 8 GB. Nothing is ever unpickled."""
 
+import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from math import prod
+from os import SEEK_CUR
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -56,8 +58,21 @@ class NpzReader:
             values = np.frombuffer(self._take(file, prod(header.shape) * header.dtype.itemsize, name), header.dtype)
             return values.reshape(header.shape, order="F" if header.is_fortran else "C")
 
-    def rows(self, name: str, batch_size: int) -> Iterator[np.ndarray]:
-        """Yield an array (N, ...) in batches of rows, without reading it whole."""
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return the mapping that a text in JSON holds; nothing where there is no such array.
+
+        Raises:
+            DitError: it is something else.
+        """
+        if name not in self.names:
+            return {}
+        try:
+            return dict(json.loads(str(self.read(name))))
+        except (ValueError, TypeError) as error:
+            raise DitError(f"{self.path}: expected {name} in JSON, found {error}") from None
+
+    def rows(self, name: str, batch_size: int, starts: Container[int] | None = None) -> Iterator[np.ndarray]:
+        """Yield an array (N, ...) in batches of rows, without reading it whole; of given first rows, those alone."""
         with self._opened(name) as (file, header):
             num_rows, *shape = header.shape
             if header.is_fortran and shape:
@@ -65,6 +80,9 @@ class NpzReader:
             row_bytes = prod(shape) * header.dtype.itemsize
             for start in range(0, num_rows, batch_size):
                 num = min(batch_size, num_rows - start)
+                if starts is not None and start not in starts:
+                    file.seek(num * row_bytes, SEEK_CUR)
+                    continue
                 yield np.frombuffer(self._take(file, num * row_bytes, name), header.dtype).reshape(num, *shape)
 
     @contextmanager

@@ -55,3 +55,18 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setenv("DIT_CACHE", str(tmp_path / "dit_cache"))
         yield hub
+
+
+@pytest.fixture
+def small_protocols(monkeypatch, tmp_path):
+    """Protocols by a network whose weights need no download."""
+    from dataclasses import replace
+
+    from dit.evaluation import protocols
+    from tests.evaluation.small_network import SMALL, small_protocol
+
+    small = {name: small_protocol(name) for name in ("adm", "torch-fidelity")}
+    small["clean"] = replace(small_protocol("clean"), networks=(replace(SMALL, resize=protocols.pillow_bicubic_float),))
+    for name, protocol in small.items():
+        monkeypatch.setitem(protocols.PROTOCOLS, name, protocol)
+    monkeypatch.setenv("DIT_CACHE", str(tmp_path / "cache"))

@@ -3,7 +3,6 @@
 Shapes: B images of a batch, C channels, H and W pixels, K classes.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -14,6 +13,7 @@ from dit.evaluation.feature_set import FeatureSet
 from dit.evaluation.metrics.accuracy import Accuracy, ClassAccuracy
 from dit.evaluation.metrics.frechet import FrechetDistance
 from dit.evaluation.metrics.metric import Figure
+from dit.evaluation.parts import Part, make_part
 
 
 class DescribedImages:
@@ -33,7 +33,6 @@ class DescribedImages:
         self.features = FeatureSet()
         self._classes = ClassAccuracy(extractor.class_names or (), class_names)
         self._extractor = extractor
-        self._digest = hashlib.sha256()
 
     @property
     def count(self) -> int:
@@ -52,14 +51,16 @@ class DescribedImages:
 
     @property
     def sha256(self) -> str:
-        """Hash of all pixels so far, in their order."""
-        return self._digest.hexdigest()
+        """Hash of the hashes of all images' pixels, in their order."""
+        return self.features.pixels_sha256
 
-    def update(self, images: Tensor, labels: Tensor) -> Tensor | None:
+    @property
+    def is_right(self) -> Tensor | None:
+        """(N,) bool, whether the classifier agrees with each label; None where it does not know the classes."""
+        return self._classes.verdicts(self.features)
+
+    def update(self, images: Tensor, labels: Tensor) -> None:
         """Add images uint8 (B, C, H, W) with their labels (B,) int64.
-
-        Returns:
-            (B,) bool, whether the classifier agrees with each label; None where it does not know the classes.
 
         Raises:
             DitError: images of another size than the others, or of a kind that the extractor does not take.
@@ -71,8 +72,10 @@ class DescribedImages:
                 f"images: expected {self.size[0]} x {self.size[1]} pixels as the reference images, found "
                 f"{size[0]} x {size[1]}; evaluate against images of the samples' resolution"
             )
-        self._digest.update(images.cpu().numpy().tobytes())
+        self.features.add(make_part(images, self.describe), labels)
+
+    def describe(self, images: Tensor) -> Part:
+        """Return what the extractor says of images uint8 (B, C, H, W), in float32."""
         described = self._extractor(images)
-        logits = {} if described.logits is None else {"logits": described.logits}
-        self.features.add({"features": described.features, **logits}, labels)
-        return self._classes.judge(described.logits, labels)
+        logits = {} if described.logits is None else {"logits": described.logits.float()}
+        return {"features": described.features.float(), **logits}

@@ -8,11 +8,11 @@ the Frechet distance is biased upwards by a finite number of samples, and so the
 Shapes: B images of a batch, C channels, K classes of the model.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,90 +20,102 @@ from torch import Tensor
 
 from dit.data.images import ImageSource
 from dit.display import Progress
-from dit.errors import ConfigError, DitError
+from dit.errors import ConfigError
 from dit.evaluation.config import EvaluationConfig
 from dit.evaluation.described import DescribedImages
+from dit.evaluation.drawn import NUM_CALLS, Drawn, Sampler
 from dit.evaluation.extractors import FeatureExtractor
+from dit.evaluation.failures import Failures
 from dit.evaluation.result import Evaluation, ImageSet
 from dit.evaluation.versions import package_versions
+from dit.launcher import ALONE, Share
 from dit.rng import Purpose, permutation
 
 
-class Sampler(Protocol):
-    """Draws images and counts its network calls."""
-
-    num_calls: int
-    """Calls per image, summed over the batches so far."""
-
-    def __call__(self, labels: Tensor, positions: list[int], /) -> Tensor:
-        """Return an image for each class (B,) int64 at its global position: uint8 (B, C, H, W)."""
-        ...
-
-
 @dataclass(frozen=True)
-class EvaluatedBatch:
-    """One batch of samples with the classifier's verdict, for whoever wants to keep or show them."""
+class Evaluated:
+    """What is evaluated, and beside what."""
 
-    images: Tensor
-    """(B, C, H, W) uint8 on the CPU."""
-    labels: Tensor
-    """(B,) int64, the model's classes that were asked for."""
-    positions: list[int]
-    """B global sample positions."""
-    is_right: Tensor | None
-    """(B,) bool, whether the classifier agrees; None where it does not know the model's classes."""
+    sampler: Sampler
+    """Draws samples for labels and positions with the configuration's seed."""
+    config: EvaluationConfig
+    """How many samples, in which batches, from which seed."""
+    extractor: FeatureExtractor
+    """From `load_features`."""
+    class_names: Sequence[str]
+    """The model's K class names; empty for an unconditional model, whose one label is 0, the null class."""
+    reference: ImageSource
+    """Held-out images, of the samples' resolution."""
+    training: ImageSource | None = None
+    """Training images, for the floor; None: no floor."""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Sampling configuration, as plain values, to be recorded."""
+    subject: Mapping[str, Any] = field(default_factory=dict)
+    """What is evaluated (source, hash of the weights, ...), as plain values, to be recorded."""
+
+    def drawn(self, folder: Path) -> Drawn:
+        """Return the samples, whose parts lie in a folder meanwhile.
+
+        Raises:
+            ConfigError: the reference has fewer than two images.
+        """
+        if (num := len(self.reference)) < 2:
+            raise ConfigError(f"data: expected at least 2 held-out images to evaluate against, found {num}")
+        labels = balanced_labels(self.config.num, len(self.class_names))
+        height, width, _ = self.reference.read(0).shape
+        about = {"seed": self.config.seed, "batch_size": self.config.batch_size}
+        about |= {"sampling": self.sampling, "subject": self.subject}
+        return Drawn(labels, (height, width), self.sampler, about, self.config.batch_size, folder)
+
+    def described(self) -> DescribedImages:
+        """Return what holds the samples' features, none yet."""
+        return DescribedImages(self.extractor, self.class_names)
+
+
+def draw_share(what: Evaluated, folder: Path, share: Share) -> None:
+    """Draw and describe this process's share of the samples, for the one that evaluates."""
+    extractor = [what.extractor.name, what.extractor.weights_sha256]
+    what.drawn(folder).write(what.described().describe, extractor, share=share)
 
 
 def evaluate(
-    sampler: Sampler,
-    config: EvaluationConfig,
-    *,
-    extractor: FeatureExtractor,
-    class_names: Sequence[str],
-    reference: ImageSource,
-    training: ImageSource | None = None,
-    sampling: Mapping[str, Any] | None = None,
-    subject: Mapping[str, Any] | None = None,
-    callback: Callable[[EvaluatedBatch], None] | None = None,
-    progress: bool = True,
+    what: Evaluated, folder: Path, *, failures: Failures | None = None, share: Share = ALONE, progress: bool = True
 ) -> Evaluation:
-    """Measure class accuracy and the Frechet distance of samples.
+    """Measure class accuracy and the Frechet distance of samples, once all processes have drawn their share.
 
     Args:
-        sampler: draws samples for labels and positions with `config.seed`.
-        config: how many samples, in which batches, from which seed.
-        extractor: from `load_features`.
-        class_names: the model's K class names; empty for an unconditional model, whose one label is 0, the null class.
-        reference: held-out images, of the samples' resolution.
-        training: training images, for the floor; None: no floor.
-        sampling: sampling configuration, as plain values, to be recorded.
-        subject: what is evaluated (source, hash of the weights, ...), as plain values, to be recorded.
-        callback: sees every batch of samples.
+        what: samples, extractor and images beside them.
+        folder: where features of samples lie meanwhile; what an interrupted evaluation left there is used.
+        failures: collects samples that are not taken for what was asked.
+        share: which of how many processes this is.
         progress: show progress on stderr.
 
     Returns:
         The figures with what is needed to repeat them.
 
     Raises:
-        ConfigError: the reference has fewer than two images.
+        ConfigError: the reference has fewer than two images, or the folder holds other features.
         DitError: samples of another size than the reference, or features that are not finite.
     """
-    if len(reference) < 2:
-        raise ConfigError(f"data: expected at least 2 held-out images to evaluate against, found {len(reference)}")
-    labels = balanced_labels(config.num, len(class_names))
+    config, extractor, class_names = what.config, what.extractor, what.class_names
+    reference, training = what.reference, what.training
+    timed = _Timed(what.sampler)
+    drawn = replace(what, sampler=timed).drawn(folder)
     held_out = DescribedImages(extractor, reference.class_names)
     _describe_images(held_out, reference, np.arange(len(reference)), config, title="held-out images", progress=progress)
-    samples = DescribedImages(extractor, class_names, size=held_out.size)
-    before = sampler.num_calls
-    seconds = _describe_samples(samples, sampler, labels, config, callback=callback, progress=progress)
+    draw_share(replace(what, sampler=timed), folder, share)
+    samples = what.described()
+    samples.features = drawn.read()
     floor = floor_set = None
     if training is not None and len(training) >= 2:
         floor = DescribedImages(extractor, training.class_names, size=held_out.size)
-        indices = matched_indices(training, labels, class_names)
+        indices = matched_indices(training, drawn.labels, class_names)
         _describe_images(floor, training, indices, config, title="training images", progress=progress)
         floor_set = _image_set(floor, training)
+    if failures is not None:
+        failures.collect(drawn, samples.is_right)
     frechet = samples.frechet(held_out)
-    counts, accuracy = torch.bincount(labels, minlength=max(1, len(class_names))), samples.accuracy
+    counts, accuracy = torch.bincount(drawn.labels, minlength=max(1, len(class_names))), samples.accuracy
     return Evaluation(
         num=config.num,
         seed=config.seed,
@@ -122,14 +134,37 @@ def evaluate(
         accuracy_reference=held_out.accuracy and held_out.accuracy.overall,
         reference=_image_set(held_out, reference),
         floor=floor_set,
-        num_calls=(sampler.num_calls - before) / math.ceil(config.num / config.batch_size),
-        seconds_per_image=seconds / config.num,
+        num_calls=samples.features.rows(NUM_CALLS).mean().item(),
+        seconds_per_image=timed.seconds_per_image,
         batch_size=config.batch_size,
-        sampling=dict(sampling or {}),
-        subject=dict(subject or {}),
+        sampling=dict(what.sampling),
+        subject=dict(what.subject),
         versions=package_versions(),
         warnings=tuple(_warnings(samples, held_out, floor)),
     )
+
+
+class _Timed:
+    """A sampler, and the seconds that it took."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler, self._seconds, self._num = sampler, 0.0, 0
+
+    @property
+    def num_calls(self) -> int:
+        return self._sampler.num_calls
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """None where none was drawn."""
+        return self._seconds / self._num if self._num else None
+
+    def __call__(self, labels: Tensor, positions: list[int], /) -> Tensor:
+        start = time.perf_counter()
+        images = self._sampler(labels, positions).cpu()  # the copy waits for the device
+        self._seconds += time.perf_counter() - start
+        self._num += len(images)
+        return images
 
 
 def balanced_labels(num: int, num_classes: int) -> Tensor:
@@ -168,30 +203,6 @@ def _describe_images(
     for batch in _batches(indices, config.batch_size, title=title, progress=progress):
         images = torch.from_numpy(np.stack([source.read(int(index)) for index in batch]))  # (B, H, W, C)
         described.update(images.permute(0, 3, 1, 2), torch.from_numpy(np.asarray(source.labels)[batch]))
-
-
-def _describe_samples(
-    described: DescribedImages,
-    sampler: Sampler,
-    labels: Tensor,
-    config: EvaluationConfig,
-    *,
-    callback: Callable[[EvaluatedBatch], None] | None,
-    progress: bool,
-) -> float:
-    """Draw and describe all samples; return the seconds that drawing took."""
-    seconds = 0.0
-    for batch in _batches(np.arange(len(labels)), config.batch_size, title="samples", progress=progress):
-        asked, positions = labels[batch], batch.tolist()
-        start = time.perf_counter()
-        images = sampler(asked, positions).cpu()  # (B, C, H, W); the copy waits for the device
-        seconds += time.perf_counter() - start
-        if len(images) != len(asked):
-            raise DitError(f"sampler: expected {len(asked)} images, found {len(images)}")
-        is_right = described.update(images, asked)
-        if callback is not None:
-            callback(EvaluatedBatch(images=images, labels=asked, positions=positions, is_right=is_right))
-    return seconds
 
 
 def _batches(indices: np.ndarray, batch_size: int, *, title: str, progress: bool) -> Iterator[np.ndarray]:

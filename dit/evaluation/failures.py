@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from dit.evaluation.evaluate import EvaluatedBatch
+from dit.evaluation.drawn import Drawn
 
 NAME = "failures.png"
 MAX_SHOWN = 64
@@ -18,18 +16,20 @@ COLUMNS = 16
 
 @dataclass
 class Failures:
-    """Collects the first failures of an evaluation; give it as its callback."""
+    """Collects the first failures of an evaluation."""
 
     class_names: Sequence[str]
     """Name of each class, by id."""
     images: list[tuple[int, Tensor]] = field(default_factory=list)
     """Class that was asked for, and the image (C, H, W) uint8."""
 
-    def __call__(self, batch: "EvaluatedBatch") -> None:
-        """Keep what is wrong in a batch, while there is room."""
-        if batch.is_right is not None:
-            for i in (~batch.is_right).nonzero().flatten().tolist()[: MAX_SHOWN - len(self.images)]:
-                self.images.append((int(batch.labels[i]), batch.images[i]))
+    def collect(self, drawn: Drawn, is_right: Tensor | None) -> None:
+        """Make the first images (N,) that are not right anew; None: nothing is known of them."""
+        if is_right is None:
+            return
+        wrong: list[int] = (~is_right).nonzero().flatten().tolist()[:MAX_SHOWN]
+        if wrong:
+            self.images += zip(drawn.labels[wrong].tolist(), drawn.images(wrong), strict=True)
 
     def save(self, path: Path) -> None:
         """Write the picture, sorted by class, over each image what it was to be; no failure removes an older one."""

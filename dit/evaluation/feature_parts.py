@@ -1,7 +1,7 @@
-"""Features of many images, a file per batch in the cache: what an interrupted evaluation computed is not lost.
+"""Features of images that lie in files, in parts in the cache: what an interrupted evaluation computed is not lost.
 
-A part is named by the position of its first image, in a folder that is named by all that decides its bytes: the images,
-the networks with their weights and resizing, the batch size and the kind of device.
+The parts lie in a folder that is named by all that decides their bytes: the images, the networks with their weights and
+resizing, the batch size and the kind of device.
 
 Shapes: B images of a batch.
 """
@@ -9,19 +9,20 @@ Shapes: B images of a batch.
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import save
+from torch import Tensor
 
-from dit.display import Progress
 from dit.evaluation.feature_set import FeatureSet
 from dit.evaluation.image_files import ImageFiles
 from dit.evaluation.moments import Gaussian
 from dit.evaluation.networks.network import LoadedNetwork, MetricNetwork, describe
-from dit.files import cache_folder, write_bytes
+from dit.evaluation.parts import Part, parts_of_arrays, read_parts, write_parts
+from dit.files import cache_folder
+from dit.launcher import ALONE, Share
 
-FORMAT = 1
+FORMAT = 2
 
 Networks = Mapping[str, tuple[MetricNetwork, LoadedNetwork]]
 """Name -> a network, and the same with its weights."""
@@ -36,16 +37,16 @@ def load_networks(networks: tuple[MetricNetwork, ...], device: torch.device) -> 
     return {network.name: (network, network.load(device)) for network in networks}
 
 
-def describe_files(
+def write_file_parts(
     images: ImageFiles,
     networks: Networks,
     *,
     device: torch.device,
     batch_size: int,
     title: str,
-    gaussians: Mapping[str, Gaussian] | None = None,
-) -> FeatureSet:
-    """Return the features of all images; parts that are in the cache already are not computed again.
+    share: Share = ALONE,
+) -> None:
+    """Compute the features of images that are not in the cache, as far as they are this process's share.
 
     Args:
         images: N images.
@@ -53,37 +54,50 @@ def describe_files(
         device: where to compute.
         batch_size: images at a time.
         title: what progress calls them.
-        gaussians: mean and covariance of features that are known already.
+        share: which of how many processes this is.
 
     Raises:
         DitError: an image is broken or of another size, or features are not finite.
     """
-    folder = cache_folder("features") / _key(images, networks, device, batch_size)
-    starts = range(0, images.num, batch_size)
-    paths = {start: folder / f"{start:08d}.safetensors" for start in starts}
-    missing = {start for start in starts if not paths[start].is_file()}
-    if missing:
-        with Progress(images.num, title) as shown:
-            for start, batch in zip(starts, images.batches(batch_size), strict=True):
-                if start in missing:
-                    write_bytes(paths[start], save(describe_batch(batch, networks, device)))
-                shown.advance(len(batch))
+    write_parts(
+        _folder(images, networks, device, batch_size),
+        images.num,
+        batch_size,
+        lambda starts: parts_of_arrays(
+            images.batches(batch_size, starts), lambda batch: describe_batch(batch, networks, device)
+        ),
+        title=title,
+        share=share,
+    )
+
+
+def read_file_parts(
+    images: ImageFiles,
+    networks: Networks,
+    *,
+    device: torch.device,
+    batch_size: int,
+    gaussians: Mapping[str, Gaussian] | None = None,
+) -> FeatureSet:
+    """Return the features of all images; `gaussians`: mean and covariance of features that are known already."""
     features = FeatureSet(labels=images.labels, gaussians=gaussians)
-    for start, path in paths.items():
-        features.add_file(path, min(batch_size, images.num - start))
-    return features
+    return read_parts(_folder(images, networks, device, batch_size), images.num, batch_size, features)
 
 
-def describe_batch(batch: np.ndarray, networks: Networks, device: torch.device) -> dict[str, torch.Tensor]:
-    """Return all features of images (B, H, W, 3) uint8 by name, float32 on the CPU."""
-    images = torch.tensor(batch).permute(0, 3, 1, 2).to(device)  # (B, 3, H, W)
-    found: dict[str, torch.Tensor] = {}
+def describe_batch(images: Tensor, networks: Networks, device: torch.device) -> Part:
+    """Return all features of images (B, 1 or 3, H, W) uint8 by name, float32 on the CPU."""
+    images = images.to(device).expand(-1, 3, -1, -1)
+    found: Part = {}
     for network, loaded in networks.values():
         found |= describe(network, loaded, images)
-    return {name: values.contiguous() for name, values in found.items()}
+    return found
 
 
-def _key(images: ImageFiles, networks: Networks, device: torch.device, batch_size: int) -> str:
-    described = [(net.name, net.preprocessing, loaded.weights_sha256) for net, loaded in networks.values()]
-    facts = [FORMAT, images.sha256, images.num, described, batch_size, device.type]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+def network_facts(networks: Networks) -> list[list[str]]:
+    """Return what identifies the networks: name, resizing and weights."""
+    return [[network.name, network.preprocessing, loaded.weights_sha256] for network, loaded in networks.values()]
+
+
+def _folder(images: ImageFiles, networks: Networks, device: torch.device, batch_size: int) -> Path:
+    facts = [FORMAT, images.sha256, images.num, network_facts(networks), batch_size, device.type]
+    return cache_folder("features") / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]

@@ -3,6 +3,7 @@
 Shapes: N images in all, B of a part, D features.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from dit.errors import DitError
 from dit.evaluation.moments import Gaussian, Moments
 
+PIXELS = "pixels_sha256"
+"""Name of the hash of each image's pixels (B, 32) uint8, which lies beside the features of a part."""
 ROWS_AT_ONCE = 2048
 """Rows of features that are converted to float64 together."""
 
@@ -27,13 +30,13 @@ class FeatureSet:
 
     def __init__(self, *, labels: Tensor | None = None, gaussians: Mapping[str, Gaussian] | None = None) -> None:
         self.num = 0
-        self._parts: list[Mapping[str, Tensor] | Path] = []
+        self._parts: list[Mapping[str, Tensor] | tuple[Path, int]] = []
         self._labels = [] if labels is None else [labels]
         self._gaussians = dict(gaussians or {})
 
     def add(self, features: Mapping[str, Tensor], labels: Tensor | None = None) -> None:
-        """Add a part: features (B, D) by name, finite, kept in float32, and its labels (B,) int64."""
-        part = {name: values.to("cpu", torch.float32) for name, values in features.items()}
+        """Add a part: features (B, D) by name, finite, in float32 on the CPU, and its labels (B,) int64."""
+        part = dict(features)
         self.num += len(next(iter(part.values())))
         self._parts.append(part)
         if labels is not None:
@@ -42,7 +45,7 @@ class FeatureSet:
     def add_file(self, path: Path, num: int) -> None:
         """Add a part of `num` rows that lies in a safetensors file, a tensor (B, D) by each name."""
         self.num += num
-        self._parts.append(path)
+        self._parts.append((path, num))
 
     @property
     def labels(self) -> Tensor | None:
@@ -62,12 +65,17 @@ class FeatureSet:
                 "the metrics that compare images, or take another reference"
             )
         parts = list(self._read(name))
-        found = torch.empty(self.num, parts[0].shape[1])
+        found = torch.empty(self.num, *parts[0].shape[1:])
         start = 0
         for part in parts:
             found[start : start + len(part)] = part
             start += len(part)
         return found
+
+    @property
+    def pixels_sha256(self) -> str:
+        """Hash of the hashes of all images' pixels, in their order."""
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in self._read(PIXELS))).hexdigest()
 
     def gaussian(self, name: str) -> Gaussian:
         """Return mean and covariance of the features of a name.
@@ -85,11 +93,15 @@ class FeatureSet:
 
     def _read(self, name: str) -> Iterator[Tensor]:
         for part in self._parts:
-            if isinstance(part, Path):
-                with safe_open(part, "pt") as file:
+            if isinstance(part, tuple):
+                path, num = part
+                with safe_open(path, "pt") as file:
                     if name not in file.keys():  # noqa: SIM118 - not a dict
-                        raise DitError(f"{part}: expected features {name}, found {', '.join(file.keys())}")
-                    yield file.get_tensor(name)
+                        raise DitError(f"{path}: expected features {name}, found {', '.join(file.keys())}")
+                    values = file.get_tensor(name)
+                if len(values) != num:
+                    raise DitError(f"{path}: expected {num} rows, found {len(values)}; remove the file")
+                yield values
             else:
                 if name not in part:
                     raise DitError(f"features: expected {name}, found {', '.join(part)}")

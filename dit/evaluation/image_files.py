@@ -10,9 +10,10 @@ import hashlib
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +30,18 @@ LABELS_NAME = "labels.json"
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
+class Batches(Protocol):
+    """Reads images."""
+
+    def __call__(self, batch_size: int, starts: Sequence[int] | None = None, /) -> Iterator[np.ndarray]:
+        """Yield batches (B, H, W, 3) uint8 of at most so many images; of given positions of first images, those alone.
+
+        Raises:
+            DitError: an image is broken or of another size; the message names it.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class ImageFiles:
     """Images of one size, in their order."""
@@ -41,11 +54,10 @@ class ImageFiles:
     """Hash of the files that hold them."""
     labels: Tensor | None
     """(N,) int64 class of each; None where they are not known."""
-    batches: Callable[[int], Iterator[np.ndarray]]
-    """Yields batches of at most so many images: (B, H, W, 3) uint8.
-
-    Raises DitError: an image is broken or of another size; the message names it.
-    """
+    batches: Batches
+    """Reads them."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """How they were made, where the file says so, as `dit sample` writes it."""
 
 
 def open_image_files(path: Path, *, allow_jpeg: bool = False) -> ImageFiles:
@@ -78,9 +90,7 @@ def open_image_files(path: Path, *, allow_jpeg: bool = False) -> ImageFiles:
         digest.update(name.encode() + hashlib.sha256(found[name]()).digest())
     size = _decode(path, names[0], found[names[0]](), None).shape[:2]
     labels = _read_labels(path, names)
-    return ImageFiles(
-        len(names), (size[0], size[1]), digest.hexdigest(), labels, lambda num: _batches(path, names, found, size, num)
-    )
+    return ImageFiles(len(names), (size[0], size[1]), digest.hexdigest(), labels, _reader(path, names, found, size))
 
 
 def open_npz(path: Path, *, digest: str | None = None) -> ImageFiles:
@@ -107,11 +117,12 @@ def open_npz(path: Path, *, digest: str | None = None) -> ImageFiles:
             raise DitError(f"{path}: expected {labels} ({shape[0]},) whole numbers, found {found.dtype} {found.shape}")
         classes = torch.from_numpy(found.astype(np.int64))
 
-    def batches(batch_size: int) -> Iterator[np.ndarray]:
-        for rows in reader.rows(images, batch_size):
+    def batches(batch_size: int, starts: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        for rows in reader.rows(images, batch_size, starts):
             yield np.broadcast_to(rows, (*rows.shape[:3], 3))  # grey ones as RGB
 
-    return ImageFiles(shape[0], (shape[1], shape[2]), digest or sha256(path), classes, batches)
+    size = (shape[1], shape[2])
+    return ImageFiles(shape[0], size, digest or sha256(path), classes, batches, reader.read_json("about"))
 
 
 def _members(path: Path) -> Mapping[str, Callable[[], bytes]]:
@@ -139,15 +150,14 @@ def _numbers(name: Path | str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(name))]
 
 
-def _batches(
-    path: Path,
-    names: Sequence[str],
-    found: Mapping[str, Callable[[], bytes]],
-    size: tuple[int, ...],
-    batch_size: int,
-) -> Iterator[np.ndarray]:
-    for start in range(0, len(names), batch_size):
-        yield np.stack([_decode(path, name, found[name](), size) for name in names[start : start + batch_size]])
+def _reader(
+    path: Path, names: Sequence[str], found: Mapping[str, Callable[[], bytes]], size: tuple[int, ...]
+) -> Batches:
+    def batches(batch_size: int, starts: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+        for start in range(0, len(names), batch_size) if starts is None else starts:
+            yield np.stack([_decode(path, name, found[name](), size) for name in names[start : start + batch_size]])
+
+    return batches
 
 
 def _decode(path: Path, name: str, data: bytes, size: tuple[int, ...] | None) -> np.ndarray:

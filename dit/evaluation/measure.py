@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dit.errors import ConfigError
-from dit.evaluation.feature_parts import describe_files, load_networks
+from dit.evaluation.drawn import Drawn
+from dit.evaluation.feature_parts import (
+    Networks,
+    describe_batch,
+    load_networks,
+    network_facts,
+    read_file_parts,
+    write_file_parts,
+)
 from dit.evaluation.feature_set import FeatureSet
 from dit.evaluation.image_files import ImageFiles
 from dit.evaluation.metrics.metric import Figure, Metric
 from dit.evaluation.protocols import Protocol
 from dit.evaluation.references.reference import Reference
 from dit.evaluation.versions import package_versions
+from dit.launcher import ALONE, Share
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +41,8 @@ class Measurement:
     figures: Mapping[str, Figure]
     """Name -> value, standard error, floor, spread and note."""
     samples: Mapping[str, Any]
-    """Name, sha256, size, number of images per class (fewest, most) and whether they are sorted by class."""
+    """Name, hash of the pixels, size, number of images per class (fewest, most), whether they are sorted by class; of
+    files their sha256; and, where it is known, how they were made: `made`."""
     reference: Mapping[str, Any] | None
     """Name, sha256, and what the file says of itself; None where no metric needs one."""
     networks: Mapping[str, Mapping[str, str]]
@@ -58,46 +68,44 @@ class Measurement:
         return {"format_version": FORMAT_VERSION, **fields, "warnings": list(self.warnings), "figures": figures}
 
 
+Samples = ImageFiles | Drawn
+
+
 def measure(
-    samples: ImageFiles,
+    samples: Samples,
     reference: Reference | None,
     protocol: Protocol,
     *,
     name: str,
     device: torch.device,
     batch_size: int,
+    share: Share = ALONE,
 ) -> Measurement:
-    """Measure samples beside a reference.
+    """Measure samples beside a reference, once all processes have described their share of both.
 
     Args:
-        samples: the images.
+        samples: the images, or what draws them.
         reference: None where no metric of the protocol needs one.
         protocol: with the metrics that are wanted.
         name: what the report calls the samples.
         device: where to compute features.
-        batch_size: images at a time; it changes speed and memory.
+        batch_size: images of files at a time; it changes speed and memory.
+        share: which of how many processes this is.
 
     Raises:
         ConfigError: too few samples, or a reference that lacks what a metric needs or is not of the samples' kind.
         DitError: an image is broken, features are not finite, or weights can't be had.
     """
-    for metric in protocol.metrics:
-        _check(metric, protocol, samples, reference)
-    warnings = [] if reference is None else reference.check(protocol.networks, samples.size)
-    if samples.num < protocol.num:
-        warnings.append(f"figures of {samples.num} samples don't compare with those of {protocol.num}, as published")
+    warnings = _check_all(samples, reference, protocol)
     networks = load_networks(protocol.networks, device)
     options: dict[str, Any] = {"device": device, "batch_size": batch_size}
+    _describe(samples, reference, protocol, networks, share=share, **options)
     known = FeatureSet()
     if reference is not None:
-        weights = {name: loaded.weights_sha256 for net, loaded in networks.values() for name in net.widths}
-        reference.check_weights(weights)
         known = FeatureSet(gaussians=reference.gaussians)
-        if reference.images is not None and any(_needs_images(metric, reference) for metric in protocol.metrics):
-            known = describe_files(
-                reference.images, networks, title="reference", gaussians=reference.gaussians, **options
-            )
-    found = describe_files(samples, networks, title="samples", **options)
+        if (images := _images_needed(reference, protocol)) is not None:
+            known = read_file_parts(images, networks, gaussians=reference.gaussians, **options)
+    found = samples.read() if isinstance(samples, Drawn) else read_file_parts(samples, networks, **options)
     figures: dict[str, Figure] = {}
     for metric in protocol.metrics:
         figures |= metric.measure(found, known)
@@ -106,21 +114,73 @@ def measure(
         protocol=protocol.name,
         num=samples.num,
         figures=figures,
-        samples=_describe_samples(name, samples),
+        samples=_describe_samples(name, samples, found),
         reference=reference and {"name": reference.name, "sha256": reference.sha256, **reference.about},
         networks={
             name: {"preprocessing": network.preprocessing, "weights_sha256": loaded.weights_sha256}
             for name, (network, loaded) in networks.items()
         },
         metrics={metric.names[0]: _settings(metric) for metric in protocol.metrics},
-        batch_size=batch_size,
+        batch_size=samples.batch_size if isinstance(samples, Drawn) else batch_size,
         device=str(device),
         versions=package_versions(),
         warnings=tuple(warnings),
     )
 
 
-def _check(metric: Metric, protocol: Protocol, samples: ImageFiles, reference: Reference | None) -> None:
+def describe_share(
+    samples: Samples,
+    reference: Reference | None,
+    protocol: Protocol,
+    *,
+    device: torch.device,
+    batch_size: int,
+    share: Share,
+) -> None:
+    """Describe this process's share of samples and reference for the one that measures; see `measure`."""
+    _check_all(samples, reference, protocol)
+    networks = load_networks(protocol.networks, device)
+    _describe(samples, reference, protocol, networks, device=device, batch_size=batch_size, share=share)
+
+
+def _check_all(samples: Samples, reference: Reference | None, protocol: Protocol) -> list[str]:
+    """Refuse what can't be measured, before the work; return what makes figures hard to compare."""
+    for metric in protocol.metrics:
+        _check(metric, protocol, samples, reference)
+    warnings = [] if reference is None else reference.check(protocol.networks, samples.size)
+    if samples.num < protocol.num:
+        warnings.append(f"figures of {samples.num} samples don't compare with those of {protocol.num}, as published")
+    return warnings
+
+
+def _describe(
+    samples: Samples,
+    reference: Reference | None,
+    protocol: Protocol,
+    networks: Networks,
+    *,
+    device: torch.device,
+    batch_size: int,
+    share: Share,
+) -> None:
+    options: dict[str, Any] = {"device": device, "batch_size": batch_size, "share": share}
+    if reference is not None:
+        weights = {name: loaded.weights_sha256 for net, loaded in networks.values() for name in net.widths}
+        reference.check_weights(weights)
+        if (images := _images_needed(reference, protocol)) is not None:
+            write_file_parts(images, networks, title="reference", **options)
+    if isinstance(samples, Drawn):
+        samples.write(lambda images: describe_batch(images, networks, device), network_facts(networks), share=share)
+    else:
+        write_file_parts(samples, networks, title="samples", **options)
+
+
+def _images_needed(reference: Reference, protocol: Protocol) -> ImageFiles | None:
+    """Return the reference's images where a metric needs features of them."""
+    return reference.images if any(_needs_images(metric, reference) for metric in protocol.metrics) else None
+
+
+def _check(metric: Metric, protocol: Protocol, samples: Samples, reference: Reference | None) -> None:
     """Refuse what a metric can't be computed of, before the work."""
     names, needed = " and ".join(metric.names), metric.num_needed(protocol.width(metric.features))
     others = "or leave it out by --metrics"
@@ -153,14 +213,16 @@ def _settings(metric: Metric) -> dict[str, Any]:
     return {key: value if isinstance(value, plain) else type(value).__name__ for key, value in vars(metric).items()}
 
 
-def _describe_samples(name: str, samples: ImageFiles) -> dict[str, Any]:
+def _describe_samples(name: str, samples: Samples, found: FeatureSet) -> dict[str, Any]:
     labels = samples.labels
-    described: dict[str, Any] = {"name": name, "sha256": samples.sha256, "size": list(samples.size)}
+    described: dict[str, Any] = {"name": name, "pixels_sha256": found.pixels_sha256, "size": list(samples.size)}
+    if isinstance(samples, ImageFiles):
+        described["sha256"] = samples.sha256
     if labels is not None:
         _, counts = labels.unique(return_counts=True)
         described |= {"num_classes": len(counts), "num_per_class": [int(counts.min()), int(counts.max())]}
         described["is_sorted_by_class"] = bool((labels[:-1] <= labels[1:]).all())
-    return described
+    return described | ({"made": dict(samples.about)} if samples.about else {})
 
 
 def print_measurement(found: Measurement, console: "Console | None" = None) -> None:

@@ -20,7 +20,7 @@ class ImageSet:
     size: tuple[int, int]
     """Height and width in pixels."""
     sha256: str
-    """Hash of the pixels, in the order in which they were read."""
+    """Hash of the hashes of the images' pixels, in the order in which they were read."""
     fingerprint: str
     """Fingerprint of the image source that they were read from."""
 
@@ -38,7 +38,7 @@ class Evaluation:
     num_classes: int
     """Classes of the model; 0: unconditional."""
     samples_sha256: str
-    """Hash of the samples' pixels, in the order of their positions."""
+    """Hash of the hashes of the samples' pixels, in the order of their positions."""
     features: str
     """Feature extractor."""
     num_features: int
@@ -65,8 +65,8 @@ class Evaluation:
     """The training images, as many as there are samples where possible, in the same class balance."""
     num_calls: float
     """Network calls for one sample; a guided call counts as the sampler counts it."""
-    seconds_per_image: float
-    """Wall time of sampling and decoding over the number of samples."""
+    seconds_per_image: float | None
+    """Wall time of sampling and decoding an image in this process, where it made any; it is not in `eval.json`."""
     batch_size: int
     """Samples per batch."""
     sampling: Mapping[str, Any]
@@ -80,7 +80,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, for `eval.json`."""
-        return json.loads(json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}))
+        fields = {key: value for key, value in asdict(self).items() if key != "seconds_per_image"}
+        return json.loads(json.dumps({"format_version": FORMAT_VERSION, **fields}))
 
 
 def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -> None:
@@ -111,6 +112,7 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     if evaluation.frechet_floor is not None and evaluation.floor is not None:
         note = f"{evaluation.floor.num} training images against the same"
         rows.append(("its floor", f"{evaluation.frechet_floor:.3f}", note))
-    rows.append(("time per image", f"{evaluation.seconds_per_image:.3f} s", f"batches of {evaluation.batch_size}"))
+    if evaluation.seconds_per_image is not None:
+        rows.append(("time per image", f"{evaluation.seconds_per_image:.3f} s", f"batches of {evaluation.batch_size}"))
     rows.append(("network calls", f"{evaluation.num_calls:g}", "per image"))
     return rows

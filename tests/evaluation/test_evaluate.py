@@ -1,6 +1,9 @@
 import hashlib
 import io
 import json
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -9,10 +12,12 @@ from rich.console import Console
 
 from dit.errors import ConfigError, DitError
 from dit.evaluation.config import EvaluationConfig
-from dit.evaluation.evaluate import balanced_labels, evaluate, matched_indices
+from dit.evaluation.evaluate import Evaluated, balanced_labels, draw_share, evaluate, matched_indices
 from dit.evaluation.extractors import FeatureExtractor
+from dit.evaluation.failures import Failures
 from dit.evaluation.metrics.frechet import frechet_distance
 from dit.evaluation.result import print_evaluation
+from dit.launcher import Share
 
 CLASS_NAMES = ["ant", "bee", "cat"]
 
@@ -68,7 +73,7 @@ def mean_and_deviation(class_names=("cat", "ant", "bee")):
     return FeatureExtractor("mean-and-deviation", 2, network, "abc", torch.device("cpu"), class_names)
 
 
-def run(sampler=None, *, num=30, batch_size=8, **overrides):
+def what(sampler=None, *, num=30, batch_size=8, **overrides):
     arguments = {
         "extractor": mean_and_deviation(),
         "class_names": CLASS_NAMES,
@@ -76,7 +81,18 @@ def run(sampler=None, *, num=30, batch_size=8, **overrides):
         "training": Images([40, 40, 40], seed=2),
         **overrides,
     }
-    return evaluate(sampler or Sampler(), EvaluationConfig(num=num, batch_size=batch_size), **arguments)
+    return Evaluated(sampler or Sampler(), EvaluationConfig(num=num, batch_size=batch_size), **arguments)
+
+
+def run(*arguments, failures=None, **options):
+    with TemporaryDirectory() as folder:
+        return evaluate(what(*arguments, **options), Path(folder) / "parts", failures=failures)
+
+
+def digest(images):
+    """Hash of the hashes of the pixels of images (N, 1, H, W) as RGB."""
+    pixels = images.permute(0, 2, 3, 1).repeat(1, 1, 1, 3).numpy()
+    return hashlib.sha256(b"".join(hashlib.sha256(image.tobytes()).digest() for image in pixels)).hexdigest()
 
 
 def test_figures_equal_those_computed_at_once():
@@ -91,8 +107,8 @@ def test_figures_equal_those_computed_at_once():
     assert run(num=2).frechet_standard_error is None
     assert evaluation.accuracy == evaluation.accuracy_reference == 1.0
     assert evaluation.num_per_class == (10, 10)
-    assert evaluation.samples_sha256 == hashlib.sha256(samples.numpy().tobytes()).hexdigest()
-    assert evaluation.reference.sha256 == hashlib.sha256(reference.images.numpy().tobytes()).hexdigest()
+    assert evaluation.samples_sha256 == digest(samples)
+    assert evaluation.reference.sha256 == digest(reference.images)
 
 
 def test_figures_do_not_depend_on_the_batch_size():
@@ -158,13 +174,24 @@ def test_unconditional_samples_have_the_null_class_and_no_accuracy():
     assert evaluation.floor.num == 6
 
 
-def test_callback_sees_every_sample_with_its_verdict():
-    batches = []
-    run(Sampler(confuse={1: 2}), callback=batches.append)
-    assert [position for batch in batches for position in batch.positions] == list(range(30))
-    right = torch.cat([batch.is_right for batch in batches])
-    assert right.tolist() == [position % 3 != 1 for position in range(30)]
-    torch.testing.assert_close(batches[0].images[:1], images_of(torch.tensor([0]), seed=0))
+def test_failures_are_the_samples_that_are_taken_for_something_else():
+    failures = Failures(CLASS_NAMES)
+    run(Sampler(confuse={1: 2}), failures=failures)
+    assert [label for label, _ in failures.images] == [1] * 10
+    torch.testing.assert_close(failures.images[0][1], images_of(torch.tensor([2]), seed=1)[0])
+
+
+def test_what_a_kill_left_is_not_drawn_again_by_any_number_of_processes(tmp_path):
+    expected = run().to_dict()
+    draw_share(what(), tmp_path / "parts", Share(1, 3))
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+    draw_share(what(), tmp_path / "parts", Share(2, 3))
+    sampler = Sampler()
+    assert evaluate(what(sampler), tmp_path / "parts").to_dict() == expected
+    assert {position // 8 for position, _ in sampler.asked} == {0, 3}
+    other = replace(what(), config=EvaluationConfig(num=30, batch_size=8, seed=1))
+    with pytest.raises(ConfigError, match=r"settings\.json: seed is 0 there and 1 now"):
+        evaluate(other, tmp_path / "parts")
 
 
 def test_e1_too_few_samples_for_the_features_are_marked():
@@ -222,7 +249,8 @@ def test_result_is_json_with_all_that_is_needed_to_repeat_it():
     reference = found["reference"]
     assert (reference["num"], reference["size"], reference["fingerprint"]) == (30, [8, 8], "in-memory")
     assert found["versions"].keys() >= {"python", "dit", "torch", "numpy"}
-    assert found["seconds_per_image"] > 0
+    assert evaluation.seconds_per_image > 0
+    assert "seconds_per_image" not in found  # a time is no property of the samples
 
 
 def test_table_shows_figures_floor_and_warnings():

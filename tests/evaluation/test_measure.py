@@ -12,7 +12,7 @@ from dit.evaluation.metrics.frechet import frechet_distance
 from dit.evaluation.moments import Moments
 from dit.evaluation.networks.network import describe
 from dit.evaluation.references.reference import open_reference
-from dit.evaluation.results_table import COLUMNS, append_result
+from dit.evaluation.results_table import COLUMNS, append_result, row_of_measurement
 from tests.evaluation.small_network import SMALL, small_protocol
 
 CPU = torch.device("cpu")
@@ -72,9 +72,9 @@ def test_distances_are_from_all_training_images_and_the_report_says_what_of(file
         assert found.figures[name].value == pytest.approx(frechet_distance(*arguments), rel=1e-5)  # other batches
         assert found.figures[name].standard_error > 0
     report = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert report["samples"] | {"sha256": None} == {
-        "name": "samples.npz", "sha256": None, "size": [20, 20], "num_classes": 3, "num_per_class": [20, 20],
-        "is_sorted_by_class": False,
+    assert report["samples"] | {"sha256": None, "pixels_sha256": None} == {
+        "name": "samples.npz", "sha256": None, "pixels_sha256": None, "size": [20, 20], "num_classes": 3,
+        "num_per_class": [20, 20], "is_sorted_by_class": False,
     }  # fmt: skip
     assert report["reference"]["resolution"] == 20
     assert report["networks"] == {"small": {"preprocessing": SMALL.preprocessing, "weights_sha256": "0" * 64}}
@@ -133,7 +133,7 @@ def test_the_score_needs_no_reference(files):
 def test_a_row_per_measurement_and_never_among_other_columns(files):
     table = files / "results.csv"
     for _ in range(2):
-        append_result(table, run(files))
+        append_result(table, row_of_measurement(run(files)))
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert len(rows) == 2
     assert tuple(rows[0]) == COLUMNS
@@ -141,5 +141,5 @@ def test_a_row_per_measurement_and_never_among_other_columns(files):
     assert (rows[0]["num"], rows[0]["protocol"], rows[0]["kid"]) == ("60", "adm", "")
     table.write_text("a,b\n1,2\n")
     with pytest.raises(DitError, match=r"results\.csv: expected the columns of this version, found others"):
-        append_result(table, run(files))
+        append_result(table, row_of_measurement(run(files)))
     assert table.read_text() == "a,b\n1,2\n"

@@ -9,7 +9,7 @@ import torch
 from dit.data.config import DataConfig
 from dit.data.images import open_images
 from dit.evaluation.config import EvaluationConfig
-from dit.evaluation.evaluate import evaluate
+from dit.evaluation.evaluate import Evaluated, evaluate
 from dit.evaluation.features import load_features
 
 NUM = 200
@@ -32,21 +32,24 @@ def draw_real(training, labels, positions):
     return torch.stack(images)
 
 
-def measure(digits, sampler):
+def measure(digits, sampler, folder):
     sampler.num_calls = 0  # nothing to count
     held_out, training = digits
     return evaluate(
-        sampler,
-        EvaluationConfig(num=NUM),
-        extractor=load_features("mnist"),
-        class_names=training.class_names,
-        reference=held_out,
-        training=training,
+        Evaluated(
+            sampler,
+            EvaluationConfig(num=NUM),
+            load_features("mnist"),
+            training.class_names,
+            held_out,
+            training,
+        ),
+        folder / "parts",
     )
 
 
-def test_real_digits_reach_the_floor(digits):
-    evaluation = measure(digits, lambda labels, positions: draw_real(digits[1], labels, positions))
+def test_real_digits_reach_the_floor(digits, tmp_path):
+    evaluation = measure(digits, lambda labels, positions: draw_real(digits[1], labels, positions), tmp_path)
     assert evaluation.accuracy > 0.98
     assert evaluation.accuracy_reference > 0.95
     assert evaluation.frechet_distance == pytest.approx(evaluation.frechet_floor, rel=0.5)
@@ -62,8 +65,8 @@ def test_real_digits_reach_the_floor(digits):
     ],
     ids=["swapped", "inverted", "collapsed"],
 )
-def test_bad_digits_are_told_from_good_ones(digits, spoil, expected_accuracy):
-    evaluation = measure(digits, lambda labels, positions: spoil(draw_real(digits[1], labels, positions)))
+def test_bad_digits_are_told_from_good_ones(digits, spoil, expected_accuracy, tmp_path):
+    evaluation = measure(digits, lambda labels, positions: spoil(draw_real(digits[1], labels, positions)), tmp_path)
     if expected_accuracy == 0.0:
         assert evaluation.accuracy < 0.02
         assert evaluation.frechet_distance == pytest.approx(evaluation.frechet_floor, rel=0.5)

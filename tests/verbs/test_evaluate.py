@@ -6,7 +6,7 @@ from PIL import Image
 
 from dit.data.imagenet import imagenet_classes
 from dit.errors import ConfigError
-from dit.verbs.evaluate import _names_of
+from dit.measuring.beside_held_out import names_of
 from tests.command import fails, runs
 from tests.data.pictures import write_folder
 
@@ -62,9 +62,9 @@ def test_images_of_other_things_are_no_held_out_images(trained, jpegs, tmp_path,
 def test_imagenet_is_imagenet_however_its_classes_are_called():
     names = tuple(imagenet_classes())
     longer = tuple(f"thing, {name}" for name in names)
-    assert _names_of(longer, names, "imagenet") == names
+    assert names_of(longer, names, "imagenet") == names
     with pytest.raises(ConfigError, match="found none of them, but thing, tench"):
-        _names_of(longer[:999], names, "imagenet")
+        names_of(longer[:999], names, "imagenet")
 
 
 def test_likelihoods_of_held_out_latents_join_the_report(trained, tmp_path, capsys):

@@ -1,24 +1,11 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from dit.evaluation import protocols
 from tests.command import fails, runs
 from tests.data.pictures import write_folder
-from tests.evaluation.small_network import SMALL, small_protocol
 
 
-@pytest.fixture
-def _small(monkeypatch):
-    """Protocols whose weights need no download."""
-    small = {name: small_protocol(name) for name in ("adm", "torch-fidelity")}
-    small["clean"] = replace(small_protocol("clean"), networks=(replace(SMALL, resize=protocols.pillow_bicubic_float),))
-    for name, protocol in small.items():
-        monkeypatch.setitem(protocols.PROTOCOLS, name, protocol)
-
-
-@pytest.mark.usefixtures("_small")
+@pytest.mark.usefixtures("small_protocols")
 def test_a_reference_of_ones_own_measures_samples(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DIT_CACHE", str(tmp_path / "cache"))
     write_folder(tmp_path / "images", {"a": 30, "b": 30}, size=32)
@@ -42,12 +29,18 @@ def test_wrong_options_are_refused_before_the_work(tmp_path, trained, capsys):
     np.savez(samples, np.zeros((2, 8, 8, 3), np.uint8))
     assert fails(capsys, "evaluate", samples).startswith("--protocol: expected how the images in")
     by = ("--protocol", "adm")
-    assert fails(capsys, "evaluate", samples, *by, "--seed", "0").startswith("--seed: it says how a model is sampled")
-    assert fails(capsys, "evaluate", samples, *by, "--sampling.steps", "2").startswith("--sampling.steps: it says")
+    assert fails(capsys, "evaluate", samples, *by, "--seed", "0").startswith("--seed: it is for samples of a model")
+    assert fails(capsys, "evaluate", samples, *by, "--sampling.steps", "2").startswith("--sampling.steps: it is for")
     assert "expected figures of protocol adm" in fails(capsys, "evaluate", samples, *by, "--metrics", "kid")
-    assert "found a model; make images of a model by" in fails(capsys, "evaluate", trained / "export", *by)
-    assert "found none; make images of a model by" in fails(capsys, "evaluate", "dit_ti_2.mnist", *by)
-    assert fails(capsys, "evaluate", "dit_ti_2.mnist", "--metrics", "fid").startswith("--metrics: it says how samples")
+    assert fails(capsys, "evaluate", "nothing", *by).startswith("nothing: expected a zoo name, a folder, a")
+    assert fails(capsys, "evaluate", "dit_ti_2.mnist", "--metrics", "fid").startswith("--metrics: it is for samples by")
+    assert fails(capsys, "evaluate", "dit_ti_2.mnist", "--drawn").startswith("--drawn: it is for samples by --protocol")
+    assert fails(capsys, "evaluate", "dit_ti_2.mnist", *by, "--allow_jpeg").startswith(
+        "--allow_jpeg: it is for samples"
+    )
+    assert fails(capsys, "evaluate", "dit_ti_2.mnist", *by, "--data", "x").startswith(
+        "--data: it is for samples without"
+    )
     assert "expected an .npz file" in fails(capsys, "reference", "mnist", "--out", tmp_path / "x.npy")
     assert "expected at least 1, found 0" in fails(capsys, "reference", "mnist", "--out", samples, "--images", "0")
     assert "data.image_size" in fails(capsys, "reference", "mnist", "--out", samples, "--image_size", "1")

@@ -53,25 +53,24 @@ class ClassAccuracy:
         """Return what a share can be told of."""
         return 1
 
-    def judge(self, logits: Tensor | None, labels: Tensor) -> Tensor | None:
-        """Compare logits with labels (B,) int64: (B,) bool, right or not; None where the classes are not known."""
-        if logits is None or self._numbers is None:
-            return None
-        return logits.argmax(dim=1) == self._numbers[labels.cpu()]
-
     def measure(self, samples: FeatureSet, reference: FeatureSet, /) -> dict[str, Figure]:
         """Return the share of samples that are taken for their label, whatever the reference."""
         found = self.of(samples)
         return {} if found is None else {"accuracy": Figure(found.overall, standard_error=found.standard_error)}
 
-    def of(self, images: FeatureSet) -> Accuracy | None:
-        """Return the verdicts on images, by class too; None where the classifier does not know the classes."""
+    def verdicts(self, images: FeatureSet) -> Tensor | None:
+        """Return whether each image is taken for its label (N,) bool; None where the classes are not known."""
         labels = images.labels
         if self._numbers is None or labels is None:
             return None
-        is_right = self.judge(images.rows(self.features), labels)
-        assert is_right is not None
-        asked, right = self._numbers[labels.cpu()], is_right.double()  # (N,)
+        return images.rows(self.features).argmax(dim=1) == self._numbers[labels]
+
+    def of(self, images: FeatureSet) -> Accuracy | None:
+        """Return the verdicts on images, by class too; None where the classifier does not know the classes."""
+        labels, is_right = images.labels, self.verdicts(images)
+        if self._numbers is None or labels is None or is_right is None:
+            return None
+        asked, right = self._numbers[labels], is_right.double()  # (N,)
         numbers: list[int] = asked.unique().tolist()
         by_class = {self._known[number]: right[asked == number].mean().item() for number in numbers}
         return Accuracy(overall=right.mean().item(), by_class=by_class, num=len(asked))

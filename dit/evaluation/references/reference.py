@@ -10,7 +10,6 @@
 Figures of different references don't compare, so what a file says of itself is held against what is measured.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +117,7 @@ def open_reference(path: Path) -> Reference:
         return _open_pickle(path)
     reader, digest = NpzReader(path), sha256(path)
     images = open_npz(path, digest=digest) if "arr_0" in reader.names else None
-    about = _read_about(path, reader)
+    about: Mapping[str, Any] = reader.read_json("about")
     if digest in KNOWN:
         about = {"name": KNOWN[digest][0], "resolution": KNOWN[digest][1]}
     validate(_About, about, origin=f"{path}: about")
@@ -146,15 +145,6 @@ def _open_pickle(path: Path) -> Reference:
         if isinstance(content.get(key), dict)
     }
     return Reference(path.name, sha256(path), gaussians, None, {"name": "EDM2's"})
-
-
-def _read_about(path: Path, reader: NpzReader) -> Mapping[str, Any]:
-    if "about" not in reader.names:
-        return {}
-    try:
-        return dict(json.loads(str(reader.read("about"))))
-    except (ValueError, TypeError) as error:
-        raise DitError(f"{path}: expected about in JSON, found {error}") from None
 
 
 class _About(BaseModel, extra="allow"):

@@ -57,7 +57,7 @@ def write_reference(
             for start in range(0, num, batch_size):
                 rows = range(start, min(start + batch_size, num))
                 batch = np.stack([source.read(row) for row in rows])  # (B, R, R, 3)
-                features = describe_batch(batch, networks, device)
+                features = describe_batch(torch.from_numpy(batch).permute(0, 3, 1, 2), networks, device)
                 for name, found in moments.items():
                     found.update(features[name])
                 file.write(batch[kept[start : rows.stop]].tobytes())

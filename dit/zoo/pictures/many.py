@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dit.display import Progress
 from dit.errors import ConfigError
-from dit.files import TEMPORARY_PREFIX, read_json, write_bytes, write_json
+from dit.files import begin_folder, check_same, write_bytes, write_json
 from dit.latents.codec import slice_size_on
 from dit.launcher import wait_for_files
 from dit.npz import NpzReader, write_npz
@@ -150,16 +150,11 @@ def _begin(folder: Path, wanted: ManyImages, pipeline: Pipeline, *, extend: bool
     settings = folder / SETTINGS_NAME
     now = slice_size_on(pipeline.device, *pipeline.image_size)
     description: dict[str, Any] = wanted.description() | {"decoded_at_a_time": now}
-    if not settings.is_file():
-        # Another process may be about to write the settings, or was killed then.
-        if folder.exists() and (not folder.is_dir() or not all(map(_is_temporary, folder.iterdir()))):
-            raise ConfigError(f"{folder}: expected a new or empty folder, found files there; choose another --out")
-        write_json(settings, description)
     # An earlier version wrote none of these, and decoded as on a CPU.
     first = slice_size_on(torch.device("cpu"), *pipeline.image_size)
     unwritten = {key: description[key] for key in ("autoencoder", "order", "precision")}
     unwritten |= {"rounding": "nearest", "decoded_at_a_time": first}
-    found = unwritten | read_json(settings)
+    found = unwritten | begin_folder(settings, description)
     if type(begun_with := found["decoded_at_a_time"]) is int and begun_with > 0:
         description["decoded_at_a_time"] = begun_with
     pipeline.codec.slice_size = description["decoded_at_a_time"]
@@ -170,12 +165,7 @@ def _begin(folder: Path, wanted: ManyImages, pipeline: Pipeline, *, extend: bool
     begun = found.get("labels", [])
     if extend and len(begun) < more["num"] and begun == more["labels"][: len(begun)]:
         found |= more  # the images that are there are the first of those wanted now
-    for key, value in description.items():
-        if found.get(key) != value:
-            raise ConfigError(
-                f"{settings}: {key} is {_short(found.get(key))} there and {_short(value)} now; go on with the same "
-                f"settings, choose another --out, or remove {folder}"
-            )
+    check_same(settings, found, description, remedy="choose another --out")
     if extend:
         write_json(settings, description)
 
@@ -198,15 +188,10 @@ def _missing_batches(
             shown.advance()
 
 
-def _is_temporary(path: Path) -> bool:
-    return path.name.startswith(TEMPORARY_PREFIX)
-
-
 def _check_finished(path: Path, wanted: ManyImages) -> int:
     """Return that nothing is to be made, once a finished file holds what is wanted."""
     reader = NpzReader(path)
-    is_ours = {"arr_1", "about"} <= set(reader.names)
-    about = json.loads(str(reader.read("about"))) if is_ours else {}
+    about = reader.read_json("about")
     if about != about | wanted.about() or reader.read("arr_1").tolist() != wanted.labels.tolist():
         raise ConfigError(f"{path}: expected a new file, found one of other images; choose another or remove it")
     return 0
@@ -227,8 +212,3 @@ def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

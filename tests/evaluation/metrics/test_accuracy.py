@@ -24,4 +24,4 @@ def test_counts_by_class_in_the_classifiers_order():
     figure = accuracy.measure(images, images)["accuracy"]
     assert (figure.value, figure.standard_error) == (found.overall, found.standard_error)
     assert figure.value == pytest.approx(0.6)
-    assert accuracy.judge(logits([0, 1]), torch.tensor([0, 0])).tolist() == [False, True]
+    assert accuracy.verdicts(images).tolist() == [True, True, False, True, False]

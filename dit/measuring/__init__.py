@@ -1,0 +1,1 @@
+"""Measuring a source: what makes samples meets what measures them, in any number of processes."""

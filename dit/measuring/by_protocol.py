@@ -1,0 +1,154 @@
+"""Samples measured as published figures are: those of a model, made meanwhile and not kept, or images in files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dit import launcher
+from dit.measuring.making import Making
+from dit.measuring.processes import in_processes, parts_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from dit.evaluation.drawn import Drawn
+    from dit.evaluation.measure import Measurement, Samples
+    from dit.evaluation.protocols import Protocol
+
+
+def is_images(source: str) -> bool:
+    """Tell whether a source is images in files, and no model."""
+    from dit.run_files import is_run
+    from dit.zoo.entries import entries
+    from dit.zoo.folder.config import is_exported
+
+    path = Path(source)
+    is_file = path.suffix.lower() in (".npz", ".tar")
+    return source not in entries() and (is_file or (path.is_dir() and not is_exported(path) and not is_run(path)))
+
+
+@dataclass(frozen=True)
+class FileSamples:
+    """Images in files."""
+
+    path: Path
+    """An .npz, a folder or a tar."""
+    allow_jpeg: bool
+    """Whether JPEGs are taken."""
+    batch_size: int
+    """Images that are described at a time."""
+
+    @property
+    def name(self) -> str:
+        """What reports call them."""
+        return self.path.name
+
+    def open(self, protocol: "Protocol", device: "torch.device", parts: Path) -> "Samples":
+        """Return the images."""
+        from dit.evaluation.image_files import open_image_files
+
+        return open_image_files(self.path, allow_jpeg=self.allow_jpeg)
+
+
+@dataclass(frozen=True)
+class ModelSamples:
+    """What a model makes."""
+
+    source: str
+    """Where the model is."""
+    making: Making
+    """How they are made."""
+    num: int | None
+    """How many; None: as the protocol has it."""
+    seed: int
+    """Seed of their noise and, where they are drawn, of their labels."""
+    batch_size: int
+    """Images that are made and described at a time."""
+    balanced: bool = False
+    """Whether all classes come in turn."""
+    drawn: bool = False
+    """Whether classes are drawn at random, whatever the published setting says."""
+
+    @property
+    def name(self) -> str:
+        """What reports call them; a published report says nothing of the folders of the machine it was made on."""
+        return Path(self.source).name if Path(self.source).exists() else self.source
+
+    def open(self, protocol: "Protocol", device: "torch.device", parts: Path) -> "Drawn":
+        """Return what makes them.
+
+        Args:
+            protocol: how they are measured.
+            device: where they are made.
+            parts: folder of their features meanwhile.
+        """
+        from dit.evaluation.drawn import Drawn
+        from dit.verbs.sample import Wish, label_order, many_images
+
+        pipeline = self.making.load(self.source, device)
+        published = pipeline.config.published if self.making.published else None
+        order = label_order(published, balanced=self.balanced, drawn=self.drawn)
+        num = protocol.num if self.num is None else self.num
+        wanted = many_images(pipeline, Wish(None, num, order, self.seed, self.batch_size, dict(self.making.settings)))
+        sampler = pipeline.sampler(seed=self.seed, **self.making.settings)
+        about = wanted.about() | {"device": device.type}
+        return Drawn(wanted.labels, pipeline.image_size, sampler, about, wanted.batch_size, parts)
+
+
+def measure_by_protocol(
+    samples: FileSamples | ModelSamples,
+    protocol: str,
+    reference: Path | None,
+    metrics: list[str] | None,
+    *,
+    processes: int,
+    device: str | None,
+    out: Path,
+) -> "Measurement | None":
+    """Measure samples as published figures are, write the report and a row of results.csv, and print the figures.
+
+    Args:
+        samples: the images, or what makes them.
+        protocol: name of the protocol.
+        reference: what they are measured against; None where no figure needs one.
+        metrics: names of the figures; None: all.
+        processes: number of processes on this machine.
+        device: where to compute.
+        out: the report.
+
+    Returns:
+        The figures; None in a launcher's processes but the first.
+    """
+    from dit.errors import ConfigError
+    from dit.files import check_writable
+
+    if samples.batch_size < 1:
+        raise ConfigError(f"--batch_size: expected at least 1, found {samples.batch_size}")
+    check_writable(out, "--out")
+    if isinstance(samples, ModelSamples):
+        samples.making.locate(samples.source)  # answers a wrong source before torch is imported
+    found: list[Measurement] = []
+
+    def work(share: launcher.Share, finishes: bool) -> None:
+        from dit.device import choose_device
+        from dit.evaluation.measure import describe_share, measure, print_measurement
+        from dit.evaluation.protocols import PROTOCOLS
+        from dit.evaluation.references.reference import open_reference
+        from dit.evaluation.results_table import NAME, append_result, row_of_measurement
+        from dit.files import write_json
+
+        wanted, place = PROTOCOLS[protocol].choose(metrics), choose_device(device)
+        opened = samples.open(wanted, place, parts_of(out))
+        against = None if reference is None else open_reference(reference)
+        options: dict[str, Any] = {"device": place, "batch_size": samples.batch_size, "share": share}
+        if not finishes:
+            describe_share(opened, against, wanted, **options)
+            return
+        found.append(measure(opened, against, wanted, name=samples.name, **options))
+        print_measurement(found[0])
+        write_json(out, found[0].to_dict())
+        append_result(out.parent / NAME, row_of_measurement(found[0]))
+        print(out)
+
+    in_processes(processes, out, work)
+    return found[0] if found else None
