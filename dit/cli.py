@@ -35,6 +35,7 @@ VERBS = (
     "encode",
     "sample",
     "evaluate",
+    "reproduce",
     "reference",
     "export",
     "convert",
@@ -46,7 +47,7 @@ VERBS = (
     "doctor",
 )
 
-WITHOUT_PLUGINS = ("recipes", "report", "bench", "doctor")
+WITHOUT_PLUGINS = ("recipes", "reproduce", "report", "bench", "doctor")
 
 
 def entry_point() -> NoReturn:

@@ -78,3 +78,17 @@ def test_processes_do_not_outlive_their_parent(tmp_path):
     while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_files_of_others_are_waited_for(tmp_path):
+    def function():
+        if launcher.is_main():
+            launcher.wait_for_files([tmp_path / "one", tmp_path / "two"])
+            (tmp_path / "seen").touch()
+        else:
+            for name in ("two", "one"):
+                assert not (tmp_path / "seen").exists()
+                (tmp_path / name).touch()
+
+    run_in_processes(2, function)
+    assert (tmp_path / "seen").exists()

@@ -74,3 +74,19 @@ def test_fortran_order_is_read_whole_but_not_by_rows(tmp_path):
     np.testing.assert_array_equal(NpzReader(tmp_path / "x.npz").read("arr_0"), ROWS)
     with pytest.raises(DitError, match="expected arr_0 in C order"):
         list(NpzReader(tmp_path / "x.npz").rows("arr_0", 2))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_some_batches_are_read_without_the_others(tmp_path, save):
+    save(tmp_path / "x.npz", ROWS)
+    batches = list(NpzReader(tmp_path / "x.npz").rows("arr_0", 3, starts=[3, 6]))
+    np.testing.assert_array_equal(np.concatenate(batches), ROWS[3:])
+
+
+def test_a_mapping_in_json_is_read_and_something_else_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", about=np.array('{"a": 1}'), other=np.array("[1]"))
+    reader = NpzReader(tmp_path / "x.npz")
+    assert reader.read_json("about") == {"a": 1}
+    assert reader.read_json("nothing") == {}
+    with pytest.raises(DitError, match="expected other in JSON"):
+        reader.read_json("other")

@@ -1,5 +1,6 @@
 """Samples measured as published figures are: those of a model, made meanwhile and not kept, or images in files."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,7 @@ def measure_by_protocol(
     processes: int,
     device: str | None,
     out: Path,
+    columns: "Callable[[Measurement], Mapping[str, str]] | None" = None,
 ) -> "Measurement | None":
     """Measure samples as published figures are, write the report and a row of results.csv, and print the figures.
 
@@ -115,6 +117,7 @@ def measure_by_protocol(
         processes: number of processes on this machine.
         device: where to compute.
         out: the report.
+        columns: what else the row says of the figures.
 
     Returns:
         The figures; None in a launcher's processes but the first.
@@ -147,7 +150,7 @@ def measure_by_protocol(
         found.append(measure(opened, against, wanted, name=samples.name, **options))
         print_measurement(found[0])
         write_json(out, found[0].to_dict())
-        append_result(out.parent / NAME, row_of_measurement(found[0]))
+        append_result(out.parent / NAME, {**row_of_measurement(found[0]), **(columns(found[0]) if columns else {})})
         print(out)
 
     in_processes(processes, out, work)

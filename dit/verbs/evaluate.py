@@ -47,8 +47,8 @@ def run(
 
     With --protocol, samples are measured as published figures are: those of a model, which are made meanwhile and not
     kept, or images in an .npz with arr_0, a folder or a tar of PNGs. The report holds all that decides the figures, and
-    results.csv beside it gets a row. The same command goes on where it was stopped, also in several processes, by
-    --processes or a launcher such as torchrun: they share the work, and the samples are the same.
+    results.csv beside it gets a row. The same command goes on where it was stopped, and several processes, by
+    torchrun or --processes, share the work: the samples are the same.
 
     Args:
         source: run folder, exported folder, .safetensors file of either, zoo name or Hub id; with --protocol also an

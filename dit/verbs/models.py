@@ -40,11 +40,16 @@ def _list_weights(pattern: str) -> None:
     print_table(entry_rows(names))
 
 
-def print_table(table: Sequence[Mapping[str, str]]) -> None:
-    """Print rows, column -> cell, a line each, numbers to the right; on a terminal below the names of the columns."""
+def print_table(table: Sequence[Mapping[str, str]], *, headed: bool = False) -> None:
+    """Print rows, column -> cell, a line each, numbers to the right; on a terminal below the names of the columns.
+
+    Args:
+        table: the rows.
+        headed: whether the columns are named elsewhere too.
+    """
     rows = [list(row.values()) for row in table]
     numeric = [all(set(cell) <= set("0123456789.,-") for cell in column) for column in zip(*rows, strict=True)]
-    lines = [list(table[0]), *rows] if sys.stdout.isatty() else rows
+    lines = [list(table[0]), *rows] if headed or sys.stdout.isatty() else rows
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         aligned = zip(line, widths, numeric, strict=True)

@@ -74,6 +74,8 @@ class Report(Section):
     """The figure."""
     setting: str
     """How."""
+    protocol: Literal["adm", "edm2", "dgm-eval", "torch-fidelity", "clean", "cmmd"] = "adm"
+    """Protocol of `dit evaluate` that measures it as they did, or comes nearest."""
 
 
 class Entry(Section):

@@ -8,30 +8,33 @@ from urllib.parse import urlsplit
 from dit.display import Progress
 from dit.errors import DitError
 from dit.files import sha256
-from dit.zoo.entries import SourceEntry
 
 CHUNK = 2**20
 
 
-def download_address(source: SourceEntry, folder: Path) -> Path:
+def download_address(address: str, folder: Path, digest: str | None = None) -> Path:
     """Download a file from outside of the Hub; what an earlier attempt left is continued.
+
+    Args:
+        address: where it is.
+        folder: where it is kept.
+        digest: its SHA-256, where it is known.
 
     Raises:
         DitError: it can't be reached, breaks off, or has another SHA-256.
     """
-    assert source.address is not None
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / urlsplit(source.address).path.rpartition("/")[2]
+    target = folder / urlsplit(address).path.rpartition("/")[2]
     part = target.with_name(target.name + ".part")
     if not target.exists():
         try:
-            _continue_download(source.address, part)
+            _continue_download(address, part)
         except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
             detail = getattr(error, "reason", None) or type(error).__name__
-            raise DitError(f"{source.address}: it can't be downloaded ({detail}); run the same command again") from None
+            raise DitError(f"{address}: it can't be downloaded ({detail}); run the same command again") from None
         part.rename(target)
     try:
-        check_hash(target, source.sha256)
+        check_hash(target, digest)
     except DitError:
         target.unlink()  # or the next attempt would take it
         raise

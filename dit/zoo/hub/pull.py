@@ -176,7 +176,8 @@ def _fetch_entry(name: str, layout: str | None, api: "HfApi | None") -> tuple[Pa
     facts = entry_facts(name, source)
     try:
         if source.address is not None:
-            file, commit = download_address(source, cache_folder("zoo") / "downloads"), None
+            downloads = cache_folder("zoo") / "downloads"
+            file, commit = download_address(source.address, downloads, source.sha256), None
         else:
             assert source.repository is not None
             hub_id = HubId(source.repository, source.revision)

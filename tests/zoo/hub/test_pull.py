@@ -138,15 +138,15 @@ def test_a_dead_address_is_told_with_the_other_places(entry, tmp_path, capsys, m
     dead = {"layout": "original", "address": "https://gone.example/tiny.pt", "dead": "dead by issue 14"}
     entry(sources=[dead, {"layout": "diffusers", "repository": "org/tiny"}])
 
-    def refuse(source, folder):
-        raise DitError(f"{source.address}: it can't be downloaded")
+    def refuse(address, folder, digest):
+        raise DitError(f"{address}: it can't be downloaded")
 
     monkeypatch.setattr(module, "download_address", refuse)
     assert fails(capsys, "sample", NAME, code=1) == (
         "https://gone.example/tiny.pt: it can't be downloaded (dead by issue 14); also at https://huggingface.co/org/tiny"
         f", by --layout diffusers; `dit pull {NAME} --from FILE` takes a file that was fetched by hand"
     )
-    monkeypatch.setattr(module, "download_address", lambda source, folder: weights_of(tmp_path))
+    monkeypatch.setattr(module, "download_address", lambda *_: weights_of(tmp_path))
     assert main(["pull", NAME]) == 0
     words = f"{NAME}: it was still to be had from https://gone.example/tiny.pt (dead by issue 14); also at https://hug"
     assert words in capsys.readouterr().err
@@ -159,7 +159,7 @@ def test_the_published_setting_is_used_whole(entry, tmp_path, capsys):
         runs(capsys, "pull", name, "--from", weights_of(tmp_path, seed=seed))
     runs(capsys, "sample", NAME, "--published", "--num", 20, "--seed", 3, "--out", tmp_path / "x.npz")
     found = np.load(tmp_path / "x.npz")
-    assert np.bincount(found["labels"]).tolist() == [2] * 10
+    assert np.bincount(found["arr_1"]).tolist() == [2] * 10
 
     strong, weak = random_model(seed=1, **TINY), random_model(seed=2, **TINY)
     pipeline = load_pipeline(NAME)  # only for the process and the codec
@@ -170,7 +170,7 @@ def test_the_published_setting_is_used_whole(entry, tmp_path, capsys):
     expected = (127.5 * pixels + 127.5).clamp(0, 255).floor().permute(0, 2, 3, 1).numpy()
     # Sums in another order move a pixel by 1e-5, past a level in one pixel of thousands; without any of the options
     # nearly all pixels differ, by the nearest rounding every second.
-    assert (found["images"] == expected).mean() > 0.99
+    assert (found["arr_0"] == expected).mean() > 0.99
 
 
 def test_options_beside_the_published_setting_win(taken, tmp_path, capsys):
