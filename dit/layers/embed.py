@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from dit.device import to_device
-
 
 class PatchEmbed(nn.Module):
     """Latent (B, C, H, W) to tokens (B, T, D): a convolution of stride p, tokens in row-major order."""
@@ -52,9 +50,11 @@ def patchify(x: Tensor, patch_size: int) -> Tensor:
     return patches.permute(0, 2, 4, 3, 5, 1).flatten(3, 5).flatten(1, 2)
 
 
-def timestep_frequencies(num_frequencies: int, max_period: float = 10000.0) -> Tensor:
+def timestep_frequencies(
+    num_frequencies: int, max_period: float = 10000.0, *, device: torch.device | None = None
+) -> Tensor:
     """Return max_period^(-i / num_frequencies) for i = 0..num_frequencies-1, float32."""
-    exponents = torch.arange(num_frequencies, dtype=torch.float32) / num_frequencies
+    exponents = torch.arange(num_frequencies, dtype=torch.float32, device=device) / num_frequencies
     return torch.exp(-math.log(max_period) * exponents)
 
 
@@ -74,7 +74,7 @@ class TimestepEmbedder(nn.Module):
 
     def features(self, t: Tensor) -> Tensor:
         """Return the sinusoidal features of t (...): (..., 256) float32, or float64 as t is."""
-        frequencies = to_device(timestep_frequencies(self.num_features // 2, self.max_period), t.device)
+        frequencies = timestep_frequencies(self.num_features // 2, self.max_period, device=t.device)
         angles = t.to(torch.promote_types(t.dtype, torch.float32))[..., None] * frequencies  # (..., 128)
         return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

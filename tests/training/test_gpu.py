@@ -16,15 +16,18 @@ from dit.training.memory import measure_passes
 from tests.models.test_families import SMALL, call, inputs
 from tests.training.on_device import SmallRun
 from tests.training.test_activations import network_of
+from tests.training.test_loop import assert_same_end, losses, torchrun, train
 
 GPU = pytest.param("cuda", marks=pytest.mark.gpu)
 DEVICES = ["cpu", GPU]
 GAUSSIAN = {"process.name": "gaussian", "process.learn_sigma": True, "model.learn_sigma": True}
+MEANFLOW = {"process.name": "average_velocity", "process.loss": {"name": "meanflow"}, "model.name": "meanflow_ti_2"}
+WAITING = [{}, GAUSSIAN, {"process.name": "edm"}, MEANFLOW | {"model.learn_sigma": None}]
 BF16 = partial(torch.autocast, "cuda", torch.bfloat16)
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("changes", [{}, GAUSSIAN, {"process.name": "edm"}], ids=["flow", "gaussian", "edm"])
+@pytest.mark.parametrize("changes", WAITING, ids=["flow", "gaussian", "edm", "meanflow"])
 def test_a_step_waits_for_nothing(changes):
     run = SmallRun("cuda", autocast=BF16, **changes)
     for number in range(2):  # the first step allocates, the second reads the first one's figures
@@ -126,6 +129,29 @@ def test_a_pass_takes_the_memory_that_was_told(kind, autocast):
     taken = torch.cuda.max_memory_allocated() - before
     print(f"{kind}, {autocast}: told {told / 2**20:.0f} MiB, taken {taken / 2**20:.0f} MiB")
     assert 0.85 < told / taken < 1.15
+
+
+@pytest.mark.gpu
+def test_a_resumed_run_is_exact(tmp_path):
+    pytest.importorskip("timm")
+    exact = {"train.deterministic": True, "train.mixed_precision": "bf16"}
+    train(tmp_path / "whole", **exact)
+    train(tmp_path / "cut", **exact, **{"train.max_steps": 3})
+    train(tmp_path / "cut", resume=True, **exact)
+    assert_same_end(tmp_path / "cut", tmp_path / "whole")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", ["off", "on"])
+def test_two_gpus_train_like_one(compiled, tmp_path):
+    pytest.importorskip("timm")
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    options = {"train.mixed_precision": "fp32", "train.compile": compiled}
+    done = torchrun(tmp_path / "two", env={"ACCELERATE_USE_CPU": "false"}, timeout=600, **options)
+    assert done.returncode == 0, done.stderr
+    train(tmp_path / "one", **options)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
 @pytest.mark.gpu

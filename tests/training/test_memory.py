@@ -1,5 +1,10 @@
 """The memory of a step, counted without numbers, is that of one with them."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,6 +14,7 @@ from dit.training.memory import Allocations, StepMemory, measure_passes, measure
 from tests.training.fakes import make_recipe
 
 CPU = torch.device("cpu")
+GROWTH = Path(__file__).with_name("measure_growth.py")
 
 
 def test_allocations_are_counted_until_they_are_freed():
@@ -49,3 +55,13 @@ def test_a_step_without_numbers_takes_what_one_with_them_takes(kind, autocast):
         passes=passes,
     )
     assert found.peak == found.parameters + found.optimizer + found.averages + max(passes, trained)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["none", "blocks"])
+def test_a_process_grows_by_what_was_told(kind):
+    """Measured by the system; the C library is told to hand back what is freed, which it would keep in reserve."""
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, GROWTH, kind], env=environment, capture_output=True, text=True, check=True)
+    told, grown = map(int, done.stdout.split())
+    assert 0.85 < told / grown < 1.15

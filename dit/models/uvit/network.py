@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from dit.device import to_device
 from dit.errors import ConfigError
 from dit.layers.attention import Attention
 from dit.layers.embed import PatchEmbed, timestep_frequencies, unpatchify
@@ -156,7 +155,7 @@ class UViT(Network):
 
     def _embed(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """Return the tokens (B, E + T, D) as the first block takes them."""
-        frequencies = to_device(timestep_frequencies(self.arguments.hidden_size // 2), t.device)
+        frequencies = timestep_frequencies(self.arguments.hidden_size // 2, device=t.device)
         angles = t.float()[:, None] * frequencies  # (B, D/2)
         time = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.pos_embed.dtype)
         extra = [self.time_embed(time)]
