@@ -18,8 +18,17 @@ from dit.files import write_text
 from dit.markdown import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SETTINGS = ("solver", "steps", "guidance", "guidance_interval", "guidance_channels", "order", "rounding", "seed")
-PUBLISHED = ("published", "verdict")
+SETTINGS = (
+    "solver",
+    "steps",
+    "guidance",
+    "guidance_interval",
+    "guidance_channels",
+    "order",
+    "rounding",
+    "arithmetic",
+    "seed",
+)
 ERROR, FLOOR = "_standard_error", "_floor"
 DOCUMENT = """# Results
 
@@ -62,6 +71,7 @@ def lines_of(row: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
     """Yield a line of the document for each figure of a row."""
     against = f" against {row['reference']}" if row.get("reference") else ""
     protocol = f"protocol {row['protocol']}{against}" if row["protocol"] else row.get("reference", "")
+    published = dict(part.split(" ", 1) for part in row.get("published", "").split(", ") if part)
     made = ", ".join(f"{key} {row[key]}" for key in SETTINGS if row.get(key))
     for name in (column.removesuffix(ERROR) for column in row if column.endswith(ERROR)):
         if row[name]:
@@ -69,7 +79,8 @@ def lines_of(row: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
             assert value is not None
             figure = Measured(name, TITLES.get(name, name), value, *others, int(row["num"]), protocol)
             cells = {"of": row["samples"], **figure.cells, "made with": made}
-            yield cells | {key: row[key] for key in PUBLISHED if key in row}
+            verdict = row.get("verdict", "") if name in published else ""
+            yield cells | {"published": published.get(name, ""), "verdict": verdict}
 
 
 def _number(row: Mapping[str, str], column: str) -> float | None:
