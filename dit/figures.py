@@ -109,7 +109,7 @@ class Figures(BaseModel):
     accuracy_standard_error: float | None = None
     """Of the accuracy."""
     num_calls: float | None = None
-    """Network calls for one sample."""
+    """Beside held-out images: network calls for one sample; see `network_calls`."""
     reference: dict[str, Any] | None = {}
     """The images that the samples were compared with."""
     sampling: dict[str, Any] = {}
@@ -120,6 +120,11 @@ class Figures(BaseModel):
     """By protocol: what described the images."""
     versions: dict[str, str] = {}
     """Versions of the packages."""
+
+    @property
+    def network_calls(self) -> float | None:
+        """Network calls for one sample; None where they are not known, as of files."""
+        return self.samples.get("num_calls") if self.protocol else self.num_calls
 
     @property
     def made(self) -> dict[str, Any]:

@@ -62,6 +62,14 @@ def test_both_reports_are_rows_with_number_and_protocol(tmp_path):
     assert list(precision.cells.values()) == ["precision", "0.8300 ± 0.0017", "-", "50,000", protocol]
 
 
+def test_network_calls_of_both_reports(tmp_path):
+    for report in (HELD_OUT | {"num_calls": 24.0}, PUBLISHED | {"samples": {"num_calls": 24.0}}):
+        write_json(tmp_path / "eval.json", report)
+        assert read_figures(tmp_path).network_calls == 24
+    write_json(tmp_path / "eval.json", PUBLISHED)
+    assert read_figures(tmp_path).network_calls is None
+
+
 def test_inceptions_distance_is_an_fid(tmp_path):
     write_json(tmp_path / "eval.json", HELD_OUT | {"features": "inception-v3-compat"})
     assert [figure.title for figure in read_figures(tmp_path).measured] == ["class accuracy", "FID"]

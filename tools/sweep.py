@@ -121,7 +121,7 @@ def write(folder: Path, settings: Sequence[Setting]) -> None:
 
 def as_row(setting: Setting, figures: Figures) -> dict[str, Any]:
     """Return a setting and its figures as plain values."""
-    row = {"source": setting.source, **setting.values, "num_calls": figures.num_calls}
+    row = {"source": setting.source, **setting.values, "num_calls": figures.network_calls}
     return row | {figure.name: vars(figure) for figure in figures.measured}
 
 
@@ -132,7 +132,7 @@ def table(found: Sequence[tuple[Setting, Figures]]) -> str:
     for setting, figures in found:
         row = {"source": setting.source} if several else {}
         row |= {field.removeprefix("sampling."): axes.as_text(value) for field, value in setting.values.items()}
-        row["network calls"] = "" if figures.num_calls is None else f"{figures.num_calls:g}"
+        row["network calls"] = "" if figures.network_calls is None else f"{figures.network_calls:g}"
         rows.append(row | figure_cells(figures.measured))
     lines = conditions(figure for _, figures in found for figure in figures.measured)
     return "\n".join([*lines, "", markdown_table(rows), ""])
@@ -146,7 +146,7 @@ def draw(found: Sequence[tuple[Setting, Figures]]) -> Iterator[str]:
             lines = curves([(setting, setting.values[field], figures) for setting, figures in found], field)
             yield from chart(lines, field.removeprefix("sampling."))
     if STEPS in fields:
-        lines = curves([(setting, figures.num_calls, figures) for setting, figures in found], STEPS)
+        lines = curves([(setting, figures.network_calls, figures) for setting, figures in found], STEPS)
         yield from chart(lines, "network calls per image")
 
 

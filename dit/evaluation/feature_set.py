@@ -64,10 +64,10 @@ class FeatureSet:
                 f"reference: expected images to compute {name} features of, found mean and covariance alone; leave out "
                 "the metrics that compare images, or take another reference"
             )
-        parts = list(self._read(name))
-        found = torch.empty(self.num, *parts[0].shape[1:])
-        start = 0
-        for part in parts:
+        found, start = torch.empty(0), 0
+        for part in self._read(name):  # one at a time: all of them would take as much again
+            if start == 0:
+                found = torch.empty(self.num, *part.shape[1:])
             found[start : start + len(part)] = part
             start += len(part)
         return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dit.errors import ConfigError
-from dit.evaluation.drawn import Drawn
+from dit.evaluation.drawn import NUM_CALLS, Drawn
 from dit.evaluation.feature_parts import (
     Networks,
     describe_batch,
@@ -42,7 +42,7 @@ class Measurement:
     """Name -> value, standard error, floor, spread and note."""
     samples: Mapping[str, Any]
     """Name, hash of the pixels, size, number of images per class (fewest, most), whether they are sorted by class; of
-    files their sha256; and, where it is known, how they were made: `made`."""
+    files their sha256, of a model its network calls for one; and, where it is known, how they were made: `made`."""
     reference: Mapping[str, Any] | None
     """Name, sha256, and what the file says of itself; None where no metric needs one."""
     networks: Mapping[str, Mapping[str, str]]
@@ -218,6 +218,8 @@ def _describe_samples(name: str, samples: Samples, found: FeatureSet) -> dict[st
     described: dict[str, Any] = {"name": name, "pixels_sha256": found.pixels_sha256, "size": list(samples.size)}
     if isinstance(samples, ImageFiles):
         described["sha256"] = samples.sha256
+    else:
+        described["num_calls"] = found.rows(NUM_CALLS).mean().item()
     if labels is not None:
         _, counts = labels.unique(return_counts=True)
         described |= {"num_classes": len(counts), "num_per_class": [int(counts.min()), int(counts.max())]}

@@ -162,7 +162,7 @@ def evaluate_subject(
     from dit.evaluation.result import FORMAT_VERSION, print_evaluation
     from dit.evaluation.versions import package_versions
     from dit.files import write_json
-    from dit.zoo.cards.card import CARD_NAME, write_card
+    from dit.zoo.cards.card import renew_card
     from dit.zoo.folder.config import is_exported
 
     pipeline, recipe, out = subject.pipeline, subject.recipe, subject.out
@@ -182,8 +182,7 @@ def evaluate_subject(
     if out.is_file():
         say(f"replaced an earlier report in {out}")
     write_json(out, report)
-    if is_exported(out.parent) and (out.parent / CARD_NAME).is_file():
-        write_card(out.parent)
+    renew_card(out.parent)
     print(out)
     return evaluation
 

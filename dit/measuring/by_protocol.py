@@ -139,6 +139,7 @@ def measure_by_protocol(
         from dit.evaluation.references.reference import open_reference
         from dit.evaluation.results_table import NAME, append_result, row_of_measurement
         from dit.files import write_json
+        from dit.zoo.cards.card import renew_card
 
         wanted, place = PROTOCOLS[protocol].choose(metrics), choose_device(device)
         opened = samples.open(wanted, place, parts_of(out))
@@ -150,6 +151,7 @@ def measure_by_protocol(
         found.append(measure(opened, against, wanted, name=samples.name, **options))
         print_measurement(found[0])
         write_json(out, found[0].to_dict())
+        renew_card(out.parent)
         append_result(out.parent / NAME, {**row_of_measurement(found[0]), **(columns(found[0]) if columns else {})})
         print(out)
 

@@ -80,7 +80,7 @@ def test_curves_run_along_guidance_and_along_network_calls(tool, tmp_path):
     for setting in settings:
         write_report(["evaluate", SOURCE, *setting.options, "--out", str(setting.path)])
     found = [(setting, tool.read_figures(setting.path)) for setting in settings]
-    by_calls = tool.curves([(setting, figures.num_calls, figures) for setting, figures in found], "sampling.steps")
+    by_calls = tool.curves([(setting, figures.network_calls, figures) for setting, figures in found], "sampling.steps")
     assert list(by_calls) == ["heun, guidance 1.5", "heun, guidance 1", "ddim, guidance 1.5", "ddim, guidance 1"]
     assert [(x, figure.value) for x, figure in by_calls["heun, guidance 1.5"]] == [(10, 2), (20, 1)]
     charts = list(tool.draw(found))

@@ -21,7 +21,7 @@ from dit.files import sha256, write_text
 from dit.hub_ids import HubId
 from dit.sampling.config import SamplingConfig
 from dit.zoo.entries import entries
-from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, read_config
+from dit.zoo.folder.config import CONFIG_NAME, FOREIGN_CONFIG_NAME, FolderConfig, is_exported, read_config
 
 CARD_NAME = "README.md"
 DATASETS_ON_THE_HUB = "hf://datasets/"
@@ -36,6 +36,12 @@ def write_card(folder: str | Path, *, title: str | None = None, source: str | No
     path = Path(folder) / CARD_NAME
     write_text(path, render_card(folder, title=title, source=source))
     return path
+
+
+def renew_card(folder: str | Path) -> None:
+    """Render the card of an exported folder anew where it has one: its figures changed."""
+    if is_exported(folder) and (Path(folder) / CARD_NAME).is_file():
+        write_card(folder)
 
 
 def render_card(folder: str | Path, *, title: str | None = None, source: str | None = None) -> str:
