@@ -3,13 +3,15 @@
 from pathlib import Path
 
 
-def run(run: Path, out: Path, /) -> None:
+def run(run: Path, out: Path, /, adapter: bool = False) -> None:
     """Write a run's averaged weights, configuration, recipe and samples as a folder that stands alone.
 
     Args:
         run: run folder of `dit train`; its newest checkpoint that verifies is taken.
         out: new or empty folder.
+        adapter: of a run that trained a part of another model's parameters (optim.trainable) write that part alone, a
+            few megabytes that `dit sample SOURCE --adapter OUT` takes, in place of all weights.
     """
     from dit.zoo.export import export
 
-    print(export(run, out))
+    print(export(run, out, adapter=adapter))

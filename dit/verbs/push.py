@@ -21,7 +21,8 @@ def run(
     a data set, and are compared with their hashes before; the card says how to train on them where they are.
 
     Args:
-        folder: exported folder, one of `dit convert --to diffusers`, or latents: OUT of `dit encode`.
+        folder: exported folder, one of `dit convert --to diffusers`, or latents: OUT of `dit encode`; an adapter by its
+            folder or file.
         repository: org/name, where it goes; made where it is not there.
         private: whether a new repository is private.
         revision: branch to push to; made where it is not there.
@@ -32,9 +33,11 @@ def run(
         dry_run: show files, sizes and the card, and publish nothing.
     """
     from dit.display import say
+    from dit.zoo.folder.adapter import ADAPTER_NAME
     from dit.zoo.hub.push import push
     from dit.zoo.hub.push_latents import is_latents, push_latents
 
+    folder = folder.parent if folder.name == ADAPTER_NAME else folder
     pushed = (push_latents if is_latents(folder) else push)(
         folder,
         repository,

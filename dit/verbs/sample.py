@@ -40,6 +40,7 @@ def run(
     guidance_interval: str | None = None,
     cache: Literal["off", "static", "taylor", "encoder"] | None = None,
     guide: str | None = None,
+    adapter: Path | None = None,
     quantize: Literal["int8_weight", "int8"] | None = None,
     rounding: Literal["nearest", "down"] | None = None,
     seed: int = 0,
@@ -73,6 +74,7 @@ def run(
         cache: skip the blocks in every other call: reuse (static) or extrapolate (taylor) their work, or that of the
             network's encoder (encoder); images change.
         guide: source of a weaker model that guides in place of the null class (autoguidance).
+        adapter: file of `dit export --adapter`, or its folder: low-rank updates that are merged into the weights.
         quantize: hold the blocks' weights in 8 bits (int8_weight), or compute their products so too (int8, for GPUs and
             for CPUs with VNNI or AMX); images change a little. Needs torchao, the extra `quantize`.
         rounding: how pixels become bytes: to the nearest, or down as several authors do; nearest by default.
@@ -101,10 +103,10 @@ def run(
     launcher.check_processes(processes)
     if processes > 1 and not is_many:
         raise ConfigError(f"--processes: expected 1 for one picture, found {processes}; --out takes a folder or .npz")
-    own = locate(source, published=published).config  # answers a wrong source before torch is imported
+    own = locate(source, published=published, adapter=adapter).config  # answers a wrong source before torch is imported
     order = label_order(own.published if published else None, balanced=balanced, drawn=drawn, classes=classes)
     wish = Wish(classes, num, order, seed, batch_size, checked_settings(own.sampling, settings))
-    load = partial(_load, source, device, quantize, published, guide, rounding)
+    load = partial(_load, source, device, quantize, published, guide, adapter, rounding)
     if is_many:
         launcher.in_processes(processes, lambda: _write_many(load(), out, wish))
         return
@@ -161,11 +163,14 @@ def _load(
     quantize: "Quantization | None",
     published: bool,
     guide: str | None,
+    adapter: Path | None,
     rounding: "Rounding | None",
 ) -> "Pipeline":
     from dit.zoo.pipeline import load_pipeline
 
-    pipeline = load_pipeline(source, device=device, quantize=quantize, published=published, guide=guide)
+    pipeline = load_pipeline(
+        source, device=device, quantize=quantize, published=published, guide=guide, adapter=adapter
+    )
     pipeline.codec.rounding = rounding or pipeline.codec.rounding
     return pipeline
 

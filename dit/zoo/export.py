@@ -2,10 +2,15 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
+
 from dit.charts import draw_loss
+from dit.config import load_recipe
 from dit.data.picture import image_grid
 from dit.display import say
 from dit.errors import DitError
@@ -14,10 +19,12 @@ from dit.files import new_folder
 from dit.latents.config import COPY_NAME
 from dit.run_files import HEADS, METRICS_NAME, RECIPE_NAME, is_run, read_rows
 from dit.zoo.cards.card import write_card
+from dit.zoo.folder.adapter import ADAPTER_NAME, metadata_of
 from dit.zoo.folder.config import write_config
+from dit.zoo.folder.safetensors_file import read_header
 from dit.zoo.folder.weights import empty_model, fill, save_tensors
 from dit.zoo.pipeline import Pipeline, load_pipeline
-from dit.zoo.source import locate
+from dit.zoo.source import Located, locate
 
 WEIGHTS_NAME = "model.safetensors"
 SAMPLES_NAME = "samples.png"
@@ -35,6 +42,7 @@ def export(
     samples: bool = True,
     weights: Path | None = None,
     provenance: Mapping[str, Any] | None = None,
+    adapter: bool = False,
 ) -> Path:
     """Write the exported folder of a run; it is there whole or not at all.
 
@@ -44,13 +52,15 @@ def export(
         samples: whether to draw `samples.png` with the exported weights.
         weights: safetensors file of other weights of the same network, in place of the average.
         provenance: what else is to be known of where the weights come from.
+        adapter: write only what was trained of the weights that the run began with, in place of all.
 
     Returns:
         `out`.
 
     Raises:
         ConfigError: `out` is not empty.
-        DitError: the run is damaged, has no checkpoint, or its weights hold NaN or infinity.
+        DitError: the run is damaged, has no checkpoint, or its weights hold NaN or infinity; or what it trained goes
+            over no other weights.
     """
     run_folder, out = Path(run_folder), Path(out)
     if not is_run(run_folder):
@@ -60,11 +70,17 @@ def export(
     # What is not trained is in the file before the average's.
     files = located.weights if weights is None else [*located.weights[:-1], weights]
     model = fill(empty_model(config.model), files)
+    base = find_base(run_folder, located) if adapter else None
     if located.weights[0].with_name(f"{HEADS}.safetensors").is_file():
         say(f"{run_folder}: the heads of its auxiliary losses serve training alone and are left out")
     with new_folder(out) as folder:
-        save_tensors(model.state_dict(), folder / WEIGHTS_NAME)
-        write_config(folder, config)
+        if base is None:
+            save_tensors(model.state_dict(), folder / WEIGHTS_NAME)
+            write_config(folder, config)
+        else:
+            trained = load_file(files[-1])
+            save_tensors(trained, folder / ADAPTER_NAME, metadata_of(base.name, base.files, trained))
+            write_config(folder, config.model_copy(update={"adapter_of": base.name}))
         for name in (*CARRIED_OVER, *([FIGURES_NAME] if weights is None else [])):
             if (run_folder / name).is_file():
                 shutil.copyfile(run_folder / name, folder / name)
@@ -76,6 +92,45 @@ def export(
             draw_samples(load_pipeline(folder), folder / SAMPLES_NAME)
         write_card(folder, source=str(out))
     return out
+
+
+@dataclass(frozen=True)
+class Base:
+    """The weights that a run began with."""
+
+    name: str
+    """Their source; of a place of this machine the whole path."""
+    files: list[Path]
+    """Their files."""
+
+
+def find_base(run_folder: Path, located: Located) -> Base:
+    """Return the weights that a run began with, which what it trained goes over.
+
+    Args:
+        run_folder: the run.
+        located: its own weights.
+
+    Raises:
+        DitError: it trained all parameters, from nothing, or a network or process that differs from the weights'.
+    """
+    recipe = load_recipe(run_folder / RECIPE_NAME)
+    source, trainable = recipe.model.pretrained, recipe.optim.trainable.name
+    if source is None or trainable == "all" or recipe.process.retrain:
+        raise DitError(
+            f"{run_folder}: expected for --adapter a run that trained a part of other weights by their process, found "
+            f"optim.trainable {trainable}, model.pretrained {source}, process.retrain {recipe.process.retrain}"
+        )
+    base, whole = locate(source), load_file(located.weights[0])
+    began = fill(empty_model(base.config.model), base.weights).state_dict()
+    frozen = whole.keys() & began.keys() - read_header(located.weights[-1]).tensors.keys()
+    same = base.config.model.arguments == located.config.model.arguments
+    if not same or any(not torch.equal(whole[name], began[name].to(whole[name].dtype)) for name in frozen):
+        found = "other weights" if same else "a network with other arguments, such as other classes"
+        raise DitError(
+            f"{run_folder}: expected for --adapter what goes over {source}, found {found}; export it without --adapter"
+        )
+    return Base(str(Path(source).absolute()) if Path(source).exists() else source, base.weights)
 
 
 def draw_samples(pipeline: Pipeline, path: str | Path, *, seed: int = 0) -> None:

@@ -49,6 +49,7 @@ def load_pipeline(
     *,
     published: bool = False,
     guide: str | Path | None = None,
+    adapter: str | Path | None = None,
 ) -> "Pipeline":
     """Load everything that makes images.
 
@@ -62,16 +63,17 @@ def load_pipeline(
         published: take the setting of the best published figure, with its guide, rounding and decoding autoencoder, in
             place of the defaults.
         guide: source of a weaker model that guides in place of the null class (autoguidance).
+        adapter: file, or folder, of `dit export --adapter`, which goes over the weights and is merged into them.
 
     Raises:
         ConfigError: there is no such source, device or published setting; the network can't be quantised here; or the
             guide is not for these latents.
-        DitError: what is there is damaged or lacks a part.
+        DitError: what is there is damaged or lacks a part; or the adapter is another model's.
     """
     device = choose_device(device)
     if quantize is not None:
         check_torchao()
-    located = locate(source, revision, published=published)
+    located = locate(source, revision, published=published, adapter=adapter)
     config = located.config
     setting = config.published if published else None
     if setting is not None:

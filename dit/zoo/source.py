@@ -14,6 +14,7 @@ from dit.hub_ids import HubId
 from dit.models.families import variants
 from dit.run_files import RunFiles, is_run
 from dit.zoo.entries import entries
+from dit.zoo.folder.adapter import ADAPTER_NAME, check_adapter, find_adapter
 from dit.zoo.folder.config import FolderConfig, is_exported, known_setting, read_config
 from dit.zoo.folder.run import describe_run, described_by
 from dit.zoo.folder.safetensors_file import read_header, weight_files
@@ -32,21 +33,27 @@ class Located:
     """The safetensors file, all shards, or a file and what goes over it; none of what is only described."""
 
 
-def locate(source: str | Path, revision: str | None = None, *, published: bool = False) -> Located:
+def locate(
+    source: str | Path, revision: str | None = None, *, published: bool = False, adapter: str | Path | None = None
+) -> Located:
     """Find a source's description and weights.
 
     Args:
         source: zoo name, folder, file or Hub id.
         revision: branch, tag or commit of a Hub id.
         published: put the published setting in place of the sampling defaults.
+        adapter: file, or folder, of what goes over the weights; where its folder describes it, that holds.
 
     Raises:
         ConfigError: there is nothing of that name, near zoo names are suggested; or it has no published setting.
-        DitError: what is there is not a model, or is damaged.
+        DitError: what is there is not a model, or is damaged; or the adapter is another model's.
     """
+    file = None if adapter is None else find_adapter(adapter)  # before anything is downloaded
     if published and str(source) in entries():
         known_setting(entries()[str(source)].published, source)  # before anything is downloaded
     located = _locate(source, revision)
+    if file is not None:
+        located = _with_adapter(located, file, str(source))
     return replace(located, config=located.config.as_published(source)) if published else located
 
 
@@ -72,7 +79,10 @@ def _locate(source: str | Path, revision: str | None) -> Located:
 
 def _locate_folder(folder: Path) -> Located:
     if is_exported(folder):
-        return Located(folder, read_config(folder), weight_files(folder))
+        config = read_config(folder)
+        if config.adapter_of is not None:
+            return _with_adapter(_locate(config.adapter_of, None), folder / ADAPTER_NAME, config.adapter_of)
+        return Located(folder, config, weight_files(folder))
     if is_run(folder):
         checkpoints = RunFiles(folder).checkpoints
         checkpoint = load_newest(checkpoints)
@@ -88,10 +98,21 @@ def _locate_folder(folder: Path) -> Located:
     )
 
 
+def _with_adapter(base: Located, file: Path, source: str) -> Located:
+    """Put an adapter over weights, whose source a message names; what its own folder says of it goes before theirs."""
+    check_adapter(file, base.weights, source)
+    weights = [*base.weights, file]
+    if is_exported(file.parent) and (config := read_config(file.parent)).adapter_of is not None:
+        return Located(file.parent, config.model_copy(update={"adapter_of": None}), weights)
+    return replace(base, weights=weights)
+
+
 def _locate_file(path: Path) -> Located:
     if path.suffix != ".safetensors":
         raise DitError(f"{path}: expected a .safetensors file; other formats are read by `dit convert`")
     if folder := described_by(path):
+        if path.name == ADAPTER_NAME:
+            return _locate_folder(folder)
         if is_exported(folder):
             return Located(folder, read_config(folder), [path])
         return Located(folder, describe_run(folder), _with_frozen(path))

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from dit.models.lora import LoraLinear, add_lora, merge, update_shapes
+from dit.models.lora import LoraLinear, add_lora, merge
 from dit.models.registry import create_model
+from dit.models.updates import update_shapes
 
 TINY = {"input_size": 4, "hidden_size": 24, "depth": 2, "num_heads": 2, "num_classes": 3}
 

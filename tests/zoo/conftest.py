@@ -65,7 +65,7 @@ def write_run(folder, *, model, ema, sampling=None, process=None, step=7, codec=
     return folder
 
 
-def write_lora_run(folder, base, *, codec):
+def write_lora_run(folder, base, *, codec, pretrained=None):
     """Write a run that trains a network by low-rank updates and its label table whole; return the network it made."""
     trained = {"optim": {"trainable": {"name": "lora", "rank": 2, "also": ["y_embedder.*"]}}}
     recipe = check_recipe(trained)
@@ -80,8 +80,9 @@ def write_lora_run(folder, base, *, codec):
                 torch.nn.init.normal_(parameter, std=0.1)
         tensors[name] = network.state_dict()
     write_run(folder, model=base, ema=base, codec=codec)
-    text = dump_recipe(check_recipe({**yaml.safe_load((folder / "recipe.yaml").read_text()), **trained}))
-    write_text(folder / "recipe.yaml", text)
+    data = yaml.safe_load((folder / "recipe.yaml").read_text()) | trained
+    data["model"]["pretrained"] = pretrained
+    write_text(folder / "recipe.yaml", dump_recipe(check_recipe(data)))
     tensors["ema"] = {name: tensors["ema"][name] for name in trained_names(network)}
     checkpoint.save(folder / "checkpoints", 8, tensors, {"step": 8})
     return network.eval()

@@ -5,8 +5,9 @@ What is not trained has no gradient, no state of the optimizer and no copy in th
 
 import torch
 
-from dit.models.lora import PARTS, add_lora, matched
+from dit.models.lora import add_lora, matched
 from dit.models.network import Network
+from dit.models.updates import ALPHA, updated_layers
 from dit.rng import Purpose, generator
 from dit.training.config import LoraConfig, PatternsConfig, TrainableConfig
 
@@ -38,7 +39,7 @@ def choose_trained(network: Network, config: TrainableConfig, seed: int) -> None
 def trained_names(network: torch.nn.Module) -> list[str]:
     """Return the names of the tensors that training changes, with what belongs to them, in a network's state dict."""
     trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-    alphas = {name.removesuffix(PARTS[0]) + PARTS[2] for name in trained if name.endswith(PARTS[0])}
+    alphas = {layer + ALPHA for layer in updated_layers(trained)}
     return [name for name in network.state_dict() if name in trained | alphas]
 
 

@@ -163,6 +163,8 @@ def metadata(config: FolderConfig, evaluation: Figures | None, *, title: str, li
 
     facts = config.provenance
     data = dataset_id(config)
+    base = facts.base_model if facts.base_model and HubId.parse(facts.base_model) else None
+    relation: dict[str, Any] = {"base_model_relation": "adapter"} if base and config.adapter_of else {}
     results = [
         EvalResult(
             task_type="unconditional-image-generation",
@@ -183,12 +185,14 @@ def metadata(config: FolderConfig, evaluation: Figures | None, *, title: str, li
             "diffusion-transformer",
             config.process.name,
             *(["class-conditional"] if config.num_classes else []),
+            *(["lora"] if config.adapter_of else []),
         ],
         license=facts.license,
         license_name=facts.license_name,
         license_link=facts.license_link,
         datasets=[data] if data else None,
-        base_model=facts.base_model if facts.base_model and HubId.parse(facts.base_model) else None,
+        base_model=base,
+        **relation,
         model_name=title,
         eval_results=results or None,
     )

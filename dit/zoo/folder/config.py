@@ -1,7 +1,7 @@
 """The exported folder: what its `config.json` holds, and reading it.
 
     config.json          the model, process, latents, sampling defaults, class names and provenance
-    model.safetensors    the EMA weights, or shards with model.safetensors.index.json
+    model.safetensors    the EMA weights, or shards with model.safetensors.index.json; or adapter.safetensors
     recipe.yaml, metrics.jsonl, eval.json, samples.png, README.md   where they are known
 
 Everything that samples, converts or publishes reads this and nothing else. Free of torch.
@@ -165,6 +165,8 @@ class FolderConfig(MadeWith, Section):
     """Defaults for sampling."""
     published: Published | None = None
     """Sampling of the best published figure, where there is one."""
+    adapter_of: str | None = None
+    """Source of the weights that the folder's adapter.safetensors goes over; not written where it has whole ones."""
     id2label: dict[str, str] = Field(default_factory=dict)
     """Class id, in decimal, -> class name."""
     provenance: Provenance = Field(default_factory=Provenance)
@@ -240,4 +242,5 @@ def read_config(folder: str | Path, name: str = CONFIG_NAME) -> FolderConfig:
 
 def write_config(folder: str | Path, config: FolderConfig, name: str = CONFIG_NAME) -> None:
     """Write `config.json`, or a description under another name, into a folder."""
-    write_json(Path(folder) / name, config.model_dump(mode="json", exclude={"process": {"retrain"}}))
+    unused: dict[str, Any] = {} if config.adapter_of else {"adapter_of": True}
+    write_json(Path(folder) / name, config.model_dump(mode="json", exclude={"process": {"retrain"}, **unused}))

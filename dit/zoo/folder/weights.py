@@ -16,9 +16,10 @@ from torch import Tensor
 
 from dit.errors import ConfigError, DitError
 from dit.files import write_json
-from dit.models.lora import merge, update_shapes, updated_layers
+from dit.models.lora import merge
 from dit.models.network import N, Network, block_names
 from dit.models.registry import build
+from dit.models.updates import update_shapes, updated_layers
 from dit.tensors import check_tensors, listed
 from dit.zoo.folder.config import ModelDescription
 from dit.zoo.folder.safetensors_file import TensorInfo, read_header

@@ -18,15 +18,16 @@ from dit.hub_ids import HubId
 from dit.run_files import METRICS_NAME, RECIPE_NAME
 from dit.zoo.cards.card import write_card
 from dit.zoo.entries import SourceEntry, entries, entry_facts
+from dit.zoo.folder.adapter import own_files
 from dit.zoo.folder.config import is_exported, read_config
-from dit.zoo.folder.safetensors_file import read_header, weight_files
+from dit.zoo.folder.safetensors_file import read_header
 from dit.zoo.hub.download import check_hash, download_address
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 NEEDED = (
-    "config.json", "model*.safetensors", "model.safetensors.index.json",
+    "config.json", "adapter.safetensors", "model*.safetensors", "model.safetensors.index.json",
     "model_index.json", "dit_config.json", "scheduler/scheduler_config.json",
     "transformer/config.json", "transformer/*.safetensors", "transformer/*.safetensors.index.json",
     "vae/config.json", "vae/*.safetensors", "vae/*.safetensors.index.json",
@@ -141,8 +142,7 @@ def take(name: str, file: Path, layout: str | None = None) -> Path:
 def _check(repository: str, snapshot: Path) -> None:
     """Refuse a repository whose description or weight files are not what they are called."""
     try:
-        read_config(snapshot)
-        for path in weight_files(snapshot):
+        for path in own_files(snapshot, read_config(snapshot)):
             read_header(path)
     except DitError as error:
         raise DitError(f"{repository}: {error}") from None

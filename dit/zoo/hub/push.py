@@ -23,6 +23,8 @@ from dit.hub_errors import NO_TOKEN, explained
 from dit.hub_ids import HubId
 from dit.run_files import METRICS_NAME, read_rows
 from dit.zoo.cards.card import CARD_NAME, write_card
+from dit.zoo.entries import entries
+from dit.zoo.folder.adapter import own_files
 from dit.zoo.folder.config import (
     CONFIG_NAME,
     FOREIGN_CONFIG_NAME,
@@ -31,14 +33,14 @@ from dit.zoo.folder.config import (
     read_config,
     write_config,
 )
-from dit.zoo.folder.safetensors_file import weight_files
+from dit.zoo.folder.safetensors_file import read_header, weight_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 _SHARDS = r"(-\d{5}-of-\d{5})?\.safetensors"
 ALLOWED = re.compile(
-    rf"config\.json|model{_SHARDS}|model\.safetensors\.index\.json|recipe\.yaml|metrics\.jsonl|eval\.json|README\.md"
+    rf"config\.json|adapter\.safetensors|model{_SHARDS}|model\.safetensors\.index\.json|recipe\.yaml|metrics\.jsonl|eval\.json|README\.md"
     r"|[\w-]+\.png|dit_config\.json|model_index\.json|scheduler/scheduler_config\.json|(transformer|vae)/config\.json"
     rf"|(transformer|vae)/diffusion_pytorch_model({_SHARDS}|\.safetensors\.index\.json)"
 )
@@ -137,7 +139,7 @@ def check_client(repository: str, api: "HfApi | None", *, dry_run: bool) -> "HfA
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a folder holds a model that loads: every tensor there, of the right shape, finite.
+    """Check that a folder holds a model that loads: every tensor there, of the right shape, finite; or an adapter.
 
     Raises:
         DitError: naming the file and the tensors.
@@ -146,7 +148,9 @@ def check_folder(folder: Path) -> None:
     from dit.zoo.layouts.native import read_native
     from dit.zoo.layouts.original import ReadOptions
 
-    if is_exported(folder):
+    if is_exported(folder) and (base := read_config(folder).adapter_of) is not None:
+        _check_adapter(folder, base)
+    elif is_exported(folder):
         read_native(folder, read_config(folder), weight_files(folder))
     elif (folder / FOREIGN_CONFIG_NAME).is_file():
         read_diffusers(folder, ReadOptions())
@@ -154,6 +158,22 @@ def check_folder(folder: Path) -> None:
         raise DitError(
             f"{folder}: expected an exported folder or latents, found no {CONFIG_NAME} or index.json of them; `dit "
             "export` makes one of a run, `dit encode` of images"
+        )
+
+
+def _check_adapter(folder: Path, base: str) -> None:
+    """Refuse an adapter that is not finite, or that goes over weights which others do not have."""
+    from safetensors.torch import load_file
+
+    from dit.zoo.folder.weights import check_finite
+
+    (path,) = own_files(folder, read_config(folder))
+    read_header(path)
+    check_finite(path, load_file(path))
+    if base not in entries() and HubId.parse(base) is None:
+        raise DitError(
+            f"{folder / CONFIG_NAME}: adapter_of: expected a zoo name or a Hub id, where others find the weights that "
+            f"the adapter goes over, found {base}; publish those and name them here, or export without --adapter"
         )
 
 
