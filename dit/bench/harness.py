@@ -36,11 +36,13 @@ class Row:
     high: float
     """Upper quartile of the ratio."""
     ours: float
-    """Median of ours, in milliseconds."""
+    """Median of ours."""
     theirs: float
-    """Median of theirs, in milliseconds."""
+    """Median of theirs."""
     rounds: int
     """Number of rounds that there was time for."""
+    unit: str = "ms"
+    """What ours and theirs are in."""
 
 
 def race(

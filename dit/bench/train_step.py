@@ -1,11 +1,13 @@
 """`train-step`: forward, backward, optimizer and average of the weights, against a plain network.
 
 All contenders take the same batch, mean squared error and learning rate. Compilation is of one block, reused by all of
-them, on both sides.
+them, on both sides. `dit with lora` is our own step where low-rank updates alone are trained, and what it holds: weights,
+gradients, the optimizer's state and averages.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,13 +17,16 @@ from dit.bench.peers import PlainDiT, inputs, network
 from dit.bench.settings import Settings
 from dit.layers.precision import bf16_pays
 from dit.models.dit.network import DiT
-from dit.models.network import compile_blocks, hidden_matrices, narrowest_width
-from dit.training.config import EmaConfig, OptimConfig
+from dit.models.network import Network, compile_blocks, hidden_matrices, narrowest_width
+from dit.training.config import EmaConfig, LoraConfig, OptimConfig
 from dit.training.weights.ema import Ema
 from dit.training.weights.optim import create_optimizer
+from dit.training.weights.trainable import choose_trained
 
 CASES = (("dit_s_4", 32), ("dit_s_2", 16))
 DECAY = 0.9999
+WHOLE = OptimConfig()
+LORA = OptimConfig(trainable=LoraConfig(rank=16))
 
 
 def run(settings: Settings) -> Iterator[Row]:
@@ -30,10 +35,11 @@ def run(settings: Settings) -> Iterator[Row]:
         settings.say(f"train-step {name}, batch {batch}")
         plain = partial(plain_step, name, batch, settings)
         contenders: dict[str, Callable[[], Run]] = {
-            "dit": partial(our_step, name, batch, settings),
+            "dit": partial(our_step, name, batch, settings, WHOLE),
+            "dit with lora": partial(our_step, name, batch, settings, LORA),
             "plain float32": plain,
             "plain float32 compiled": partial(plain, compiled=True),
-            "dit with muon": partial(our_step, name, batch, settings, optimizer_name="muon"),
+            "dit with muon": partial(our_step, name, batch, settings, OptimConfig(name="muon")),
         }
         contenders |= settings.in_bf16(
             {
@@ -42,16 +48,31 @@ def run(settings: Settings) -> Iterator[Row]:
             }
         )
         yield from race("train-step", f"{name} batch {batch}", contenders, share)
+        ours, theirs = (held_bytes(network(name, settings), config) / 1e6 for config in (WHOLE, LORA))
+        ratio = theirs / ours
+        yield Row("train-step", name, "dit with lora, memory", ratio, ratio, ratio, ours, theirs, 1, unit="MB")
 
 
-def our_step(name: str, batch: int, settings: Settings, *, optimizer_name: str = "adamw") -> Run:
+def held_bytes(model: Network, config: OptimConfig) -> int:
+    """Return the bytes of weights, gradients, optimizer state and average from the first step on; shared ones once."""
+    optimizer, average = _optimizer_and_average(model, config)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    held: list[Any] = [parameter.grad for parameter in parameters]
+    held += [value for state in optimizer.state.values() for value in state.values()]
+    held += [*model.state_dict().values(), *average.network.state_dict().values()]
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in held if isinstance(tensor, torch.Tensor)}.values())
+
+
+def our_step(name: str, batch: int, settings: Settings, config: OptimConfig) -> Run:
     """Return a step as `dit train` makes it."""
     model = network(name, settings)
-    average = Ema(model, EmaConfig(decay=DECAY))
-    optimizer = create_optimizer(model, OptimConfig(name=optimizer_name), hidden_matrices(model))
+    half = bf16_pays(settings.device, narrowest_width(model))
+    optimizer, average = _optimizer_and_average(model, config)
     compile_blocks(model)
     counter = iter(range(1, 10**9))
-    half = bf16_pays(settings.device, narrowest_width(model))
     return _step(
         model, optimizer, lambda: average.update(next(counter)), inputs(model, batch, settings.device), autocast=half
     )
@@ -73,6 +94,12 @@ def plain_step(name: str, batch: int, settings: Settings, *, autocast: bool = Fa
         torch._foreach_lerp_(averages, list(model.parameters()), 1 - DECAY)  # pyright: ignore[reportPrivateImportUsage]
 
     return _step(model, optimizer, update, inputs(ours, batch, settings.device), autocast=autocast)
+
+
+def _optimizer_and_average(model: Network, config: OptimConfig) -> tuple[torch.optim.Optimizer, Ema]:
+    """Return both as `dit train` makes them, after freezing what is not trained."""
+    choose_trained(model, config.trainable, seed=0)
+    return create_optimizer(model, config, hidden_matrices(model)), Ema(model, EmaConfig(decay=DECAY))
 
 
 def _step(

@@ -59,6 +59,6 @@ def run(
         rows.append(vars(row))
         for file in files:
             write_json(file, {"machine": machine, "rows": rows})
-        times = f"{row.ours:.4g} against {row.theirs:.4g} ms, {row.rounds} rounds"
+        times = f"{row.ours:.4g} against {row.theirs:.4g} {row.unit}, {row.rounds} rounds"
         spread = f"{row.ratio:.2f}  {row.low:.2f}-{row.high:.2f}"
         print(f"{row.benchmark}  {row.case}  {row.peer}  {spread}  {times}", flush=True)

@@ -15,7 +15,7 @@ PEERS = {
     "encode": ["autoencoder alone"],
     "decode": ["diffusers float32"],
     "sample": ["DiTPipeline float32", "DiTPipeline 50 DDIM steps float32"],
-    "train-step": ["plain float32", "plain float32 compiled", "dit with muon"],
+    "train-step": ["dit with lora", "plain float32", "plain float32 compiled", "dit with muon", "dit with lora, memory"],
     "evaluate": ["NumPy and SciPy", "torch-fidelity", "NumPy", "torch-fidelity", "NumPy", "torch-fidelity"],
 }
 

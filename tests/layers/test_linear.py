@@ -122,3 +122,13 @@ def test_a_weight_gradient_lies_in_memory_as_the_weight_does(outputs, inputs):
     found = weight_gradient(gradient, x)
     torch.testing.assert_close(found, gradient.t() @ x)
     assert found.is_contiguous()
+
+
+def test_a_frozen_layer_costs_no_gradient_of_its_weight(monkeypatch):
+    def never(gradient, x):
+        raise AssertionError("the gradient of a frozen weight was computed")
+
+    monkeypatch.setattr(linear_file, "weight_gradient", never)
+    x, weight, bias = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4), torch.randn(5)
+    _Linear.apply(x, weight, bias).sum().backward()
+    torch.testing.assert_close(x.grad, weight.sum(0).expand(3, 4))
