@@ -8,9 +8,15 @@ latent number: the Gaussian observation model of standard deviation sigma gives 
 In the end each latent channel's mean and standard deviation over the training set are folded into `quant_conv` and
 `post_quant_conv`, so that latents have mean 0 and variance 1 and `scaling_factor` is 1. The README.md of the shipped
 folder states the command and the figures that are printed here.
+
+    python tools/train_vae.py --both-colours dit/assets/vae/mnist --epochs 12 --out vae
+
+goes on from that autoencoder with every other digit inverted, which it can't draw. The latents of the others stay, by a
+term for their distance to what they were: models of those latents can be used and trained further.
 """
 
 import argparse
+import copy
 import math
 import sys
 from pathlib import Path
@@ -42,6 +48,8 @@ ARCHITECTURE = {
     "scaling_factor": 1.0,
 }
 
+KEEP_WEIGHT = 0.1
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, measure, normalise and write the autoencoder."""
@@ -50,12 +58,18 @@ def main(arguments: list[str] | None = None) -> int:
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    vae = AutoencoderKL(**ARCHITECTURE).to(memory_format=torch.channels_last)
+    begun = options.both_colours
+    vae = AutoencoderKL(**ARCHITECTURE) if begun is None else AutoencoderKL.from_pretrained(begun)
+    vae = vae.to(memory_format=torch.channels_last)
     train_images, held_out_images = (_to_tensor(mnist_images(split)[0]) for split in ("train", "val"))
     _train(vae, train_images, options)
     vae = vae.eval().to(memory_format=torch.contiguous_format)
-    statistics = _fold_statistics(vae, train_images)
-    figures = _measure(vae, held_out_images) | statistics
+    if begun is None:
+        statistics = _fold_statistics(vae, train_images)
+        figures = _measure(vae, held_out_images) | statistics
+    else:
+        figures = _measure(vae, held_out_images)
+        figures |= {f"inverted_{name}": value for name, value in _measure(vae, -held_out_images).items()}
     print(f"torch {torch.__version__}, {sum(parameter.numel() for parameter in vae.parameters()):,} parameters")
     for name, value in figures.items():
         print(f"{name}: {value}")
@@ -67,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="new folder for the diffusers AutoencoderKL")
+    parser.add_argument("--both-colours", type=Path, metavar="FOLDER", help="go on from this autoencoder, see above")
     parser.add_argument("--epochs", type=int, default=24, help="passes over the 4,000 training digits")
     parser.add_argument("--batch-size", type=int, default=64, help="images per step")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate of Adam (cosine decay to 0)")
@@ -84,6 +99,7 @@ def _to_tensor(images: np.ndarray) -> Tensor:
 
 def _train(vae: "AutoencoderKL", images: Tensor, options: argparse.Namespace) -> None:
     generator = torch.Generator().manual_seed(options.seed)
+    teacher = None if options.both_colours is None else copy.deepcopy(vae).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     batches_per_epoch = len(images) // options.batch_size
     num_steps = options.epochs * batches_per_epoch
@@ -93,9 +109,11 @@ def _train(vae: "AutoencoderKL", images: Tensor, options: argparse.Namespace) ->
             order = torch.randperm(len(images), generator=generator)
             for batch in order[: batches_per_epoch * options.batch_size].view(batches_per_epoch, -1):
                 x = _shift(images[batch], options.max_shift, generator)  # (B, 1, 32, 32)
-                mse, kl = _losses(vae, x, generator)
+                if teacher is not None:
+                    x[::2] *= -1
+                mse, kl, moved = _losses(vae, x, generator, teacher)
                 optimizer.zero_grad()
-                (mse + options.kl_weight * kl).backward()
+                (mse + options.kl_weight * kl + KEEP_WEIGHT * moved).backward()
                 torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
@@ -116,13 +134,21 @@ def _shift(x: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
     return torch.stack([image.roll(move, dims=(1, 2)) for image, move in zip(x, moves, strict=True)])
 
 
-def _losses(vae: "AutoencoderKL", x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return the mean squared error per pixel and the KL divergence per latent number."""
+def _losses(
+    vae: "AutoencoderKL", x: Tensor, generator: torch.Generator, teacher: "AutoencoderKL | None"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean squared error per pixel, and KL divergence and squared distance to a teacher per latent number.
+
+    The teacher sees every other image, from the second on.
+    """
     posterior = vae.encode(x).latent_dist
     noise = torch.randn(posterior.mean.shape, generator=generator)
     reconstruction = vae.decode(posterior.mean + posterior.std * noise).sample
     kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
-    return (reconstruction - x).square().mean(), kl
+    moved = torch.zeros(())
+    if teacher is not None:
+        moved = (posterior.mean[1::2] - teacher.encode(x[1::2]).latent_dist.mean).square().mean()
+    return (reconstruction - x).square().mean(), kl, moved
 
 
 @torch.inference_mode()
