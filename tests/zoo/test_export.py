@@ -90,6 +90,8 @@ def test_low_rank_updates_are_merged_for_every_reader(tiny_run, tmp_path, mnist_
         torch.testing.assert_close(load_model(source)(*inputs), network(*inputs), rtol=1e-4, atol=1e-5)
     raw = load_model(saved / "model.safetensors")(*inputs)
     assert not torch.allclose(raw, network(*inputs), atol=1e-3)
+    other = export(run, tmp_path / "other", samples=False, weights=saved / "ema.safetensors")
+    assert equal(load_model(other).state_dict(), load_model(folder).state_dict())
     half = load_model(run, dtype=torch.bfloat16).state_dict()
     assert equal(half, {name: value.bfloat16() for name, value in load_model(run).state_dict().items()})
 
