@@ -1,8 +1,8 @@
 """`train-step`: forward, backward, optimizer and average of the weights, against a plain network.
 
 All contenders take the same batch, mean squared error and learning rate. Compilation is of one block, reused by all of
-them, on both sides. `dit with lora` is our own step where low-rank updates alone are trained, and what it holds: weights,
-gradients, the optimizer's state and averages.
+them, on both sides. `dit with lora` is our own step where low-rank updates alone are trained; `memory` is what both
+hold: weights, gradients, the optimizer's state and averages.
 """
 
 from collections.abc import Callable, Iterator

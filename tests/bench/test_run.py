@@ -15,7 +15,13 @@ PEERS = {
     "encode": ["autoencoder alone"],
     "decode": ["diffusers float32"],
     "sample": ["DiTPipeline float32", "DiTPipeline 50 DDIM steps float32"],
-    "train-step": ["dit with lora", "plain float32", "plain float32 compiled", "dit with muon", "dit with lora, memory"],
+    "train-step": [
+        "dit with lora",
+        "plain float32",
+        "plain float32 compiled",
+        "dit with muon",
+        "dit with lora, memory",
+    ],
     "evaluate": ["NumPy and SciPy", "torch-fidelity", "NumPy", "torch-fidelity", "NumPy", "torch-fidelity"],
 }
 
