@@ -3,8 +3,9 @@
 The names below are loaded on first use, so that `import dit` does not import torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dit.lazy import lazy
 
 if TYPE_CHECKING:
     from dit.data.registry import register_data
@@ -44,12 +45,4 @@ _HOMES = {
     "register_solver": "dit.sampling.solvers",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'dit' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy(__name__, _HOMES)

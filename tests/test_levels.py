@@ -7,8 +7,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "dit"
 LEVELS = {
     "axes": 0, "charts": 0, "device": 0, "display": 0, "errors": 0, "failpoints": 0, "figures": 0, "files": 0,
-    "hub_ids": 0,
-    "hub_errors": 0, "hub_files": 0, "launcher": 0, "markdown": 0, "npz": 0, "pickle_file": 0, "plugins": 0,
+    "hub_errors": 0, "hub_files": 0, "hub_ids": 0, "launcher": 0, "lazy": 0, "markdown": 0, "npz": 0, "pickle_file": 0,
+    "plugins": 0,
     "recipes": 0, "rng": 0, "schema": 0, "signals": 0, "tensors": 0, "validation": 0, "yaml12": 0,
     "layers": 1, "diffusion": 1, "data": 1, "checkpoint": 1, "encoders": 1,
     "models": 2, "sampling": 2, "latents": 2, "run_files": 2,
@@ -135,7 +135,7 @@ def test_the_reader_of_imports_sees_upward_ones():
         ("dit.training.loop", "from dit.zoo.export import export"),
         ("dit.training.loop", "import dit"),
         ("dit.config", "from dit.training.loop import run"),
-        ("dit.training.config", "from dit.sampling.sample import sample"),
+        ("dit.training.config", "from dit.sampling.sampler import sample"),
         ("dit.training.ranks.heartbeat", "from dit.training.run.resume import x"),
         ("dit.zoo.folder.config", "from dit.zoo.pipeline import load_pipeline"),
     ]

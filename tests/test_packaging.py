@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,18 @@ def test_the_readme_names_what_is_there():
 def test_the_snippets_of_the_readme_run_as_they_stand(snippet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(snippet, {})
+
+
+def test_the_training_loop_of_the_documents_runs_and_what_follows_uses_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
+    first, *rest = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(first.splitlines()) <= 42
+    names: dict[str, Any] = {}
+    for snippet in (first.replace("range(1, 501)", "range(1, 4)").replace("% 100", "% 1"), *rest):
+        exec(snippet, names)
+    assert names["digits"].shape == (10, 1, 32, 32)
+    assert [name for name in names["folder"].iterdir() if name.name == "model.safetensors"]
 
 
 def test_the_readme_has_one_command_that_runs_the_tests_and_ci_runs_it():

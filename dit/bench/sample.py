@@ -22,7 +22,7 @@ from dit.models.dit.arguments import DiTArguments
 from dit.models.dit.network import DiT
 from dit.models.families import arguments_of
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from dit.sampling.solvers import SolverOptions
 
 CASES = (("dit_s_2", 4),)

@@ -15,7 +15,7 @@ from dit.diffusion.process import Process
 from dit.errors import ConfigError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import create_grid, grid_of_times
-from dit.sampling.sample import Denoiser, Sampled, guidance_of, integrate
+from dit.sampling.sampler import Denoiser, Sampled, guidance_of, integrate
 from dit.sampling.solvers.step import create_solver
 
 

@@ -32,7 +32,7 @@ from dit.errors import ConfigError, DitError
 from dit.rng import Purpose, normal
 from dit.sampling.config import LikelihoodConfig, SamplingConfig
 from dit.sampling.grid import Grid, grid_of_times
-from dit.sampling.sample import Denoiser, guidance_of
+from dit.sampling.sampler import Denoiser, guidance_of
 from dit.sampling.solvers.adaptive import integrate_adaptively
 from dit.sampling.solvers.ode import velocity
 from dit.sampling.solvers.step import Denoise

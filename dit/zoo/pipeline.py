@@ -3,13 +3,14 @@
     pipe = load_pipeline("dit_ti_2.mnist")
     images = pipe([7, 3], steps=20, guidance=1.5, seed=0)
 
-The same `dit.sampling.sample.sample` serves here, in previews and in evaluations. Noise is keyed by the seed and the
+The same `dit.sampling.sample` serves here, in previews and in evaluations. Noise is keyed by the seed and the
 sample's position, so that an image does not depend on the batch it was made in.
 
 N images, B of them in a batch, C x H x W latents, K classes.
 """
 
 import math
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from dit.device import choose_device
 from dit.diffusion.create import create_process
 from dit.diffusion.process import Process
 from dit.errors import ConfigError, DitError
-from dit.files import sha256
+from dit.files import new_folder, sha256
 from dit.latents.codec import Codec
 from dit.layers.precision import bf16_pays
 from dit.layers.quantize import Quantization, check_torchao, quantize_linears
@@ -31,11 +32,13 @@ from dit.models.network import Network, narrowest_width
 from dit.rng import Purpose, uniform
 from dit.sampling.config import SamplingConfig, changed
 from dit.sampling.network import check_conditions
-from dit.sampling.sample import Sampled, sample
+from dit.sampling.sampler import Callback, Sampled, sample
 from dit.validation import validate
-from dit.zoo.folder.config import FolderConfig
+from dit.zoo.cards.card import write_card
+from dit.zoo.folder.config import FolderConfig, ModelDescription, write_config
 from dit.zoo.folder.safetensors_file import read_header
-from dit.zoo.folder.weights import empty_model, fill
+from dit.zoo.folder.weights import check_finite, empty_model, fill, save_weights
+from dit.zoo.hub.push import push
 from dit.zoo.labels import parse_classes
 from dit.zoo.source import Located, locate
 
@@ -188,6 +191,71 @@ class Pipeline:
         self.codec.to(device)
         return self
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        model: Network,
+        process: Process,
+        codec: Codec,
+        *,
+        class_names: Sequence[str] = (),
+        sampling: SamplingConfig | None = None,
+    ) -> "Pipeline":
+        """Put a pipeline together from one's own parts.
+
+        Args:
+            name: the variant that the network is of, such as "dit_ti_2"; its arguments are the network's own.
+            model: the network, which is put in eval mode.
+            process: the process that it was trained for.
+            codec: between its latents and images, on the same device.
+            class_names: name of every class, by id; numbers by default.
+            sampling: defaults for sampling.
+        """
+        config = FolderConfig(
+            model=ModelDescription(name=name, arguments=model.arguments),
+            process=process.config,
+            latents=codec.describe(),
+            sampling=sampling or SamplingConfig(),
+            id2label={str(i): class_name for i, class_name in enumerate(class_names)},
+        )
+        return cls(model.eval(), process, codec, config)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> "Pipeline":
+        """Load a pipeline by `load_pipeline`, by the name that users of the Hub know."""
+        return load_pipeline(source, **options)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write an exported folder: weights, configuration and card, there whole or not at all.
+
+        Args:
+            folder: new or empty folder.
+
+        Raises:
+            ConfigError: it is not empty.
+            DitError: the weights hold NaN or infinity.
+        """
+        folder, tensors = Path(folder), self.model.state_dict()
+        check_finite(folder, tensors)
+        with new_folder(folder) as written:
+            save_weights(tensors, written, "model")
+            write_config(written, self.config)
+            self.codec.save(written)
+            write_card(written, source=str(folder))
+        return folder
+
+    def push_to_hub(self, repository: str, **options: Any) -> str | None:
+        """Publish on the Hub what `save_pretrained` writes, by `dit.zoo.hub.push.push`, and return its address.
+
+        Args:
+            repository: org/name.
+            options: of `dit push`: license, private, revision, tag, create_pr, dry_run.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.save_pretrained(Path(temporary) / repository.rpartition("/")[2])
+            return push(folder, repository, **options).address
+
     def __call__(
         self,
         classes: str | int | Iterable[str | int] | None = None,
@@ -196,7 +264,7 @@ class Pipeline:
         seed: int = 0,
         size: int | tuple[int, int] | None = None,
         batch_size: int = 32,
-        **sampling: Any,
+        **options: Any,
     ) -> list[Image.Image]:
         """Make images.
 
@@ -206,8 +274,7 @@ class Pipeline:
             seed: of the noise, at least 0.
             size: height and width of the images; only the size the model was made for is possible.
             batch_size: images at a time; changes nothing but memory and speed.
-            sampling: fields of `SamplingConfig` that differ from the model's defaults: steps, solver, guidance, ...;
-                a solver or grid with options is a mapping, {"name": "ddim", "eta": 0.5}.
+            options: start noise, callback and fields of `SamplingConfig`: see `sample_latents`.
 
         Returns:
             N pictures, mode L or RGB.
@@ -217,8 +284,14 @@ class Pipeline:
             DitError: the network returned NaN or infinity.
         """
         self._check_size(size)
-        latents = self.sample_latents(classes, num=num, seed=seed, batch_size=batch_size, **sampling)
-        return to_pictures(self.decode(latents, batch_size=batch_size))
+        return to_pictures(self.sample_images(classes, num=num, seed=seed, batch_size=batch_size, **options))
+
+    def sample_images(
+        self, classes: str | int | Iterable[str | int] | None = None, *, batch_size: int = 32, **options: Any
+    ) -> Tensor:
+        """Make images as a tensor (N, channels, height, width) uint8 on the model's device; see `sample_latents`."""
+        latents = self.sample_latents(classes, batch_size=batch_size, **options)
+        return self.decode(latents, batch_size=batch_size)
 
     def fingerprints(self) -> dict[str, str]:
         """Return the SHA-256 of every weight file, by name."""
@@ -252,15 +325,47 @@ class Pipeline:
         num: int | None = None,
         seed: int = 0,
         batch_size: int = 32,
+        noise: Tensor | None = None,
+        callback: Callback | None = None,
         **sampling: Any,
     ) -> Tensor:
-        """Make normalised latents: (N, C, H, W) float32 on the model's device; for the arguments see `__call__`."""
+        """Make normalised latents.
+
+        Args:
+            classes: ids or names, in turn; every class in turn by default.
+            num: how many; one per class by default.
+            seed: of the noise, at least 0.
+            batch_size: latents at a time.
+            noise: (N, C, H, W) start noise in place of the seed's, of the schedule's deviation: 1, but for EDM.
+            callback: callback(k, t_k, x (B, C, H, W), predicted x_0 (B, C, H, W)) after each step of each batch.
+            sampling: fields of `SamplingConfig` that differ from the model's defaults: steps, solver, guidance, ...;
+                a solver or grid with options is a mapping, {"name": "ddim", "eta": 0.5}.
+
+        Returns:
+            (N, C, H, W) float32 on the model's device.
+
+        Raises:
+            ConfigError: an unknown class, a value out of range, or noise of another shape; the field is named.
+            DitError: the network returned NaN or infinity.
+        """
         settings = self.settings(**sampling)
         _check_count("seed", seed, lowest=0, highest=MAX_SEED)
         _check_count("batch_size", batch_size)
         labels = self.labels(classes, num)
-        batches = torch.arange(len(labels)).split(batch_size)
-        return torch.cat([self.draw(labels[batch], batch.tolist(), settings, seed).latents for batch in batches])
+        if noise is not None and (expected := (len(labels), *self.latent_shape)) != tuple(noise.shape):
+            raise ConfigError(f"noise: expected a tensor {expected}, found {tuple(noise.shape)}")
+        drawn = [
+            self.draw(
+                labels[batch],
+                batch.tolist(),
+                settings,
+                seed,
+                noise=None if noise is None else noise[batch],
+                callback=callback,
+            )
+            for batch in torch.arange(len(labels)).split(batch_size)
+        ]
+        return torch.cat([sampled.latents for sampled in drawn])
 
     def decode(self, latents: Tensor, *, batch_size: int = 32) -> Tensor:
         """Decode normalised latents (N, C, H, W) to images (N, channels, height, width) uint8."""
@@ -284,7 +389,16 @@ class Pipeline:
         given = {name: value for name, value in sampling.items() if value is not None}
         return validate(SamplingConfig, changed(self.config.sampling, given), origin="sampling")
 
-    def draw(self, labels: Tensor, positions: Sequence[int], settings: SamplingConfig, seed: int) -> Sampled:
+    def draw(
+        self,
+        labels: Tensor,
+        positions: Sequence[int],
+        settings: SamplingConfig,
+        seed: int,
+        *,
+        noise: Tensor | None = None,
+        callback: Callback | None = None,
+    ) -> Sampled:
         """Sample one batch.
 
         Args:
@@ -292,6 +406,8 @@ class Pipeline:
             positions: B global sample positions; with the seed they decide the noise.
             settings: from `settings`.
             seed: at least 0.
+            noise: (B, C, H, W) start noise in place of the seed's.
+            callback: sees each step; see `sample_latents`.
         """
         return sample(
             self.model,
@@ -301,7 +417,9 @@ class Pipeline:
             sampling=settings,
             seed=seed,
             positions=positions,
+            noise=noise,
             weaker=self.weaker,
+            callback=callback,
         )
 
     def _check_size(self, size: int | tuple[int, int] | None) -> None:

@@ -8,7 +8,7 @@ from dit.diffusion.create import create_process
 from dit.errors import ConfigError
 from dit.models.cache import StepCache, extrapolate
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from tests.goldens import assert_close, load_network
 from tests.models.test_families import inputs, random_network
 

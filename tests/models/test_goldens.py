@@ -20,7 +20,7 @@ from dit.diffusion.total_derivative import total_derivative
 from dit.models.registry import build
 from dit.sampling.config import SamplingConfig
 from dit.sampling.guidance import Guidance
-from dit.sampling.sample import Sampled, sample
+from dit.sampling.sampler import Sampled, sample
 from dit.zoo.layouts.architecture import describe_network
 from dit.zoo.layouts.table import from_native, recognise, to_native
 from tests.goldens import FOLDER, assert_close

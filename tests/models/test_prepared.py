@@ -7,7 +7,7 @@ from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.diffusion.create import create_process
 from dit.models import prepared
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from tests.goldens import assert_close, load_network
 
 

@@ -24,7 +24,7 @@ from dit.diffusion.config import EdmConfig, FlowConfig, GaussianConfig
 from dit.diffusion.create import create_process
 from dit.diffusion.process import Denoised, Process
 from dit.sampling.grid import Grid
-from dit.sampling.sample import integrate
+from dit.sampling.sampler import integrate
 from tests.proofs.reference import Path, derivative
 
 SIGMA_DATA, SIGMA_MAX = 0.5, 80.0

@@ -10,7 +10,7 @@ from dit.errors import ConfigError
 from dit.sampling.config import LikelihoodConfig, SamplingConfig
 from dit.sampling.inversion import invert
 from dit.sampling.likelihood import ode_nll
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from tests.proofs.gaussian_data import GaussianData, assert_close, process_of, state
 from tests.proofs.reference import PATHS
 

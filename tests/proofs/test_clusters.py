@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dit.sampling.config import SamplingConfig, from_first_format
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from tests.proofs.gaussian_data import process_of, time_of
 
 ANGLES = torch.arange(8, dtype=torch.float64) * math.pi / 4

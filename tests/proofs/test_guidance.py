@@ -9,7 +9,7 @@ import torch
 
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import create_grid
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from tests.proofs.gaussian_data import GaussianData, assert_close, process_of
 from tests.proofs.reference import PATHS
 

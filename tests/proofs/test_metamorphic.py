@@ -8,7 +8,7 @@ from dit.diffusion.create import create_process
 from dit.layers.embed import patchify, unpatchify
 from dit.rng import Purpose, normal, uniform
 from dit.sampling.config import SamplingConfig, from_first_format
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from tests.proofs.gaussian_data import process_of
 
 SHAPE = (2, 3, 4)

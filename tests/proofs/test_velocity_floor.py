@@ -14,7 +14,7 @@ from dit.diffusion.config import AverageVelocityConfig
 from dit.diffusion.create import create_process
 from dit.models.imf.pixels import TIME_FLOOR, Pmf
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from tests.proofs.gaussian_data import GaussianData, assert_close, process_of, state
 from tests.proofs.reference import PATHS
 from tests.proofs.test_average_velocity import FLOAT32, Average

@@ -8,7 +8,7 @@ from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.interpolation import ClassMixture, slerp
 from dit.sampling.inversion import invert
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from tests.goldens import load_network
 from tests.proofs.gaussian_data import GaussianData, process_of
 from tests.proofs.reference import PATHS

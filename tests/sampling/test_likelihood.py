@@ -6,7 +6,7 @@ from dit.diffusion.create import create_process
 from dit.errors import ConfigError, DitError
 from dit.sampling.config import LikelihoodConfig, SamplingConfig
 from dit.sampling.likelihood import Flow, nll_grid, ode_nll
-from dit.sampling.sample import Denoiser, guidance_of
+from dit.sampling.sampler import Denoiser, guidance_of
 from dit.sampling.solvers.ode import velocity
 from tests.goldens import load_network
 

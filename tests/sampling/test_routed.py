@@ -10,7 +10,7 @@ from dit.errors import ConfigError
 from dit.models import create_model
 from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from tests.goldens import load_network
 
 SHAPE, PROCESS, Y = (4, 8, 8), create_process(FlowConfig(learn_sigma=True)), torch.tensor([0, 3, 1])

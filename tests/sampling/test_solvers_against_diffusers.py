@@ -6,7 +6,7 @@ import torch
 from dit.diffusion.config import FlowConfig, GaussianConfig
 from dit.diffusion.create import create_process
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 
 # diffusers turns tensors into numpy arrays in a way that numpy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

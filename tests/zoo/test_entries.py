@@ -19,7 +19,7 @@ from dit.files import ASSETS
 from dit.models.families import FAMILIES, family_of
 from dit.models.registry import build
 from dit.sampling.grid import create_grid
-from dit.sampling.sample import guidance_of
+from dit.sampling.sampler import guidance_of
 from dit.sampling.solvers.step import create_solver
 from dit.validation import validate
 from dit.zoo.described import describe_entry, entry_card

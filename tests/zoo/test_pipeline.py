@@ -3,26 +3,19 @@
 import pytest
 import torch
 
-from dit.diffusion.config import FlowConfig
 from dit.diffusion.create import create_process
 from dit.errors import ConfigError, DitError
+from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
-from dit.zoo.folder.config import FolderConfig, ModelDescription
+from dit.sampling.sampler import sample
 from dit.zoo.pipeline import Pipeline, load_pipeline
 from tests.zoo.conftest import TINY, random_model
 
 
-def make(codec, *, class_names=None, **overrides):
+def make(codec, *, class_names=(), **overrides):
+    sampling, process = SamplingConfig(solver="euler", steps=2, guidance=1.5), create_process({"name": "flow"})
     model = random_model(**TINY | overrides)
-    config = FolderConfig(
-        model=ModelDescription(name="dit_ti_2", arguments=model.arguments),
-        process=FlowConfig(),
-        latents=codec.describe(),
-        sampling=SamplingConfig(solver="euler", steps=2, guidance=1.5),
-        id2label={str(i): name for i, name in enumerate(class_names or [])},
-    )
-    return Pipeline(model, create_process(config.process), codec, config)
+    return Pipeline.of("dit_ti_2", model, process, codec, class_names=class_names, sampling=sampling)
 
 
 @pytest.fixture
@@ -45,6 +38,45 @@ def test_it_is_the_one_sampling_loop(pipe):
     y = torch.tensor([3, 4])
     expected = sample(pipe.model, pipe.process, y, (4, 8, 8), sampling=pipe.config.sampling, seed=7).latents
     assert torch.equal(pipe.sample_latents([3, 4], seed=7), expected)
+
+
+def test_own_noise_takes_the_place_of_the_seeds_in_every_batch(pipe):
+    noise = normal(7, Purpose.START_NOISE, range(3), pipe.latent_shape)
+    expected = pipe.sample_latents([1, 2, 3], seed=7, batch_size=2)
+    assert torch.equal(pipe.sample_latents([1, 2, 3], noise=noise, batch_size=2), expected)
+    with pytest.raises(ConfigError, match=r"noise: expected a tensor \(2, 4, 8, 8\), found \(3, 4, 8, 8\)"):
+        pipe.sample_latents([1, 2], noise=noise)
+
+
+def test_a_callback_sees_every_step_of_every_batch(pipe):
+    seen = []
+    pipe.sample_latents([1, 2, 3], batch_size=2, callback=lambda k, t, x, x_0: seen.append((k, t, x)))
+    assert [(k, t) for k, t, _ in seen] == [(0, 1.0), (1, 0.5), (0, 1.0), (1, 0.5)]
+    noise = normal(0, Purpose.START_NOISE, range(3), pipe.latent_shape)
+    assert torch.equal(torch.cat([seen[0][2], seen[2][2]]), noise)
+
+
+def test_images_come_as_a_tensor_too(pipe):
+    images = pipe.sample_images([4, 5], seed=3)
+    assert (images.dtype, tuple(images.shape)) == (torch.uint8, (2, 1, 32, 32))
+    assert [image.tobytes() for image in pipe([4, 5], seed=3)] == [image.numpy().tobytes() for image in images]
+
+
+def test_what_is_saved_loads_and_gives_the_same_images(pipe, tmp_path):
+    folder = pipe.save_pretrained(tmp_path / "model")
+    again = Pipeline.from_pretrained(folder, dtype=torch.float32)
+    assert again.class_names[:3] == ["zero", "one", "two"]
+    assert torch.equal(again.sample_latents([1, 2], seed=5), pipe.sample_latents([1, 2], seed=5))
+    assert (folder / "README.md").is_file()
+    with pytest.raises(ConfigError, match="expected a new or empty folder"):
+        pipe.save_pretrained(folder)
+
+
+def test_weights_with_nan_are_not_saved(pipe, tmp_path):
+    next(pipe.model.parameters()).data[0] = float("nan")
+    with pytest.raises(DitError, match="1 tensors hold NaN"):
+        pipe.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_settings_replace_the_models_defaults(pipe):

@@ -11,7 +11,7 @@ from dit.data.picture import image_grid
 from dit.diffusion.process import Process
 from dit.files import write_bytes
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from dit.training.batch import BatchSource
 from dit.training.ranks.processes import Processes
 

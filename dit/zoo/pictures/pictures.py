@@ -17,7 +17,7 @@ from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.interpolation import ClassMixture, slerp
 from dit.sampling.inversion import invert
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from dit.zoo.pipeline import Pipeline
 
 MAX_FRAMES = 60

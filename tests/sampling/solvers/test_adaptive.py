@@ -7,7 +7,7 @@ from dit.diffusion.config import FlowConfig
 from dit.diffusion.create import create_process
 from dit.errors import DitError
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from dit.sampling.solvers.adaptive import integrate_adaptively
 
 ZERO, ONE = torch.tensor([0.0, 1.0], dtype=torch.float64)

@@ -13,7 +13,7 @@ from dit.diffusion.config import FlowConfig
 from dit.diffusion.create import create_process
 from dit.errors import ConfigError
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from dit.sampling.solvers import SOLVERS, SolverOptions
 from dit.sampling.solvers.ode import velocity
 from dit.sampling.solvers.step import Solver, Step

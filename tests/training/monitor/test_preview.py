@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from dit.training.monitor.preview import Preview
 from dit.training.ranks.processes import start_processes
 from tests.training.fakes import FakeCodec, make_parts, make_recipe

@@ -11,7 +11,7 @@ from dit.cli import main
 from dit.errors import ConfigError, DitError
 from dit.files import ASSETS, cache_folder, sha256
 from dit.sampling.config import SamplingConfig
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from dit.validation import validate
 from dit.zoo.entries import Entry, entries
 from dit.zoo.folder.config import read_config

@@ -94,7 +94,7 @@ def test_diffusers_alone_samples_what_we_sample(diffusers_pipe, native):
     ours = load_pipeline(native)
     noise = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     with diffusers_frequencies():
-        from dit.sampling.sample import sample
+        from dit.sampling.sampler import sample
 
         latents = sample(ours.model, ours.process, torch.tensor([1, 2, 3]), (4, 8, 8), noise=noise,
                          sampling=ours.settings(guidance=2.0, steps=4)).latents  # fmt: skip

@@ -8,7 +8,7 @@ from dit.diffusion.create import create_process
 from dit.errors import ConfigError, DitError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import respaced_ddim_steps, respaced_steps
-from dit.sampling.sample import sample
+from dit.sampling.sampler import sample
 from tests.goldens import FOLDER, assert_close, load_network, load_tensors
 
 SHAPE = (4, 8, 8)
