@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -61,9 +61,11 @@ def measure_step(recipe: Recipe, *, device: torch.device, num_processes: int) ->
         num_processes: that share a batch.
     """
     name, train = recipe.model.name, recipe.train
-    with FakeTensorMode(allow_non_fake_inputs=True), device:
+    with torch.device("meta"):
         network = build(name, arguments_of(name, **recipe.model.overrides())).train()
         freeze(recipe, network)
+    with FakeTensorMode(allow_non_fake_inputs=True), device:
+        _move(network, device)
         recompute_blocks(network, train.activation_checkpointing)
         precision = resolve_precision(train.mixed_precision, device, narrowest_width(network))
         num_samples = max(1, train.batch_size // (num_processes * train.gradient_accumulation))
@@ -100,6 +102,16 @@ def measure_passes(network: Network, num_samples: int, autocast: torch.dtype | N
         between = allocations.now
         loss.backward()
     return between, allocations.peak
+
+
+def _move(network: Network, device: torch.device) -> None:
+    """Put new tensors, not initialised, in place of a network's on the meta device."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            moved = torch.empty_like(parameter, device=device)
+            module.register_parameter(name, nn.Parameter(moved, requires_grad=parameter.requires_grad))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            module.register_buffer(name, torch.empty_like(buffer, device=device))
 
 
 def _bytes_of(tensors: Iterable[Any]) -> int:

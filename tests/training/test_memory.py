@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dit.config import check_recipe
 from dit.models import create_model
+from dit.models.families import variants
 from dit.training.activations import recompute_blocks
 from dit.training.memory import Allocations, StepMemory, measure_passes, measure_step
 from tests.training.fakes import make_recipe
@@ -65,3 +67,15 @@ def test_a_process_grows_by_what_was_told(kind):
     done = subprocess.run([sys.executable, GROWTH, kind], env=environment, capture_output=True, text=True, check=True)
     told, grown = map(int, done.stdout.split())
     assert 0.85 < told / grown < 1.15
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # a norm with float32 weights, which torch tells once
+@pytest.mark.parametrize("name", ["mdt_ti_2", "uvit_ti_2", "imf_ti_2", "jit_ti_8"])
+def test_networks_that_start_in_their_own_ways_can_be_measured(name):
+    size = 4 * variants()[name].variants[name].get("patch_size", 1)
+    model = {"name": name, "num_classes": 5, "input_size": [size, size]}
+    recipe = check_recipe({"model": model, "train": {"batch_size": 4, "mixed_precision": "bf16"}})
+    found, _ = measure_step(recipe, device=CPU, num_processes=1)
+    network = create_model(name, num_classes=5, input_size=size)
+    assert found.parameters == 4 * sum(parameter.numel() for parameter in network.parameters())
+    assert found.activations > 0
