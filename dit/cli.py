@@ -43,6 +43,7 @@ VERBS = (
     "pull",
     "ema",
     "report",
+    "plan",
     "bench",
     "doctor",
 )

@@ -50,7 +50,9 @@ class StepMemory:
         return self.parameters + (self.optimizer or 0) + self.averages + max(self.passes, self.gradients)
 
 
-def measure_step(recipe: Recipe, *, device: torch.device, num_processes: int) -> tuple[StepMemory, str]:
+def measure_step(
+    recipe: Recipe, *, device: torch.device, num_processes: int, as_gpu: bool = False
+) -> tuple[StepMemory, str]:
     """Return the memory of a step that is not compiled, and its precision: fp32, bf16 or fp16.
 
     The loss is that of one pass of the network; what auxiliary losses and derivatives along a path keep is not in it.
@@ -59,6 +61,7 @@ def measure_step(recipe: Recipe, *, device: torch.device, num_processes: int) ->
         recipe: with the arguments of the network decided.
         device: where it is to train.
         num_processes: that share a batch.
+        as_gpu: whether a CPU stands for a GPU: without the ways that it has of its own to compute in bfloat16.
     """
     name, train = recipe.model.name, recipe.train
     with torch.device("meta"):
@@ -69,7 +72,10 @@ def measure_step(recipe: Recipe, *, device: torch.device, num_processes: int) ->
         recompute_blocks(network, train.activation_checkpointing)
         precision = resolve_precision(train.mixed_precision, device, narrowest_width(network))
         num_samples = max(1, train.batch_size // (num_processes * train.gradient_accumulation))
-        activations, passes = measure_passes(network, num_samples, AUTOCAST.get(precision))
+        autocast = AUTOCAST.get(precision)
+        if as_gpu and autocast is not None:
+            autocast = torch.float16  # of the same size, and a CPU has no ways of its own for it
+        activations, passes = measure_passes(network, num_samples, autocast)
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         num_bytes = _bytes_of(trained)
         optimizer = create_optimizer(network, recipe.optim)
