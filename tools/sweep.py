@@ -87,7 +87,7 @@ def check(settings: Sequence[Setting], options: Sequence[str]) -> None:
     Raises:
         ConfigError: naming the option; or two sources have the same name.
     """
-    from dit.verbs.sample import checked_settings, sampling_settings
+    from dit.making import checked_settings, sampling_settings
     from dit.zoo.source import locate
 
     if len({setting.path for setting in settings}) < len(settings):

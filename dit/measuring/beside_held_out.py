@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dit import launcher
-from dit.measuring.making import Making
+from dit.making import Making
 from dit.measuring.processes import in_processes, parts_of
+from dit.measuring.report import report_path, write_report
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,7 @@ def measure_beside_held_out(
         raise ConfigError(
             "--features: expected a feature extractor, for the recipe names none; see dit evaluate --help"
         )
-    report = out or making.report(source)
+    report = out or report_path(source, making)
     check_writable(report, "--out")
     found: list[Evaluation] = []
 
@@ -155,14 +156,11 @@ def evaluate_subject(
         likelihood: whether to compute the likelihood of held-out latents too; alone, without a feature extractor.
         share: which of how many processes this is.
     """
-    from dit.display import say
     from dit.evaluation.evaluate import evaluate
     from dit.evaluation.failures import NAME as FAILURES_NAME
     from dit.evaluation.failures import Failures
     from dit.evaluation.result import FORMAT_VERSION, print_evaluation
     from dit.evaluation.versions import package_versions
-    from dit.files import write_json
-    from dit.zoo.cards.card import renew_card
     from dit.zoo.folder.config import is_exported
 
     pipeline, recipe, out = subject.pipeline, subject.recipe, subject.out
@@ -179,11 +177,7 @@ def evaluate_subject(
             failures.save(out.parent / FAILURES_NAME)
     if likelihood:
         report["likelihood"] = _measure_likelihood(pipeline, recipe)
-    if out.is_file():
-        say(f"replaced an earlier report in {out}")
-    write_json(out, report)
-    renew_card(out.parent)
-    print(out)
+    write_report(out, report)
     return evaluation
 
 

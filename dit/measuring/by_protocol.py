@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dit import launcher
-from dit.measuring.making import Making
+from dit.making import Making, label_order, many_images
 from dit.measuring.processes import in_processes, parts_of
+from dit.measuring.report import write_report
 
 if TYPE_CHECKING:
     import torch
@@ -84,13 +85,13 @@ class ModelSamples:
             parts: folder of their features meanwhile.
         """
         from dit.evaluation.drawn import Drawn
-        from dit.verbs.sample import Wish, label_order, many_images
 
         pipeline = self.making.load(self.source, device)
         published = pipeline.config.published if self.making.published else None
         order = label_order(published, balanced=self.balanced, drawn=self.drawn)
         num = protocol.num if self.num is None else self.num
-        wanted = many_images(pipeline, Wish(None, num, order, self.seed, self.batch_size, dict(self.making.settings)))
+        options = {"order": order, "seed": self.seed, "batch_size": self.batch_size}
+        wanted = many_images(pipeline, self.making.settings, num=num, **options)
         sampler = pipeline.sampler(seed=self.seed, **self.making.settings)
         about = wanted.about() | {"device": device.type}
         return Drawn(wanted.labels, pipeline.image_size, sampler, about, wanted.batch_size, parts)
@@ -138,8 +139,6 @@ def measure_by_protocol(
         from dit.evaluation.protocols import PROTOCOLS
         from dit.evaluation.references.reference import open_reference
         from dit.evaluation.results_table import NAME, append_result, row_of_measurement
-        from dit.files import write_json
-        from dit.zoo.cards.card import renew_card
 
         wanted, place = PROTOCOLS[protocol].choose(metrics), choose_device(device)
         opened = samples.open(wanted, place, parts_of(out))
@@ -150,10 +149,8 @@ def measure_by_protocol(
             return
         found.append(measure(opened, against, wanted, name=samples.name, **options))
         print_measurement(found[0])
-        write_json(out, found[0].to_dict())
-        renew_card(out.parent)
         append_result(out.parent / NAME, {**row_of_measurement(found[0]), **(columns(found[0]) if columns else {})})
-        print(out)
+        write_report(out, found[0].to_dict())
 
     in_processes(processes, out, work)
     return found[0] if found else None

@@ -14,9 +14,9 @@ from dit import launcher
 from dit.errors import ConfigError, did_you_mean
 from dit.figures import FIGURES_NAME, Figures, Measured, plus_minus, read_figures
 from dit.files import ASSETS, cache_folder, read_json
+from dit.making import Making
 from dit.measuring.beside_held_out import measure_beside_held_out
 from dit.measuring.by_protocol import ModelSamples, measure_by_protocol
-from dit.measuring.making import Making
 from dit.validation import validate
 from dit.zoo.entries import Entry, Report, entries
 from dit.zoo.hub.download import download_address

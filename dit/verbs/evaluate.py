@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dit import launcher
+from dit.making import Making, sampling_settings
 from dit.measuring.beside_held_out import measure_beside_held_out
 from dit.measuring.by_protocol import FileSamples, ModelSamples, is_images, measure_by_protocol
-from dit.measuring.making import Making
+from dit.measuring.report import report_path
 
 SECTIONS = ("sampling", "evaluation")
 
@@ -81,7 +82,6 @@ def run(
         overrides: `sampling.FIELD` or `evaluation.FIELD` -> value.
     """
     from dit.errors import ConfigError
-    from dit.verbs.sample import sampling_settings
 
     launcher.check_processes(processes)
     of_recipe = {key: value for key, value in (overrides or {}).items() if not key.startswith("sampling.")}
@@ -111,7 +111,7 @@ def run(
         _refuse({"allow_jpeg": allow_jpeg or None}, "of images in files")
         size = 32 if batch_size is None else batch_size
         samples = ModelSamples(source, making, num, seed or 0, size, balanced=balanced, drawn=drawn)
-        out = out or making.report(source)
+        out = out or report_path(source, making)
     measure_by_protocol(samples, protocol, reference, names, processes=processes, device=device, out=out)
 
 

@@ -4,18 +4,15 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dit import launcher
+from dit.making import Making, label_order, many_images, sampling_settings
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from dit.layers.quantize import Quantization
-    from dit.sampling.config import Published, Rounding, SamplingConfig
-    from dit.zoo.pictures.many import ManyImages
     from dit.zoo.pipeline import Pipeline
 
 SECTIONS = ("sampling",)
@@ -93,7 +90,6 @@ def run(
         overrides: dotted field of the sampling section -> value.
     """
     from dit.errors import ConfigError
-    from dit.zoo.source import locate
 
     settings = sampling_settings(
         overrides, steps=steps, solver=solver, guidance=guidance, guidance_interval=guidance_interval, cache=cache
@@ -103,14 +99,14 @@ def run(
     launcher.check_processes(processes)
     if processes > 1 and not is_many:
         raise ConfigError(f"--processes: expected 1 for one picture, found {processes}; --out takes a folder or .npz")
-    own = locate(source, published=published, adapter=adapter).config  # answers a wrong source before torch is imported
+    making = Making(settings, published, guide, rounding, quantize, adapter)
+    own = making.locate(source).config  # answers a wrong source before torch is imported
     order = label_order(own.published if published else None, balanced=balanced, drawn=drawn, classes=classes)
-    wish = Wish(classes, num, order, seed, batch_size, checked_settings(own.sampling, settings))
-    load = partial(_load, source, device, quantize, published, guide, adapter, rounding)
+    wish = Wish(classes, num, order, seed, batch_size, settings)
     if is_many:
-        launcher.in_processes(processes, lambda: _write_many(load(), out, wish))
+        launcher.in_processes(processes, lambda: _write_many(making.load(source, device), out, wish))
         return
-    pipeline = load()
+    pipeline = making.load(source, device)
     if inversion is not None:
         _write_inversion(pipeline, out, wish, inversion)
     elif interpolate is not None:
@@ -133,46 +129,6 @@ class Wish:
     batch_size: int
     settings: dict[str, Any]
     """Fields of the sampling section, checked."""
-
-
-def label_order(published: "Published | None", *, balanced: bool, drawn: bool, classes: str | None = None) -> str:
-    """Return how the labels of many images are chosen.
-
-    Args:
-        published: setting that decides where no option does.
-        balanced: --balanced.
-        drawn: --drawn.
-        classes: --classes.
-
-    Raises:
-        ConfigError: options that exclude each other.
-    """
-    from dit.errors import ConfigError
-
-    if drawn and (balanced or classes):
-        raise ConfigError(f"--drawn: classes are drawn from all; leave out --{'balanced' if balanced else 'classes'}")
-    if classes:
-        return "given"
-    is_balanced = balanced or (published is not None and published.labels == "balanced" and not drawn)
-    return "balanced" if is_balanced else "drawn"
-
-
-def _load(
-    source: str,
-    device: str | None,
-    quantize: "Quantization | None",
-    published: bool,
-    guide: str | None,
-    adapter: Path | None,
-    rounding: "Rounding | None",
-) -> "Pipeline":
-    from dit.zoo.pipeline import load_pipeline
-
-    pipeline = load_pipeline(
-        source, device=device, quantize=quantize, published=published, guide=guide, adapter=adapter
-    )
-    pipeline.codec.rounding = rounding or pipeline.codec.rounding
-    return pipeline
 
 
 def _check_places(
@@ -207,41 +163,6 @@ def _check_places(
         check_writable(trajectory, "--trajectory")
 
 
-def sampling_settings(overrides: Mapping[str, Any] | None, **given: Any) -> dict[str, Any]:
-    """Return the sampling options that were given, after checking each of them alone.
-
-    Args:
-        overrides: `sampling.FIELD` -> value.
-        given: field -> value; None was not given.
-
-    Raises:
-        ConfigError: naming the option, what was expected and what was found.
-    """
-    from dit.sampling.config import NEEDS, SamplingConfig, changed
-    from dit.validation import validate
-    from dit.yaml12 import parse_yaml
-
-    settings = {name: value for name, value in given.items() if value is not None}
-    if isinstance(interval := settings.get("guidance_interval"), str):
-        settings["guidance_interval"] = parse_yaml(f"[{interval.strip(' []')}]", origin="--guidance_interval")
-    settings |= {key.removeprefix("sampling."): value for key, value in (overrides or {}).items()}
-    # What depends on a choice that only the model's defaults make waits for them.
-    waiting = {field: choice for field, (choice, _) in NEEDS.items()}
-    waiting |= {key: key.partition(".")[0] for key in settings if "." in key}
-    alone = {key: value for key, value in settings.items() if waiting.get(key, key) in settings}
-    validate(SamplingConfig, changed(SamplingConfig(), alone), origin="sampling", overridden=settings)
-    return settings
-
-
-def checked_settings(own: "SamplingConfig", settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, once they fit a model's own; see `sampling_settings`."""
-    from dit.sampling.config import SamplingConfig, changed
-    from dit.validation import validate
-
-    validate(SamplingConfig, changed(own, settings), origin="sampling", overridden=settings)
-    return settings
-
-
 def _write_grid(pipeline: "Pipeline", out: Path, wish: Wish) -> None:
     from dit.data.picture import image_grid
 
@@ -257,38 +178,14 @@ def _write_many(pipeline: "Pipeline", out: Path, wish: Wish) -> None:
 
     rank, num_processes = launcher.rank(), launcher.num_processes()
     write = sample_to_npz if out.suffix.lower() == ".npz" else sample_to_folder
-    wanted = many_images(pipeline, wish)
+    options = {"order": wish.order, "seed": wish.seed, "batch_size": wish.batch_size}
+    wanted = many_images(pipeline, wish.settings, classes=wish.classes, num=wish.num, **options)
     try:
         made = write(pipeline, wanted, out, rank=rank, num_processes=num_processes)
     except KeyboardInterrupt:
         raise Preempted(f"{out}: stopped; what was made is kept, and the same command goes on") from None
     num = len(wanted.labels)
     print(f"{out}: made {made} of {num} images" + (f" in process {rank}" if num_processes > 1 else ""))
-
-
-def many_images(pipeline: "Pipeline", wish: Wish) -> "ManyImages":
-    """Return the description of many images that a pipeline is to make.
-
-    Raises:
-        ConfigError: an unknown class, or a value out of range.
-    """
-    from dit.zoo.pictures.many import ManyImages
-
-    if wish.order == "drawn":
-        labels = pipeline.random_labels(wish.num, seed=wish.seed)
-    else:
-        labels = pipeline.labels(wish.classes, wish.num)
-    return ManyImages(
-        labels,
-        pipeline.settings(**wish.settings),
-        wish.seed,
-        wish.batch_size,
-        pipeline.fingerprints(),
-        order=wish.order,
-        rounding=pipeline.codec.rounding,
-        autoencoder=pipeline.codec.fingerprint,
-        precision=pipeline.precision,
-    )
 
 
 def _write_trajectory(pipeline: "Pipeline", out: Path, wish: Wish, path: Path) -> None:

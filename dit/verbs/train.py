@@ -259,7 +259,7 @@ def _finish(recipe: "Recipe", output: Path) -> None:
     """Export the run and evaluate the export, which is loaded again from its folder."""
     from dit.device import choose_device
     from dit.measuring.beside_held_out import evaluate_source
-    from dit.measuring.making import REPORT
+    from dit.measuring.report import REPORT
     from dit.run_files import RunFiles
     from dit.zoo.export import SAMPLES_NAME, export
     from dit.zoo.folder.config import is_exported
