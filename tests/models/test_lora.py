@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from dit.models.lora import LoraLinear, add_lora, merge
+from dit.models.lora import LoraLinear, _Updated, add_lora, merge
 from dit.models.registry import create_model
 from dit.models.updates import update_shapes
 
@@ -30,6 +30,32 @@ def test_an_updated_layer_is_its_formula():
     a, b = layer.lora_A.weight.double(), layer.lora_B.weight.double()
     expected = linear(x, layer.weight.double() + 3 / 2 * b @ a, layer.bias.double())
     torch.testing.assert_close(layer(x.float()).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_its_gradients_are_those_of_its_formula(has_bias):
+    layer = LoraLinear(nn.Linear(5, 7, bias=has_bias), rank=2, alpha=3.0).double()
+    for parameter in (layer.weight, *([layer.bias] if has_bias else [])):
+        parameter.requires_grad_(False)
+    nn.init.normal_(layer.lora_B.weight)
+    x = torch.randn(4, 6, 5, dtype=torch.float64, requires_grad=True)
+    assert layer(x).grad_fn.name() == "_UpdatedBackward"
+    a, b = layer.lora_A.weight, layer.lora_B.weight
+    assert torch.autograd.gradcheck(_Updated.apply, (x, layer.weight, layer.bias, a, b, 1.5))
+    found = torch.autograd.grad(layer(x).square().sum(), (x, a, b))
+    expected = torch.autograd.grad(
+        (linear(x, layer.weight, layer.bias) + 1.5 * x @ a.t() @ b.t()).square().sum(), (x, a, b)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_update_of_a_trained_or_rounded_weight_is_added_to_the_output():
+    layer, x = LoraLinear(nn.Linear(5, 7), rank=2, alpha=3.0), torch.randn(4, 5)
+    assert "_Updated" not in layer(x).grad_fn.name()  # the weight wants its own gradient
+    for parameter in (layer.weight, layer.bias):
+        parameter.requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert "_Updated" not in layer(x).grad_fn.name()
 
 
 def test_an_update_begins_at_zero_and_keeps_the_layers_parameters():
