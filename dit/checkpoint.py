@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,15 +176,26 @@ def load_newest(root: str | Path) -> Checkpoint | None:
         DitError: there are checkpoints, and none of them verifies: the run is never begun anew in silence.
     """
     passed_over = []
-    for path, step in _newest_first(root):
+    for path, _ in _newest_first(root):
         try:
-            verify(path)
-            return Checkpoint(path, step, read_json(path / STATE), tuple(passed_over))
+            return replace(load(path), passed_over=tuple(passed_over))
         except DitError as error:
             passed_over.append(str(error))
     if passed_over:
         raise DitError(f"{root}: expected at least one whole checkpoint, found none: {'; '.join(passed_over)}")
     return None
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Return one checkpoint.
+
+    Raises:
+        DitError: it does not verify.
+    """
+    path = Path(path)
+    verify(path)
+    state = read_json(path / STATE)
+    return Checkpoint(path, int(path.name.removeprefix("step-")), state)
 
 
 def is_any_in(root: str | Path) -> bool:
@@ -198,22 +209,29 @@ def load_all(root: str | Path) -> list[Checkpoint]:
     Raises:
         DitError: one of them does not verify.
     """
-    found = sorted(_newest_first(root), key=lambda item: item[1])
-    for path, _ in found:
-        verify(path)
-    return [Checkpoint(path, step, read_json(path / STATE)) for path, step in found]
+    return [load(path) for path, _ in sorted(_newest_first(root), key=lambda item: item[1])]
 
 
 def prune(root: str | Path, keep: int) -> None:
     """Delete all but the `keep` newest checkpoints and those to be kept; links and other names are left alone."""
     for path, step in list(_newest_first(root))[keep:]:
-        if _is_kept(path):
-            continue
-        failpoint(f"checkpoint-{step}:prune")
-        # A folder that is being deleted must not look like a broken checkpoint, so it leaves under another name.
-        leaving = path.with_name(f"{TEMPORARY_PREFIX}pruned-{path.name}")
-        path.rename(leaving)
-        shutil.rmtree(leaving)
+        if not _is_kept(path):
+            failpoint(f"checkpoint-{step}:prune")
+            _delete(path)
+
+
+def keep_only(root: str | Path, step: int) -> None:
+    """Delete all checkpoints but that of one step."""
+    for path, other in _newest_first(root):
+        if other != step:
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    # A folder that is being deleted must not look like a broken checkpoint, so it leaves under another name.
+    leaving = path.with_name(f"{TEMPORARY_PREFIX}pruned-{path.name}")
+    path.rename(leaving)
+    shutil.rmtree(leaving)
 
 
 def _is_kept(path: Path) -> bool:

@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -86,7 +87,8 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Take recipe overrides out of a command line.
 
     Args:
-        argv: arguments, among them `--section.field VALUE` or `--section.field=VALUE`, the value in YAML.
+        argv: arguments, among them `--section.field VALUE` or `--section.field=VALUE`, the value in YAML; of a
+            field that is true or false it can be left out, which means true.
 
     Returns:
         The other arguments; dotted field -> value. Of a field that is given twice the last counts.
@@ -98,18 +100,32 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
     rest: list[str] = []
     overrides: dict[str, Any] = {}
-    arguments = iter(argv)
-    for argument in arguments:
+    arguments = deque(argv)
+    while arguments:
+        argument = arguments.popleft()
         match = re.fullmatch(r"--([\w-]+(?:\.[\w-]+)+)(?:=(.*))?", argument, re.DOTALL)
         if match is None:
             rest.append(argument)
             continue
         key = match[1].replace("-", "_")
-        text = match[2] if match[2] is not None else next(arguments, None)
-        if text is None or (match[2] is None and text.startswith("--")):
-            raise ConfigError(f"--{key}: expected a value, found {'the end' if text is None else text}")
+        if match[2] is None and (not arguments or arguments[0].startswith("--")):
+            if not _is_switch(key):
+                raise ConfigError(f"--{key}: expected a value, found {arguments[0] if arguments else 'the end'}")
+            overrides[key] = True
+            continue
+        text = arguments.popleft() if match[2] is None else match[2]
         overrides[key] = parse_yaml(text, origin=f"--{key}")
     return rest, overrides
+
+
+def _is_switch(key: str) -> bool:
+    """Tell whether a field of the recipe is true or false."""
+    from dit.config import Recipe
+
+    section, _, field = key.partition(".")
+    found = Recipe.model_fields.get(section)
+    fields = getattr(found and found.annotation, "model_fields", {})
+    return field in fields and fields[field].annotation is bool
 
 
 def _run(argv: list[str]) -> None:
@@ -189,8 +205,10 @@ def _add(parser: _Parser, parameter: inspect.Parameter, words: str) -> argparse.
     """Give a parser the option of a function's parameter; one that is positional only has its place instead."""
     is_place, is_needed = parameter.kind is parameter.POSITIONAL_ONLY, parameter.default is parameter.empty
     settings: dict[str, Any] = {"help": " ".join(words.replace("%", "%%").split())}
-    # X, X | None, list[X] or a choice of texts
+    # X, X | None, list[X], list[X] | None (an option that may be given several times) or a choice of texts
     kinds = [kind for kind in get_args(parameter.annotation) if kind is not NoneType] or [parameter.annotation]
+    if get_origin(kinds[0]) is list:
+        kinds, settings["action"] = list(get_args(kinds[0])), "append"
     if kinds[0] is bool:
         settings["action"] = "store_true"
     else:

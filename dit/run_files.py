@@ -6,6 +6,7 @@
     metrics.jsonl  one JSON object per logged step
     checkpoints/   step-XXXXXXXX/{model, ema, ...}.safetensors, state.json, manifest.json
     snapshots/     averages for `dit ema`, in the same format
+    best/          the average whose samples were the best, likewise
     samples/ export/ heartbeats/ tensorboard/ lock
 
 An exported folder has recipe.yaml and metrics.jsonl of the same names.
@@ -15,7 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from dit.errors import DitError
 from dit.files import read_json, write_json, write_text
@@ -28,6 +29,19 @@ METRICS_NAME = "metrics.jsonl"
 FACTS_NAME = "run.json"
 HEADS = "heads"
 """File, in a checkpoint, of the parameters that auxiliary losses train along."""
+
+
+class Change(BaseModel):
+    """A field that was changed on purpose in the middle of a run."""
+
+    step: int
+    """Optimizer steps made before."""
+    field: str
+    """Dotted name."""
+    old: Any
+    """Its value before."""
+    new: Any
+    """Its value from there on."""
 
 
 class RunFacts(MadeWith):
@@ -43,6 +57,8 @@ class RunFacts(MadeWith):
     """Class id, in decimal, -> class name."""
     facts: dict[str, Any] = Field(default_factory=dict)
     """Dotted field -> value: what must be the same when the run is resumed."""
+    changes: list[Change] = Field(default_factory=list)
+    """What of it was changed on purpose, in order; `facts` holds the new values."""
 
 
 class RunFiles:
@@ -57,6 +73,7 @@ class RunFiles:
         self.lock = self.path / "lock"
         self.checkpoints = self.path / "checkpoints"
         self.snapshots = self.path / "snapshots"
+        self.best = self.path / "best"
         self.samples = self.path / "samples"
         self.heartbeats = self.path / "heartbeats"
         self.export = self.path / "export"

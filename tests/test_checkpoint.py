@@ -116,6 +116,21 @@ def test_prune_never_deletes_what_was_written_to_be_kept(tmp_path):
     assert folders(tmp_path) == ["step-00000004", "step-00000006"]
 
 
+def test_one_is_loaded_by_its_folder(tmp_path):
+    path = checkpoint.save(tmp_path, 7, tensors(0.1), STATE)
+    assert checkpoint.load(path) == checkpoint.load_newest(tmp_path)
+    damage(path)
+    with pytest.raises(DitError, match="SHA-256"):
+        checkpoint.load(path)
+
+
+def test_keep_only_leaves_one(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, step, tensors(), STATE, is_kept=True)
+    checkpoint.keep_only(tmp_path, 2)
+    assert folders(tmp_path) == ["step-00000002"]
+
+
 def test_a_whole_checkpoint_of_the_same_step_is_kept(tmp_path):
     path = checkpoint.save(tmp_path, 1, tensors(1.0), STATE)
     before = contents(path)

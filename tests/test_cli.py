@@ -134,11 +134,18 @@ def test_overrides_are_taken_out_and_read_as_yaml():
     }  # fmt: skip
 
 
+def test_switches_need_no_value():
+    assert split_overrides(["x", "--ema.from_file", "--resume"]) == (["x", "--resume"], {"ema.from_file": True})
+    assert split_overrides(["--data.flip"]) == ([], {"data.flip": True})
+    assert split_overrides(["--data.flip", "false", "x"]) == (["x"], {"data.flip": False})
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
         (["--optim.lr"], "--optim.lr: expected a value, found the end"),
         (["--optim.lr", "--resume"], "--optim.lr: expected a value, found --resume"),
+        (["--no.section"], "--no.section: expected a value, found the end"),
         (["--optim.betas", "[0.9"], "--optim.betas:1: not valid YAML"),
         (["--data.source", "!!python/name:os.system x"], "--data.source:1: the tag"),
     ],

@@ -26,6 +26,9 @@ class TrainConfig(Section):
     """Passes over the training images, in place of max_steps; whole steps, rounded up."""
     max_steps: int = Field(default=100_000, ge=1, le=10**9)
     """Optimizer steps in all; a resumed run stops at the same number. Null where epochs says it."""
+    decay_from: str | None = None
+    """Checkpoint of a run of schedule wsd or constant that this one goes on from, by its folder, with a decay at once;
+    max_steps follows."""
     batch_size: int = Field(default=256, ge=1, le=10**6)
     """Images per optimizer step over all processes and accumulated micro-batches."""
     gradient_accumulation: int = Field(default=1, ge=1, le=10**6)
@@ -54,6 +57,9 @@ class TrainConfig(Section):
     """Held-out images of one validation loss; fewer are used if the split holds fewer."""
     validation_buckets: int = Field(default=10, ge=1, le=1_000)
     """Time buckets by which training and validation losses are reported; validation covers them evenly."""
+    evaluate_every: int = Field(default=0, ge=0)
+    """Steps between two evaluations of the average's samples, as section evaluation says (0: never); best/ keeps the
+    weights of the lowest Frechet distance."""
     preview_every: int = Field(default=5_000, ge=0)
     """Steps between two grids of preview samples (0: never)."""
     preview_samples: int = Field(default=64, ge=1)
@@ -185,8 +191,16 @@ class EmaConfig(Section):
     """Steps between two snapshots of the power-function averages; `dit ema` combines all of them."""
     snapshot_precision: Literal["fp32", "fp16"] = "fp16"
     """Precision of the snapshots; the averages themselves are kept in float32."""
+    from_file: bool = False
+    """Whether average, optimizer and step go on from those of the training file that model.pretrained names."""
     restart: bool = False
     """Whether --resume may begin the averages anew from the loaded weights where the checkpoint lacks them."""
+
+    @model_validator(mode="after")
+    def _file_has_one_average(self) -> Self:
+        if self.from_file and (self.further_decays or self.sigma_rels):
+            raise ValueError("from_file: expected no further_decays or sigma_rels, for a training file has one average")
+        return self
 
     @model_validator(mode="after")
     def _averages_differ(self) -> Self:

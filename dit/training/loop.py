@@ -3,7 +3,7 @@
 `run` is handed the network, the process, the codec and the data, and owns the run folder while it works.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from dit.config import Recipe
 from dit.diffusion.process import Process
 from dit.display import Progress, warn
-from dit.errors import DitError, Preempted
+from dit.errors import ConfigError, DitError, Preempted
 from dit.layers.precision import same_bits, tf32_products
 from dit.models.network import Network, narrowest_width
 from dit.run_files import append_row
@@ -23,14 +23,17 @@ from dit.training.batch import TrainingSet
 from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory
 from dit.training.monitor.log import Trackers, Window
 from dit.training.monitor.preview import Preview
+from dit.training.monitor.quality import create_quality
 from dit.training.monitor.step_totals import StepMetrics
 from dit.training.monitor.validation_loss import Validation, with_fixed_times
 from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
 from dit.training.ranks.processes import Processes, start_processes
+from dit.training.run.decay import with_decay
 from dit.training.run.folder import RunFolder
-from dit.training.setup import assemble, check_sizes, freeze, restore_newest, run_facts, write_facts
+from dit.training.run.resume import check_changes
+from dit.training.setup import assemble, check_sizes, find_start, freeze, restore, run_facts, write_facts
 from dit.training.step import Attempt
-from dit.training.trainer import Trainer
+from dit.training.trainer import Start, Trainer
 from dit.training.weights.schedule import learning_rates, set_learning_rates, share_of_peak
 
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ def run(
     output: str | Path,
     *,
     resume: bool = False,
+    changed: Collection[str] = (),
+    start: Start | None = None,
 ) -> RunResult:
     """Train a network.
 
@@ -72,13 +77,18 @@ def run(
         val_set: held-out split; None or empty: no validation loss.
         output: run folder; new or empty, unless `resume`.
         resume: continue the run in `output` from its newest checkpoint; start it where none was written yet.
+        changed: dotted fields that the run goes on with another value of, on purpose.
+        start: where a run without a checkpoint begins, other than at step 0 with nothing but weights.
 
     Raises:
         ConfigError: the recipe can't be run here, or does not continue the run in `output`.
         DitError: the run failed in a way that the message explains.
         Preempted: a signal came; a checkpoint was written.
     """
-    recipe = recipe.model_copy(update={"train": recipe.train.with_max_steps(len(train_set))})
+    check_changes(changed)
+    recipe = with_decay(recipe.model_copy(update={"train": recipe.train.with_max_steps(len(train_set))}))
+    if start is not None and start.step >= (max_steps := recipe.train.max_steps):
+        raise ConfigError(f"train.max_steps: expected more than the {start.step} of {start.origin}, found {max_steps}")
     processes = start_processes(recipe.train, narrowest_width(model))
     check_sizes(recipe, model, processes, train_set)
     freeze(recipe, model)
@@ -87,7 +97,10 @@ def run(
     folder = RunFolder(output)
     with ExitStack() as stack:
         processes.on_main(lambda: stack.enter_context(folder.locked(resume=resume)))
-        processes.on_main(lambda: write_facts(folder, facts, recipe, model, codec, train_set))
+        saved = find_start(folder, recipe, facts, processes)
+        described = (folder, facts, recipe, model, codec, train_set)
+        step = saved.step if saved else start.step if start else 0
+        processes.on_main(lambda: write_facts(*described, changed=changed, step=step))
         signals = stack.enter_context(StopSignals())
         heartbeat = Heartbeat(folder.heartbeats, processes.rank)
         if processes.count > 1:
@@ -96,7 +109,7 @@ def run(
         stack.enter_context(tf32_products(processes.device))
         stack.enter_context(same_bits(recipe.train.deterministic))
         trainer = assemble(recipe, model, process, codec, train_set, processes, signals)
-        restore_newest(trainer, folder, processes)
+        restore(trainer, saved or start, folder, processes)
         _Loop(trainer, folder, processes, heartbeat, val_set).until_done()
     return RunResult(folder.path, trainer.step, processes.is_main)
 
@@ -117,6 +130,7 @@ class _Loop:
         self.config = recipe.train
         self.validation = _validation(trainer, processes, val_set)
         self.preview = _preview(trainer, processes)
+        self.quality = create_quality(recipe, trainer.stepper.objective.process, trainer.stepper.source, processes)
         self.trackers = Trackers(
             self.config.trackers if processes.is_main else (), folder.path, first_step=trainer.step
         )
@@ -135,7 +149,7 @@ class _Loop:
             while trainer.step < self.config.max_steps:
                 self.make_step()
                 if self.is_row_due():
-                    self.write_row(self.validate() | self.draw_preview())
+                    self.write_row(self.validate() | self.evaluate() | self.draw_preview())
                 if self.is_checkpoint_due() or self.is_stopping:
                     self.pausing("checkpoint", lambda: trainer.save(self.folder))
                 if self.is_stopping and trainer.step < self.config.max_steps:
@@ -194,8 +208,10 @@ class _Loop:
         return any(map(self.is_due, (self.config.checkpoint_every, self.config.keep_every)))
 
     def is_row_due(self) -> bool:
-        """Tell whether a row of metrics is due: also whenever a validation or a preview has something for it."""
-        return any(map(self.is_due, (self.config.log_every, self.config.validate_every, self.config.preview_every)))
+        """Tell whether a row of metrics is due: also whenever something else has a column for it."""
+        config = self.config
+        every = (config.log_every, config.validate_every, config.evaluate_every, config.preview_every)
+        return any(map(self.is_due, every))
 
     def validate(self) -> dict[str, Any]:
         """Return the validation columns of a row, if they are due."""
@@ -204,6 +220,15 @@ class _Loop:
         with self.trainer.stopwatch.pause("validation"):
             averages = {name: average.network for name, average in self.trainer.ema.averages.items()}
             return self.validation.row(self.trainer.model, averages)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return the figures of the average's samples, if they are due, and keep its weights if they are the best."""
+        if self.quality is None or not self.is_due(self.config.evaluate_every):
+            return {}
+        with self.trainer.stopwatch.pause("evaluation"):
+            figures = self.quality.measure(self.trainer.ema.network, self.folder.path / "evaluation")
+        self.pausing("checkpoint", lambda: self.trainer.save_if_best(self.folder, figures))
+        return {f"eval_{name}": value for name, value in figures.items()}
 
     def draw_preview(self) -> dict[str, Any]:
         """Draw a grid of samples and return its column of a row, if it is due."""

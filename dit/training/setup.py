@@ -1,8 +1,10 @@
 """From a recipe and its parts to a trainer that is ready for its first, or its next, step."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from dit import __version__, checkpoint
+from dit.checkpoint import Checkpoint
 from dit.config import Recipe, dump_recipe
 from dit.data.config import DataConfig
 from dit.data.order import Window, check_batch_size
@@ -15,7 +17,7 @@ from dit.models.counts import count
 from dit.models.network import Network, compile_blocks, hidden_matrices
 from dit.plugins import loaded_plugins
 from dit.rng import TRAINING_LAW
-from dit.run_files import RunFacts, cut_rows, read_rows
+from dit.run_files import Change, RunFacts, cut_rows, read_rows
 from dit.signals import StopSignals
 from dit.training.activations import recompute_blocks
 from dit.training.batch import BatchSource, Share, TrainingSet
@@ -23,10 +25,17 @@ from dit.training.compilation import compiles, expect_no_gpu, keep_blocks_whole
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.objectives import create as objectives
 from dit.training.ranks.processes import Processes
+from dit.training.run.decay import load_start
 from dit.training.run.folder import RunFolder
-from dit.training.run.resume import LAW_OF_DRAWS, check_checkpoints_are_there, check_same_run, flat_fields
+from dit.training.run.resume import (
+    LAW_OF_DRAWS,
+    changes_of,
+    check_checkpoints_are_there,
+    check_same_run,
+    flat_fields,
+)
 from dit.training.step import Stepper
-from dit.training.trainer import Trainer
+from dit.training.trainer import Start, Trainer
 from dit.training.weights.ema import Ema
 from dit.training.weights.optim import create_optimizer
 from dit.training.weights.trainable import choose_trained, count_trained
@@ -95,15 +104,34 @@ def write_facts(
     model: Network,
     codec: "Codec",
     train_set: TrainingSet,
+    *,
+    changed: Collection[str],
+    step: int,
 ) -> None:
     """Write `recipe.yaml` and `run.json`, from which the run is exported and resumed, if they describe the same run.
 
+    Args:
+        folder: the run's.
+        facts: from `run_facts`.
+        recipe: with what the data decided filled in.
+        model: the network.
+        codec: between latents and images.
+        train_set: training split.
+        changed: fields that are changed on purpose.
+        step: from which the run goes on.
+
     Raises:
-        ConfigError: the folder holds a run that this recipe does not continue, or whose checkpoints are gone.
+        ConfigError: the folder holds a run that this recipe does not continue, or whose checkpoints are gone; or it
+            holds none to change.
     """
+    changes: list[Change] = []
     if folder.facts.exists():
-        check_same_run(folder.read_facts().facts, facts, origin=str(folder.path))
+        known = folder.read_facts()
+        check_same_run(known.facts, facts, origin=str(folder.path), changed=changed)
         check_checkpoints_are_there(folder, recipe.train.checkpoint_every)
+        changes = [*known.changes, *changes_of(known.facts, facts, changed, step)]
+    elif changed:
+        raise ConfigError(f"--change {min(changed)}: expected a run in {folder.path} to be resumed, found none")
     codec.save(folder.path)
     write_text(folder.recipe, dump_recipe(recipe))
     folder.write_facts(
@@ -113,6 +141,7 @@ def write_facts(
             codec=codec.describe(),
             id2label={str(index): name for index, name in enumerate(train_set.class_names)},
             facts=facts,
+            changes=changes,
             plugins=loaded_plugins(),
         )
     )
@@ -181,20 +210,33 @@ def _window(data: DataConfig, train_set: TrainingSet) -> Window | None:
     return Window(tuple(train_set.part_sizes.tolist()), data.shuffle_window) if data.shuffle == "shards" else None
 
 
-def restore_newest(trainer: Trainer, folder: RunFolder, processes: Processes) -> None:
-    """Continue from the newest checkpoint that verifies, if there is one, and forget the metrics after it.
+def find_start(folder: RunFolder, recipe: Recipe, facts: dict[str, Any], processes: Processes) -> Checkpoint | None:
+    """Return what a run goes on from: its newest checkpoint that verifies, else that of another run, else nothing.
 
     Raises:
-        DitError: there are checkpoints and none is whole, or the newest whole one does not fit.
-        ConfigError: the processes see different checkpoints.
+        DitError: there are checkpoints and none is whole.
+        ConfigError: the processes see different checkpoints, or that of another run does not fit.
     """
     saved = checkpoint.load_newest(folder.checkpoints)
     processes.check_agreement({"newest checkpoint": saved and saved.step})
-    if saved is not None:
-        trainer.restore(saved)
     if processes.is_main:
         for reason in saved.passed_over if saved else ():
             warn(f"a newer checkpoint was passed over: {reason}")
         if saved is None and (rows := read_rows(folder.metrics)):
-            warn(f"the run has no checkpoint yet: its {rows[-1]['step']} steps are made again")
+            warn(f"the run has no checkpoint yet: its steps up to {rows[-1]['step']} are made again")
+    if saved is None and recipe.train.decay_from is not None:
+        return load_start(recipe, facts)
+    return saved
+
+
+def restore(trainer: Trainer, saved: Checkpoint | Start | None, folder: RunFolder, processes: Processes) -> None:
+    """Continue from a checkpoint or another program's file, if there is one, and forget the metrics after it.
+
+    Raises:
+        DitError: it does not fit.
+    """
+    if isinstance(saved, Start):
+        trainer.begin_with(saved)
+    elif saved is not None:
+        trainer.restore(saved)
     processes.on_main(lambda: cut_rows(folder.metrics, trainer.step))

@@ -7,6 +7,7 @@ the sums of the open log window.
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +26,24 @@ from dit.training.monitor.log import Window
 from dit.training.run.folder import RunFolder
 from dit.training.step import Stepper
 from dit.training.stopwatch import Stopwatch
-from dit.training.weights.ema import Ema
+from dit.training.weights.ema import PRIMARY, Ema
 from dit.training.weights.optim import load_optimizer_state, optimizer_state
 
 SNAPSHOT_TYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins that goes on from another program's training file; the weights are the network's already."""
+
+    origin: str
+    """The file."""
+    average: Mapping[str, Tensor]
+    """Average of the weights."""
+    moments: Mapping[str, Tensor]
+    """AdamW's state, `<key>.<parameter>`; none where the file's is not AdamW's."""
+    step: int
+    """Optimizer steps made."""
 
 
 @dataclass
@@ -67,6 +82,20 @@ class Trainer:
         checkpoint.save(folder.checkpoints, self.step, tensors, state, is_kept=is_kept)
         checkpoint.prune(folder.checkpoints, config.keep_checkpoints)
 
+    def save_if_best(self, folder: RunFolder, figures: dict[str, float]) -> None:
+        """Keep the average in place of the best so far, if the Frechet distance of its samples is lower."""
+        try:
+            best = checkpoint.load_newest(folder.best)
+        except DitError as error:
+            best = warn(f"{error}; it is replaced")
+        if best is not None and best.state["frechet_distance"] <= figures["frechet_distance"]:
+            return
+        tensors = {PRIMARY: self.ema.tensors(PRIMARY)}
+        if tensors[PRIMARY].keys() < self.model.state_dict().keys():
+            tensors["model"] = self.model.state_dict()  # holds what is not trained
+        checkpoint.save(folder.best, self.step, tensors, {"images_seen": self.images_seen, **figures})
+        checkpoint.keep_only(folder.best, self.step)
+
     def save_snapshot(self, folder: RunFolder) -> None:
         """Write the power-function averages for `dit ema`."""
         dtype = SNAPSHOT_TYPES[self.recipe.ema.snapshot_precision]
@@ -99,6 +128,30 @@ class Trainer:
             "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         return tensors, state
+
+    def begin_with(self, start: Start) -> None:
+        """Go on from another program's training file.
+
+        Raises:
+            DitError: its tensors do not fit; names and both shapes are shown.
+        """
+        average = self.ema.network.state_dict()
+        check_tensors(start.origin, average, start.average)
+        for name, tensor in average.items():
+            tensor.copy_(start.average[name])
+        trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        moments = {label: value for label, value in start.moments.items() if label.partition(".")[2] in trained}
+        reasons = {
+            "the file's is none of AdamW's for these weights": not moments,
+            f"optim.name is {self.recipe.optim.name}": self.recipe.optim.name.lower() != "adamw",
+            "the auxiliary losses have heads": self.stepper.objective.heads is not None,
+        }
+        if reason := next((text for text, holds in reasons.items() if holds), None):
+            warn(f"{start.origin}: the state of the optimizer begins anew, for {reason}")
+        else:
+            scalars = {"state": {}, "groups": [{}]}
+            load_optimizer_state(self.stepper.optimizer, self.model, moments, scalars, origin=start.origin)
+        self.step = start.step
 
     def restore(self, saved: Checkpoint) -> None:
         """Continue from a checkpoint.

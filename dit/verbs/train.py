@@ -1,7 +1,7 @@
 """`dit train`: from a recipe to a trained, exported and evaluated model."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dit.latents.features import TrainingSplit
     from dit.latents.stored import StoredLatents
     from dit.training.batch import TrainingSet
+    from dit.training.trainer import Start
+    from dit.zoo.source import Located
 
 
 def run(
@@ -24,6 +26,7 @@ def run(
     output: Path | None = None,
     resume: bool = False,
     dry_run: bool = False,
+    change: list[str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> None:
     """Train a model by a recipe, export it, and evaluate the export where the recipe says how.
@@ -37,39 +40,97 @@ def run(
         output: run folder, new or empty; runs/ and the recipe's name by default.
         resume: continue the run in the output folder, or start it where there is none.
         dry_run: print the recipe as it would be used and what it amounts to, then stop.
+        change: FIELD=VALUE, such as optim.lr=5e-5: a field of the recipe that a resumed run goes on with another value
+            of, on purpose; run.json says from which step. It may be given several times.
         overrides: dotted field of the recipe -> value.
     """
     output = output or Path("runs") / Path(recipe).stem
+    changes = _read_changes(change or (), resume=resume)
+    overrides = {**(overrides or {}), **changes}
     if is_main() and not (resume or dry_run):
         _check_new(output)
-    loaded = _load(recipe, overrides, dry_run)
+    loaded, weights, start = _load(recipe, overrides, dry_run)
     if dry_run:
         _print_plan(loaded, output)
         return
-    _train(loaded, output, resume=resume)
+    _train(loaded, output, resume=resume, changed=changes.keys(), weights=weights, start=start)
     if is_main():
         _finish(loaded, output)
 
 
-def _load(recipe: str, overrides: Mapping[str, Any] | None, dry_run: bool) -> "Recipe":
-    """Read the recipe; what it leaves out is the pretrained weights' own, where it names such."""
+def _read_changes(texts: Collection[str], *, resume: bool) -> dict[str, Any]:
+    """Return the values, by dotted field, that a resumed run is given on purpose."""
+    from dit.errors import ConfigError
+    from dit.training.run.resume import check_changes
+    from dit.yaml12 import parse_yaml
+
+    changes: dict[str, Any] = {}
+    for text in texts:
+        field, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--change: expected FIELD=VALUE, such as optim.lr=5e-5, found {text!r}")
+        if not resume:
+            raise ConfigError(f"--change {field}: expected --resume, found none; a new run takes --{field} VALUE")
+        changes[field] = parse_yaml(value, origin=f"--change {field}")
+    check_changes(changes)
+    return changes
+
+
+def _load(
+    recipe: str, overrides: Mapping[str, Any] | None, dry_run: bool
+) -> tuple["Recipe", "Located | None", "Start | None"]:
+    """Read the recipe; what it leaves out is the pretrained weights' own, where it names such.
+
+    Returns:
+        The recipe, what was found of the weights, and where the run begins if they are in a training file.
+    """
     from dit.config import check_recipe, read_recipe
+    from dit.errors import ConfigError
 
     check = partial(check_recipe, origin=recipe, overridden=overrides or ())
     data = read_recipe(recipe, overrides)
     model = data.get("model")
     if not isinstance(model, dict) or model.get("pretrained") is None:
-        return check(data)
-    check({name: section for name, section in data.items() if name != "process"})  # before anything is downloaded
+        checked = check(data)
+        if checked.ema.from_file:
+            raise ConfigError("ema.from_file: expected model.pretrained, the training file, found none")
+        return checked, None, None
+    sections = check(
+        {name: section for name, section in data.items() if name != "process"}
+    )  # before anything is downloaded
     from dit.zoo.described import describe
     from dit.zoo.finetune import check_process, complete
     from dit.zoo.source import locate
 
-    # A run's weights are downloaded now: data may be encoded for hours before they are loaded.
-    weights = (describe if dry_run else locate)(model["pretrained"])
+    start = None
+    if sections.ema.from_file:
+        weights, start = _open_training_file(sections, model)
+    else:
+        # A run's weights are downloaded now: data may be encoded for hours before they are loaded.
+        weights = (describe if dry_run else locate)(model["pretrained"])
     checked = check(complete(data, weights))
     check_process(checked, weights)
-    return checked
+    return checked, weights, start
+
+
+def _open_training_file(recipe: "Recipe", model: Mapping[str, Any]) -> tuple["Located", "Start"]:
+    """Read another program's training file: its weights, and where the run begins."""
+    from dit.display import say
+    from dit.errors import ConfigError
+    from dit.training.trainer import Start
+    from dit.zoo.layouts.training_file import read_training_file
+    from dit.zoo.source import Located
+
+    if recipe.optim.trainable.name != "all":
+        raise ConfigError(f"ema.from_file: expected optim.trainable all, found {recipe.optim.trainable.name}")
+    path = Path(model["pretrained"])
+    named = {key: value for key, value in model.items() if key != "pretrained" and value is not None}
+    found = read_training_file(path, {key: named[key] for key in (named.keys() - {"name"} or named)})
+    if is_main():
+        for notice in found.model.notices:
+            say(f"{path}: {notice}")
+    start = Start(str(path), found.average, found.moments, found.step)
+    return Located(path, found.model.config, [], found.model.tensors), start
 
 
 def _print_plan(recipe: "Recipe", output: Path) -> None:
@@ -78,6 +139,7 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
     from dit.models.counts import count
     from dit.models.families import arguments_of
     from dit.training.resolve import resolve
+    from dit.training.run.decay import with_decay
 
     _create_process(recipe)
     given = recipe.model
@@ -95,7 +157,7 @@ def _print_plan(recipe: "Recipe", output: Path) -> None:
 
         codec = load_codec(recipe.latents)
         latent_shape = (codec.latent_channels, *codec.latent_size(recipe.data.image_size))
-    recipe = resolve(recipe, latent_shape=latent_shape, num_classes=num_classes)
+    recipe = with_decay(resolve(recipe, latent_shape=latent_shape, num_classes=num_classes))
     parameters, macs = count(recipe.model.name, arguments_of(recipe.model.name, **recipe.model.overrides()))
     steps, batch = recipe.train.max_steps, recipe.train.batch_size
     print(dump_recipe(recipe))
@@ -178,7 +240,15 @@ def _open_source(recipe: "Recipe") -> "StoredLatents | None":
     return stored
 
 
-def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
+def _train(
+    recipe: "Recipe",
+    output: Path,
+    *,
+    resume: bool,
+    changed: Collection[str],
+    weights: "Located | None",
+    start: "Start | None",
+) -> None:
     """Encode the data where that was not done yet, build the network and train it."""
     import torch
 
@@ -205,12 +275,12 @@ def _train(recipe: "Recipe", output: Path, *, resume: bool) -> None:
     torch.manual_seed(recipe.train.seed)
     model = create_model(
         recipe.model.name,
-        pretrained=recipe.model.pretrained or False,
+        pretrained=weights or False,
         id2label=dict(enumerate(train_set.class_names)),
         **recipe.model.overrides(),
     )
     process = _create_process(recipe, model.null_class)
-    train(recipe, model, process, codec, train_set, val_set, output, resume=resume)
+    train(recipe, model, process, codec, train_set, val_set, output, resume=resume, changed=changed, start=start)
 
 
 def _open_splits(

@@ -27,7 +27,7 @@ from dit.zoo.source import Located, locate
 def create_model(
     name: str,
     *,
-    pretrained: bool | str | Path = False,
+    pretrained: bool | str | Path | Located = False,
     id2label: Mapping[int, str] | None = None,
     **overrides: Any,
 ) -> Network:
@@ -36,7 +36,8 @@ def create_model(
     Args:
         name: a variant such as "dit_xl_2", or one with a tag such as "dit_xl_2.in256", whose arguments are then the
             defaults; see `list_models`.
-        pretrained: True takes the weights of the tag; a zoo name, folder, file or Hub id takes those.
+        pretrained: True takes the weights of the tag; a zoo name, folder, file, Hub id or what was found
+            takes those.
         id2label: names of the new classes, by id; rows of classes that the weights know by the same name are kept.
         overrides: any argument of the network that differs.
 
@@ -58,7 +59,8 @@ def create_model(
             f"model: {name!r} is an architecture without weights; pretrained=True needs a tag, "
             f"{' or '.join(map(repr, tagged)) or 'which this architecture has none of'}"
         )
-    return fit(locate(name if pretrained is True else pretrained), architecture, overrides, id2label)
+    source = pretrained if isinstance(pretrained, Located) else locate(name if pretrained is True else pretrained)
+    return fit(source, architecture, overrides, id2label)
 
 
 def fit(
@@ -89,7 +91,11 @@ def fit(
         found, asked = (getattr(arguments, key, field.default) for arguments in (old, new))
         if key not in new.fitted | old.fitted and found != asked:
             raise ConfigError(f"model.{key}: the weights of {source.folder.name} have {found}, asked for {asked}")
-    weights = fill(empty_model(source.config.model), source.weights)
+    weights = empty_model(source.config.model)
+    if source.tensors is None:
+        fill(weights, source.weights)
+    else:
+        weights.load_state_dict(source.tensors, assign=True)
     same_labels = id2label is None or list(id2label.values()) == source.config.class_names
     if new == old and same_labels:
         return weights.train()

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from dit.charts import draw_loss
+from dit.checkpoint import load_newest
 from dit.config import load_recipe
 from dit.data.picture import image_grid
 from dit.display import say
@@ -17,7 +18,7 @@ from dit.errors import DitError
 from dit.figures import FIGURES_NAME
 from dit.files import new_folder
 from dit.latents.config import COPY_NAME
-from dit.run_files import HEADS, METRICS_NAME, RECIPE_NAME, is_run, read_rows
+from dit.run_files import HEADS, METRICS_NAME, RECIPE_NAME, RunFiles, is_run, read_rows
 from dit.zoo.cards.card import write_card
 from dit.zoo.folder.adapter import ADAPTER_NAME, metadata_of
 from dit.zoo.folder.config import write_config
@@ -131,6 +132,19 @@ def find_base(run_folder: Path, located: Located) -> Base:
             f"{run_folder}: expected for --adapter what goes over {source}, found {found}; export it without --adapter"
         )
     return Base(str(Path(source).absolute()) if Path(source).exists() else source, base.weights)
+
+
+def find_best(run_folder: str | Path) -> dict[str, Any]:
+    """Return what `export` takes of the average that was the best in the evaluations while training.
+
+    Raises:
+        DitError: none was kept.
+    """
+    best = load_newest(RunFiles(run_folder).best)
+    if best is None:
+        raise DitError(f"{RunFiles(run_folder).best}: expected the best average, found none; see train.evaluate_every")
+    images_seen = best.state["images_seen"]
+    return {"weights": best.path / "ema.safetensors", "provenance": {"steps": best.step, "images_seen": images_seen}}
 
 
 def draw_samples(pipeline: Pipeline, path: str | Path, *, seed: int = 0) -> None:

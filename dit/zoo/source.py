@@ -4,8 +4,10 @@ A source is a zoo name (`dit_ti_2.mnist`), a run folder, an exported folder, a `
 id `org/name[@revision]`. Free of torch, so that `dit info` can say what is wrong with a source without paying for it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dit.checkpoint import load_newest
 from dit.display import warn
@@ -20,6 +22,9 @@ from dit.zoo.folder.run import describe_run, described_by
 from dit.zoo.folder.safetensors_file import read_header, weight_files
 from dit.zoo.hub.pull import fetch
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Located:
@@ -31,6 +36,8 @@ class Located:
     """What the weights are for."""
     weights: list[Path]
     """The safetensors file, all shards, or a file and what goes over it; none of what is only described."""
+    tensors: "Mapping[str, Tensor] | None" = None
+    """The weights themselves, where they were read from a file of another kind."""
 
 
 def locate(

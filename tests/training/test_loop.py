@@ -19,9 +19,9 @@ from tests.training.fakes import make_parts, make_recipe
 COMPARED = ("step", "loss", "loss_by_time", "grad_norm", "grad_norm_max", "lr", "images_seen")
 
 
-def train(output, *, resume=False, num_samples=48, **overrides):
+def train(output, *, resume=False, num_samples=48, changed=(), **overrides):
     recipe = make_recipe(**overrides)
-    return run(recipe, *make_parts(recipe, num_samples), output, resume=resume)
+    return run(recipe, *make_parts(recipe, num_samples), output, resume=resume, changed=changed)
 
 
 def rows(output):
@@ -179,6 +179,40 @@ def test_muon_in_two_processes_equals_one(method, tmp_path):
 def test_rows_hold_both_learning_rates(method):
     assert [round(row["lr"], 5) for row in rows(method)] == [0.005, 0.01, 0.01, 0.00423, 0.00184, 0.0]
     assert all(row["muon_lr"] == pytest.approx(2 * row["lr"]) for row in rows(method))
+
+
+def test_a_resumed_run_changes_what_is_named(tmp_path, whole):
+    output, changed = tmp_path / "run", {"optim.lr": 5e-3, "optim.weight_decay": 0.1}
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(output)
+    with pytest.raises(ConfigError, match=r"optim\.lr: the run has 0\.01, found 0\.005"):
+        train(output, resume=True, changed=["optim.weight_decay"], **changed)
+    for _ in range(2):  # the second time there is nothing left to do, nor to write down
+        train(output, resume=True, changed=changed, **changed)
+        content = json.loads((output / "run.json").read_text())
+        assert content["changes"] == [
+            {"step": 3, "field": "optim.lr", "old": 0.01, "new": 0.005},
+            {"step": 3, "field": "optim.weight_decay", "old": 0.0, "new": 0.1},
+        ]
+        assert content["facts"]["optim.lr"] == 0.005
+    assert "lr: 0.005\n" in (output / "recipe.yaml").read_text()
+    found, before = rows(output), rows(whole)
+    assert [row["lr"] for row in found[:3]] == [row["lr"] for row in before[:3]]
+    assert [row["lr"] for row in found[3:]] == pytest.approx([row["lr"] / 2 for row in before[3:]])
+    assert losses(output)[:4] == losses(whole)[:4]
+    assert losses(output)[4] != losses(whole)[4]
+    train(output, resume=True, **changed | {"train.max_steps": 7})  # as any run of this recipe
+
+
+def test_a_change_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"--change optim\.lr: expected a run in .* to be resumed, found none"):
+        train(tmp_path / "run", resume=True, changed=["optim.lr"])
+    with pytest.raises(
+        ConfigError, match=r"--change model\.depth: this field can't change within a run, expected one of"
+    ):
+        train(tmp_path / "run", resume=True, changed=["model.depth"])
 
 
 def test_gaussian_process_reports_its_parts(tmp_path):

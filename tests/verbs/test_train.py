@@ -39,6 +39,44 @@ def test_a_dry_run_prints_recipe_and_size_and_touches_nothing(capsys, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["--resume", "--change", "optim.lr"],
+            "--change: expected FIELD=VALUE, such as optim.lr=5e-5, found 'optim.lr'",
+        ),
+        (["--change", "optim.lr=5e-5"], "--change optim.lr: expected --resume, found none"),
+        (["--resume", "--change", "train.seed=1"], "--change train.seed: this field can't change within a run"),
+        (["--resume", "--change", "optim.lr=-1"], "--optim.lr: expected a value greater than 0, found -1"),
+        (
+            ["--train.decay_from", "x", "--optim.schedule", "wsd", "--dry-run"],
+            "train.decay_from: expected a checkpoint",
+        ),
+        (["--ema.from_file"], "ema.from_file: expected model.pretrained, the training file, found none"),
+        (
+            ["--ema.from_file", "--model.pretrained", "x.pt"],
+            "ema.from_file: expected a training file with model and ema",
+        ),
+    ],
+)
+def test_wrong_changes_and_decays_are_one_line(capsys, tmp_path, argv, message):
+    assert message in fails(capsys, "train", RECIPE, "--output", tmp_path / "run", *argv)
+
+
+def test_a_dry_run_counts_the_steps_of_a_decay(capsys):
+    decay = [
+        "--train.decay_from",
+        "RUN/checkpoints/step-00050000",
+        "--optim.schedule",
+        "wsd",
+        "--optim.decay_steps",
+        "500",
+    ]
+    assert main(["train", str(RECIPE), "--dry-run", *decay]) == 0
+    assert "# steps: 50,500 of 64 images" in capsys.readouterr().out
+
+
 def test_a_dry_run_counts_the_steps_of_epochs(capsys):
     assert main(["train", str(RECIPE), "--dry-run", "--train.max_steps", "null", "--train.epochs", "2.5"]) == 0
     out = capsys.readouterr().out

@@ -16,6 +16,7 @@ from dit.zoo.export import export, spread
 from dit.zoo.folder.config import read_config
 from dit.zoo.load import load_model
 from dit.zoo.pipeline import load_pipeline
+from tests.command import fails, runs
 from tests.zoo.conftest import TINY, equal, random_model, write_lora_run
 
 
@@ -46,6 +47,18 @@ def test_the_folder_holds_the_average_and_what_is_needed_to_use_it(exported):
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "model.safetensors", "recipe.yaml", "metrics.jsonl", "loss.png", "README.md",
     }  # fmt: skip
+
+
+def test_the_best_average_is_exported_where_it_is_asked_for(tiny_run, tmp_path, capsys):
+    run, _ = tiny_run
+    line = fails(capsys, "export", run, tmp_path / "out", "--best", code=1)
+    assert "expected the best average, found none; see train.evaluate_every" in line
+    best = random_model(seed=9, **TINY).state_dict()
+    checkpoint.save(run / "best", 5, {"ema": best}, {"images_seen": 80, "frechet_distance": 1.0})
+    runs(capsys, "export", run, tmp_path / "out", "--best")
+    assert equal(load_file(tmp_path / "out" / "model.safetensors"), best)
+    provenance = read_config(tmp_path / "out").provenance
+    assert (provenance.steps, provenance.images_seen) == (5, 80)
 
 
 def test_heads_are_left_out_and_that_is_said(tiny_run, tmp_path, capsys):

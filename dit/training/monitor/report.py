@@ -76,6 +76,7 @@ def report_page(runs: Sequence[Run]) -> str:
     title = " and ".join(run.name for run in runs)
     parts = [f"<h1>{escape(title)}</h1>", _summary(runs)]
     parts += ['<h2>Loss</h2><div class="charts">', *_loss_charts(runs), *_charts_of_each(runs)]
+    parts += _quality_charts(runs)
     parts += ['</div><h2>Health</h2><div class="charts">', *_health_charts(runs), "</div>"]
     parts += [_figures(runs), *(_previews(run) for run in runs)]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
@@ -89,6 +90,7 @@ def _summary(runs: Sequence[Run]) -> str:
         "time": lambda row: str(timedelta(seconds=round(sum(row["seconds"].values())))),
         "loss": lambda row: f"{row['loss']:.4f}",
         "validation": lambda row: f"{row['val_loss']:.4f}",
+        "Frechet distance": lambda row: f"{row['eval_frechet_distance']:.3f}",
         "images/s": lambda row: f"{row['images_per_second']:.0f}",
         "processes": lambda row: str(row["num_processes"]),
         "precision": lambda row: row["precision"],
@@ -139,6 +141,16 @@ def _loss_charts(runs: Sequence[Run]) -> list[str]:
         line_chart("Loss (dashed: validation)", loss, y_label="loss per image", x_range=START, log=True),
         line_chart(title, profiles, x_label="diffusion time t", y_label="loss per image", x_range=(0, 1)),
     ]
+
+
+def _quality_charts(runs: Sequence[Run]) -> list[str]:
+    """Return the charts of the evaluations while training, where there were some."""
+    charts = []
+    for key, title in (("eval_frechet_distance", "Frechet distance"), ("eval_accuracy", "Class accuracy")):
+        evaluated = [run for run in runs if any(key in row for row in run.rows)]
+        if lines := [_series(run, key, _label(run, runs)) for run in evaluated]:
+            charts.append(line_chart(f"{title} of the average's samples", lines, y_label=title.lower(), x_range=START))
+    return charts
 
 
 def _charts_of_each(runs: Sequence[Run]) -> list[str]:

@@ -45,7 +45,7 @@ class RunFolder(RunFiles):
                     f"{self.path}: expected a new or empty folder, found {sorted(found)[0]}; "
                     "continue that run with --resume or choose another --output"
                 )
-            for folder in (self.path, self.checkpoints, self.snapshots, self.samples):
+            for folder in (self.path, self.checkpoints, self.snapshots, self.best, self.samples):
                 checkpoint.clean(folder)
             shutil.rmtree(self.heartbeats, ignore_errors=True)
             yield

@@ -1,5 +1,6 @@
 """The report page: what was logged and measured of one run or several."""
 
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -55,6 +56,22 @@ def collect(page):
     collector.feed(page)
     assert collector.open == []
     return collector
+
+
+def test_figures_of_samples_have_charts_where_there_are_some(run_folder, tmp_path):
+    assert "of the average" not in str(
+        [c for c in collect(report_page(load_runs([run_folder]))).charts if "samples" in c]
+    )
+    evaluated = tmp_path / "evaluated"
+    evaluated.mkdir()
+    lines = (run_folder / "metrics.jsonl").read_text().splitlines()
+    row = json.loads(lines[-1]) | {"eval_frechet_distance": 4.125, "eval_accuracy": 0.5}
+    (evaluated / "metrics.jsonl").write_text("\n".join([*lines[:-1], json.dumps(row), ""]))
+    page = report_page(load_runs([evaluated, run_folder]))
+    charts = collect(page).charts
+    assert "Frechet distance of the average's samples" in charts
+    assert "Class accuracy of the average's samples" in charts
+    assert "4.125" in page
 
 
 def test_page_shows_what_the_run_measured(run_folder):

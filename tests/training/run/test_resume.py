@@ -3,7 +3,14 @@
 import pytest
 
 from dit.errors import ConfigError
-from dit.training.run.resume import LAW_OF_DRAWS, MAY_CHANGE, check_same_run, flat_fields
+from dit.training.run.resume import (
+    CAN_CHANGE,
+    LAW_OF_DRAWS,
+    MAY_CHANGE,
+    check_changes,
+    check_same_run,
+    flat_fields,
+)
 from tests.training.fakes import make_recipe
 
 
@@ -14,7 +21,7 @@ def test_every_changed_field_is_listed():
     assert "max_steps" not in str(refused.value)
 
 
-@pytest.mark.parametrize("field", sorted(MAY_CHANGE))
+@pytest.mark.parametrize("field", sorted(MAY_CHANGE | CAN_CHANGE))
 def test_what_may_change_is_a_field_of_the_recipe(field):
     assert field in flat_fields(make_recipe())
 
@@ -39,6 +46,15 @@ def test_a_run_that_began_before_there_was_a_field_is_continued_with_its_default
     check_same_run(earlier, flat_fields(make_recipe()), origin="run")
     with pytest.raises(ConfigError, match=r"optim\.muon_lr: the run has 0\.001, found 0\.5"):
         check_same_run(earlier, flat_fields(make_recipe(**{"optim.muon_lr": 0.5})), origin="run")
+
+
+def test_fields_that_cannot_change_are_refused_by_name():
+    check_changes(["optim.lr", "train.max_steps", "sampling.steps"])
+    for field in ("train.seed", "train.batch_size", "model.name", "data.source", "optim.name", "optim.trainable"):
+        with pytest.raises(ConfigError, match=rf"--change {field}: this field can't change within a run"):
+            check_changes(["optim.lr", field])
+    with pytest.raises(ConfigError, match=r"--change optim\.lrr: .*Did you mean 'optim\.lr'"):
+        check_changes(["optim.lrr"])
 
 
 def test_a_run_whose_noise_was_drawn_by_another_law_is_refused():

@@ -1,0 +1,155 @@
+"""Evaluations while a run trains: their figures, the best average, exact resume, any number of processes."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from dit import checkpoint
+from dit.data.config import DataConfig
+from dit.data.image_source import images_in_memory
+from dit.errors import ConfigError
+from dit.evaluation.extractors import FeatureExtractor
+from dit.training.monitor import quality
+from dit.training.monitor.quality import Quality
+from dit.training.ranks.processes import start_processes
+from tests.training.fakes import FakeLatents, make_parts, make_recipe
+from tests.training.test_loop import assert_same_end, compared, rows, stop_at, train
+
+EVERY_2 = {"train.evaluate_every": 2, "evaluation.features": "pixels", "evaluation.num": 12, "evaluation.batch_size": 5}
+
+
+def extractor(name="pixels", device=None):
+    """Means of the four quarters of an image, and which of three grey levels it is nearest to."""
+
+    def network(images):
+        features = torch.nn.functional.avg_pool2d(images.float(), 2).flatten(1)
+        levels = torch.tensor([128.0, 192.0, 255.0])
+        return features, -(features.mean(1, keepdim=True) - levels).abs()
+
+    return FeatureExtractor(name, 4, network, "0" * 64, torch.device("cpu"), FakeLatents.class_names)
+
+
+def held_out(config=None, split="val", *, channels=1):
+    moments = FakeLatents(30, seed=1).moments[:, :1]
+    images = (127.5 * moments + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    source = images_in_memory(images[..., 0], np.arange(30) % 3, FakeLatents.class_names, DataConfig(image_size=8))
+    return replace(source, read=lambda index: images[index])
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch):
+    monkeypatch.setattr(quality, "load_features", extractor)
+    monkeypatch.setattr(quality, "open_images", held_out)
+
+
+@pytest.fixture
+def evaluated(tmp_path):
+    train(tmp_path / "evaluated", **EVERY_2)
+    return tmp_path / "evaluated"
+
+
+def figures(output):
+    return {row["step"]: row["eval_frechet_distance"] for row in rows(output) if "eval_frechet_distance" in row}
+
+
+def test_the_rows_hold_the_figures_and_the_best_average_is_kept(evaluated):
+    found = figures(evaluated)
+    assert list(found) == [2, 4, 6]
+    assert all(0 <= row["eval_accuracy"] <= 1 for row in rows(evaluated) if "eval_accuracy" in row)
+    assert rows(evaluated)[-1]["seconds"]["evaluation"] > 0
+    assert not (evaluated / "evaluation").exists()
+    best = checkpoint.load_newest(evaluated / "best")
+    assert len(list((evaluated / "best").iterdir())) == 1
+    assert best.step == min(found, key=found.get)
+    assert best.state["frechet_distance"] == found[best.step]
+    assert best.state["images_seen"] == 8 * best.step
+
+
+def test_the_best_is_the_average_of_its_step(tmp_path, monkeypatch):
+    """By made-up figures: the second of three evaluations is the best."""
+    distances = iter([3.0, 1.0, 2.0])
+    monkeypatch.setattr(Quality, "measure", lambda self, network, folder: {"frechet_distance": next(distances)})
+    train(tmp_path / "run", **EVERY_2, **{"train.checkpoint_every": 2, "train.keep_checkpoints": 3})
+    (best,) = (tmp_path / "run" / "best").iterdir()
+    saved = checkpoint.load(tmp_path / "run" / "checkpoints" / best.name)
+    assert best.name == "step-00000004"
+    kept, average = checkpoint.load(best).tensors("ema"), saved.tensors("ema")
+    assert all(torch.equal(value, average[name]) for name, value in kept.items())
+    assert kept.keys() == average.keys()
+
+
+def test_evaluations_change_no_weight_and_resume_to_the_last_bit(evaluated, whole, tmp_path):
+    assert_same_end(evaluated, whole)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", **EVERY_2)
+    train(tmp_path / "run", resume=True, **EVERY_2)
+    assert_same_end(tmp_path / "run", evaluated)
+    assert compared(tmp_path / "run") == compared(evaluated)
+    assert figures(tmp_path / "run") == figures(evaluated)
+    best = [
+        json.loads((next((run / "best").iterdir()) / "state.json").read_text()) for run in (tmp_path / "run", evaluated)
+    ]
+    assert best[0] == best[1]
+
+
+def test_a_worse_evaluation_leaves_a_best_of_a_later_step_that_was_given_up(tmp_path, monkeypatch):
+    """A run that is resumed from before its best goes on to other weights, and the best of all stays alone."""
+    distances = iter([2.0, 3.0, 1.0])
+    monkeypatch.setattr(Quality, "measure", lambda self, network, folder: {"frechet_distance": next(distances)})
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", **EVERY_2, **{"train.checkpoint_every": 1})
+    checkpoint.save(tmp_path / "run" / "best", 5, {"ema": {"x": torch.zeros(1)}}, {"frechet_distance": 2.5})
+    train(tmp_path / "run", resume=True, **EVERY_2, **{"train.checkpoint_every": 1})
+    assert [path.name for path in (tmp_path / "run" / "best").iterdir()] == ["step-00000006"]
+
+
+class OneOfTwo:
+    """A process of two, of which the other, rank 1, has gone first."""
+
+    def __init__(self, processes, rank):
+        self.processes, self.rank, self.count = processes, rank, 2
+
+    def __getattr__(self, name):
+        return getattr(self.processes, name)
+
+    def on_main(self, action):
+        return action() if self.rank == 0 else None
+
+
+def test_two_processes_measure_what_one_does(tmp_path, monkeypatch):
+    recipe = make_recipe(**EVERY_2)
+    model, process, codec, data, _ = make_parts(recipe)
+    source = SimpleNamespace(dataset=data, codec=codec, num_classes=3)
+    monkeypatch.setattr(quality.shutil, "rmtree", lambda *_, **__: None)
+    drawn, sample = [], quality.sample
+    monkeypatch.setattr(
+        quality, "sample", lambda *_, **options: drawn.append(options["positions"]) or sample(*_, **options)
+    )
+
+    def measured(processes, name):
+        return Quality(recipe, process, source, processes, extractor(), held_out()).measure(
+            model.eval(), tmp_path / name
+        )
+
+    alone = start_processes(recipe.train)
+    expected = measured(alone, "one")
+    assert [positions[0] for positions in drawn] == [0, 5, 10]
+    drawn.clear()
+    assert measured(OneOfTwo(alone, 1), "two") == {}
+    assert [positions[0] for positions in drawn] == [5]
+    assert measured(OneOfTwo(alone, 0), "two") == expected
+    assert [positions[0] for positions in drawn] == [5, 0, 10]
+    assert expected["frechet_distance"] > 0
+
+
+def test_without_features_it_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"train\.evaluate_every: expected evaluation\.features.*found none"):
+        train(tmp_path / "run", **{"train.evaluate_every": 2, "data.source": "folder"})
