@@ -18,6 +18,7 @@ from dit.validation import validate
 FIGURES_NAME = "eval.json"
 TITLES = {
     "accuracy": "class accuracy",
+    "frechet_distance": "Frechet distance",
     "fid": "FID",
     "sfid": "sFID",
     "inception_score": "Inception score",

@@ -1,14 +1,16 @@
 """`evaluate`: figures of random features, beside the original's formulas in NumPy and beside torch-fidelity.
 
-Metrics are computed on the CPU whatever the device. Exact precision and recall are in float64 here, in torch-fidelity
-in float32.
+The last case is what features cost: digits sampled and described, against digits sampled alone. Metrics are computed on
+the CPU whatever the device. Exact precision and recall are in float64 here, in torch-fidelity in float32.
 
 Shapes: N samples, M reference images, D features, K outputs of the classifier.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,15 +18,21 @@ from torch import Tensor
 
 from dit.bench.harness import Row, Run, race
 from dit.bench.settings import Settings
+from dit.evaluation.described import DescribedImages
+from dit.evaluation.drawn import Drawn
+from dit.evaluation.evaluate import balanced_labels
 from dit.evaluation.feature_set import FeatureSet
+from dit.evaluation.features import load_features
 from dit.evaluation.metrics.frechet import frechet_distance
 from dit.evaluation.metrics.inception_score import SHUFFLE_SEED, InceptionScore
 from dit.evaluation.metrics.neighbours import ADM, EXACT
 from dit.evaluation.metrics.precision_recall import PrecisionRecall
 from dit.evaluation.moments import Gaussian
+from dit.zoo.pipeline import load_pipeline
 
 NUM_SAMPLES, WIDTH, NUM_OUTPUTS = 5_000, 2_048, 1_008
 NEIGHBOURHOOD, SPLITS = 3, 10
+MODEL, NUM_DIGITS, DIGITS_AT_ONCE = "dit_ti_2.mnist", 500, 100
 Pair = tuple[FeatureSet, FeatureSet]
 NUMPY, FIDELITY = "NumPy", "torch-fidelity"
 
@@ -45,7 +53,8 @@ def run(settings: Settings) -> Iterator[Row]:
         settings.say(f"evaluate {case}")
         there = {name: work for name, work in contenders.items() if find_spec("torch_fidelity") or name == NUMPY}
         work = {name: _built(run) for name, run in ({"dit": contenders["dit"]} | there).items()}
-        yield from race("evaluate", case, work, replace(settings, budget=settings.budget / 4))
+        yield from race("evaluate", case, work, replace(settings, budget=settings.budget / 5))
+    yield from _digits(settings)
 
 
 def _built(run: Run) -> Callable[[], Run]:
@@ -137,3 +146,23 @@ def _precision_recall(pair: Pair) -> dict[str, Run]:
         return calculate_precision_recall_part(rows[0], rows[1], NEIGHBOURHOOD)
 
     return {"dit": lambda: PrecisionRecall(EXACT).measure(*pair), FIDELITY: fidelity}
+
+
+def _digits(settings: Settings) -> Iterator[Row]:
+    """Measure what it costs to describe the digits that a model makes, with the parts that are written meanwhile."""
+    pipeline = load_pipeline(MODEL, device=settings.device)
+    described = DescribedImages(load_features("mnist", device=settings.device), pipeline.class_names)
+    labels, sampler = balanced_labels(NUM_DIGITS, pipeline.num_classes), pipeline.sampler(seed=0)
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as name:
+            Drawn(labels, pipeline.image_size, sampler, {}, DIGITS_AT_ONCE, Path(name)).write(described.describe, [])
+
+    def alone() -> None:
+        for start in range(0, NUM_DIGITS, DIGITS_AT_ONCE):
+            sampler(labels[start : start + DIGITS_AT_ONCE], list(range(start, start + DIGITS_AT_ONCE)))
+
+    case = f"{NUM_DIGITS} digits with features"
+    settings.say(f"evaluate {case}")
+    contenders = {"dit": _built(ours), "sampling alone": _built(alone)}
+    yield from race("evaluate", case, contenders, replace(settings, budget=settings.budget / 5))

@@ -22,7 +22,9 @@ PEERS = {
         "dit with muon",
         "dit with lora, memory",
     ],
-    "evaluate": ["NumPy and SciPy", "torch-fidelity", "NumPy", "torch-fidelity", "NumPy", "torch-fidelity"],
+    "evaluate": [
+        *("NumPy and SciPy", "torch-fidelity", "NumPy", "torch-fidelity", "NumPy", "torch-fidelity", "sampling alone")
+    ],
 }
 
 
@@ -39,7 +41,8 @@ def test_it_runs_and_leaves_out_what_the_device_emulates(name, monkeypatch, caps
     monkeypatch.setattr(encode, "NUM_IMAGES", 16)
     for size, value in {"NUM_SAMPLES": 8, "PART_ROWS": 4, "NUM_BATCHES": 2}.items():
         monkeypatch.setattr(data, size, value)
-    monkeypatch.setattr(evaluate, "WIDTH", 16)
+    for size, value in {"WIDTH": 16, "NUM_DIGITS": 4, "DIGITS_AT_ONCE": 2}.items():
+        monkeypatch.setattr(evaluate, size, value)
     monkeypatch.setattr(sample, "STEPS", 2)
     monkeypatch.setattr(sample, "TIMED", 1)
     monkeypatch.setattr(run, "pin_threads", lambda: 1)

@@ -55,6 +55,7 @@ def test_a_model_is_measured_as_its_samples_in_a_file(reference, tmp_path, capsy
     assert model["figures"] == file["figures"]
     assert model["figures"]["fid"]["standard_error"] > 0
     assert model["samples"]["pixels_sha256"] == file["samples"]["pixels_sha256"]
+    assert model["samples"]["num_calls"] == 2  # one step with guidance
     own = {"device": "cpu"}, {"decoded_at_a_time": 16}  # what each knows alone
     assert model["samples"]["made"] | own[1] == file["samples"]["made"] | own[0]
     assert not parts_of(tmp_path / "model.json").exists()

@@ -52,3 +52,9 @@ def test_another_file_is_refused_and_nothing_written(tool, tmp_path):
         with pytest.raises(DitError, match=rf"{name}: expected .*{words}"):
             tool.main([str(tmp_path / name), "--out", str(tmp_path / "results.md")])
     assert not (tmp_path / "results.md").exists()
+
+
+def test_the_committed_document_is_that_of_the_committed_rows(tool, tmp_path):
+    docs = ROOT / "docs"
+    assert tool.main([str(docs / "results.csv"), "--out", str(tmp_path / "results.md")]) == 0
+    assert (tmp_path / "results.md").read_text() == (docs / "results.md").read_text(), "run tools/render_results.py"
