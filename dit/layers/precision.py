@@ -61,6 +61,11 @@ def tf32_products(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+def prepare_same_bits() -> None:
+    """Ask for exact products of matrices, which a program has to do before its first one on a GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 @contextmanager
 def same_bits(asked: bool) -> Iterator[None]:
     """Take kernels on a GPU that give the same bits each time while the block runs, if asked; else what is fastest.
@@ -69,7 +74,7 @@ def same_bits(asked: bool) -> Iterator[None]:
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cuda.cudnn_sdp_enabled()
     if asked:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is made
+        prepare_same_bits()
         torch.use_deterministic_algorithms(True)
         torch.backends.cuda.enable_cudnn_sdp(False)
     try:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dit.errors import ConfigError, DitError
-from dit.layers.precision import bf16_pays
+from dit.layers.precision import bf16_pays, prepare_same_bits
 from dit.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ def start_processes(config: TrainConfig, hidden_size: int = 0) -> Processes:
             f"WORLD_SIZE: the launcher started {launched} processes, found a group of {state.num_processes}; "
             "on a machine without a GPU set ACCELERATE_USE_CPU=true"
         )
+    if config.deterministic:
+        prepare_same_bits()
     precision = resolve_precision(config.mixed_precision, state.device or torch.device("cpu"), hidden_size)
     # Accelerate keeps the precision of a program's first Accelerator and refuses another one. It is told to forget it
     # where it must, for that also empties an Accelerator that the program may have of its own.

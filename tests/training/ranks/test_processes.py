@@ -1,5 +1,7 @@
 """One process: device, precision, and exchanges that are the identity. Several: see test_loop.py."""
 
+import os
+
 import pytest
 import torch
 
@@ -15,6 +17,14 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 def test_a_program_can_train_in_one_precision_after_another():
     assert start_processes(TrainConfig(mixed_precision="bf16")).accelerator.mixed_precision == "bf16"
     assert start_processes(TrainConfig(mixed_precision="fp32")).accelerator.mixed_precision == "no"
+
+
+def test_exact_products_are_asked_for_before_the_first_one(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # and taken back afterwards
+    for deterministic, expected in ((False, None), (True, ":4096:8")):
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+        start_processes(TrainConfig(deterministic=deterministic))
+        assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == expected
 
 
 def test_an_accelerator_of_the_programs_own_stays_whole():
