@@ -53,5 +53,9 @@ def as_options(values: Mapping[str, Any]) -> list[str]:
 
 def as_name(parts: Sequence[str], values: Mapping[str, Any]) -> str:
     """Return a name for files of some parts and values: `parts_last=value`, without what file names can't hold."""
-    named = [*parts, *(f"{field.rpartition('.')[2]}={as_text(value)}" for field, value in values.items())]
-    return re.sub(r"[^\w.=+-]+", "-", "_".join(named)).strip("-")
+    named = [*parts, *(f"{field.rpartition('.')[2]}={_plain(as_text(value))}" for field, value in values.items())]
+    return _plain("_".join(named))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "-", text).strip("-")

@@ -2,7 +2,7 @@
 
 All contenders take the same batch, mean squared error and learning rate. Compilation is of one block, reused by all of
 them, on both sides. `dit with lora` is our own step where low-rank updates alone are trained; `memory` is what both
-hold: weights, gradients, the optimizer's state and averages.
+hold: weights, gradients, the optimizer's state and averages. `dit.bench.objectives` has further rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dit.bench import objectives
 from dit.bench.harness import Row, Run, race
 from dit.bench.peers import PlainDiT, inputs, network
 from dit.bench.settings import Settings
@@ -31,7 +32,11 @@ LORA = OptimConfig(trainable=LoraConfig(rank=16))
 
 def run(settings: Settings) -> Iterator[Row]:
     """Measure every case."""
-    for name, batch, share in settings.cases(CASES):
+    for name, batch, share in settings.cases((*CASES, *objectives.CASES)):
+        if settings.model or (name, batch) in objectives.CASES:
+            yield from objectives.measure(name, batch, share)
+        if not settings.model and (name, batch) in objectives.CASES:
+            continue
         settings.say(f"train-step {name}, batch {batch}")
         plain = partial(plain_step, name, batch, settings)
         contenders: dict[str, Callable[[], Run]] = {

@@ -42,17 +42,15 @@ class ImfProcess(AverageVelocityProcess):
         """
         assert self.null_class is not None
         t, r = draw_times(self.time_law, u, self.loss.equal_share)  # each (B,)
-        told = on_device(self.draw_guidance(u[:, 3:], r == t), x_0)
+        drawn = self.draw_guidance(u[:, 3:], r == t)
+        told = on_device(drawn, x_0)
         x_t = self.corrupt(x_0, noise, t)
-        at = to_device(t, x_t.device, x_t.dtype)
-        acts = (at >= told["t_min"]) & (at <= told["t_max"])
-        scale = torch.where(acts, told["guidance"], 1.0)  # (B,)
+        at, low, high = (value.to(x_t.dtype) for value in (t, drawn["t_min"], drawn["t_max"]))
+        acts = (at >= low) & (at <= high)  # (B,), on the host, which asks for no more than it needs
+        scale = torch.where(to_device(acts, x_t.device), told["guidance"], 1.0)  # (B,)
         null = torch.full_like(y, self.null_class)
-        unguided = self.second(model, x_t, t, null, torch.ones_like(scale))
-        rows, along = (r < t).nonzero().flatten(), torch.zeros_like(x_t)
-        if len(rows):
-            on = to_device(rows, x_t.device)
-            along[on] = self.second(model, x_t[on], t[rows], y[on], scale[on]).to(x_t)
+        unguided = self.second(model, x_t, t, null, torch.ones_like(scale), of=acts)
+        along = self.second(model, x_t, t, y, scale, of=r < t)
         derivative = self.derivative(model, x_t, t, r, y, along=along, **told)
         average, second = self.average(model, x_t, t, r, y, heads="uv", **told).chunk(2, dim=1)
         # At r = t guidance is told as to `second`, so that the other samples' v(w, y) has come out of this call.
@@ -67,10 +65,14 @@ class ImfProcess(AverageVelocityProcess):
         return Losses(loss, t, mse + mse_velocity, {"mse": mse, "mse_velocity": mse_velocity})
 
     @torch.no_grad()
-    def second(self, model: Model, x_t: Tensor, t: Tensor, y: Tensor, scale: Tensor) -> Tensor:
-        """Return v(w, y) (B, C, H, W) at scales w (B,)."""
-        ends = {"t_min": torch.zeros_like(scale), "t_max": torch.ones_like(scale)}
-        return self.average(model, x_t, t, t, y, heads="v", guidance=scale, **ends)
+    def second(self, model: Model, x_t: Tensor, t: Tensor, y: Tensor, scale: Tensor, *, of: Tensor) -> Tensor:
+        """Return v(w, y) (B, C, H, W) at scales w (B,) for the samples `of` (B,) on the host, and zeros for others."""
+        rows, found = of.nonzero().flatten(), torch.zeros_like(x_t)
+        if len(rows):
+            on = to_device(rows, x_t.device)
+            told = {"guidance": scale[on], "t_min": torch.zeros_like(scale[on]), "t_max": torch.ones_like(scale[on])}
+            found[on] = self.average(model, x_t[on], t[rows], t[rows], y[on], heads="v", **told).to(x_t)
+        return found
 
     def draw_guidance(self, u: Tensor, equal: Tensor) -> dict[str, Tensor]:
         """Return scale and interval of guidance for uniform numbers u (B, 3): name -> (B,) float64.

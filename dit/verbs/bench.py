@@ -21,7 +21,8 @@ def run(
 ) -> None:
     """Measure speed on this machine, beside diffusers and a plain PyTorch network.
 
-    All contenders run in turn; a ratio above 1 means that we are faster. What the device only emulates is left out.
+    All contenders run in turn; a ratio above 1 means that we are faster, and in rows
+    `with ...` how many times our own plain step it takes. What the device only emulates is left out.
 
     Args:
         name: denoise, data, encode, decode, sample, train-step, evaluate, or all of them.

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
-from dit.bench import data, decode, encode, evaluate, run, sample
+from dit.bench import data, decode, encode, evaluate, objectives, run, sample
 from dit.bench.names import BENCHMARKS
 from dit.bench.settings import Settings
 
+OBJECTIVES = ["with alignment, cached features", "with routing of half the tokens"]
 PEERS = {
     "denoise": ["products alone", "forward float32", "diffusers float32"],
     "data": ["by sample", ".npy an image", "safe_open a sample"],
@@ -16,6 +17,7 @@ PEERS = {
     "decode": ["diffusers float32"],
     "sample": ["DiTPipeline float32", "DiTPipeline 50 DDIM steps float32"],
     "train-step": [
+        *OBJECTIVES,
         "dit with lora",
         "plain float32",
         "plain float32 compiled",
@@ -61,3 +63,10 @@ def test_a_file_is_named_by_the_device_that_was_used():
     """Not by the machine's: a run on the CPU of a machine with a GPU is one of a CPU."""
     machine = {"device": "cpu", "gpu": None, "torch": "2.14.0+cu130", "bf16": False}
     assert run.result_path("all", machine).name == "all_cpu_torch-2.14.0_fp32.json"
+
+
+@pytest.mark.parametrize(("name", "peer"), [("meanflow_ti_2", "with loss meanflow"), ("imf_ti_2", "with loss imf")])
+def test_networks_of_average_velocities_are_trained_by_their_loss(name, peer, monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
+    settings = Settings(torch.device("cpu"), rounds=1, budget=600, arguments={"hidden_size": 24, "input_size": 4})
+    assert [row.peer for row in objectives.measure(name, 2, settings)] == [peer]
