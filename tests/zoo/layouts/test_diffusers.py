@@ -65,7 +65,7 @@ def diffusers_frequencies():
         patch.setattr(
             embed,
             "timestep_frequencies",
-            lambda num, period: torch.exp(-math.log(period) * torch.arange(num) / (num - 1)),
+            lambda num, period, device: torch.exp(-math.log(period) * torch.arange(num, device=device) / (num - 1)),
         )
         yield
 
