@@ -49,6 +49,19 @@ def test_its_gradients_are_those_of_its_formula(has_bias):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")  # in which torch's rules of derivatives are written
+def test_the_derivative_along_a_path_knows_the_update():
+    layer = LoraLinear(nn.Linear(5, 7), rank=2, alpha=3.0)
+    nn.init.normal_(layer.lora_B.weight)
+    layer.weight.requires_grad_(False)
+    layer.bias.requires_grad_(False)
+    x, along = torch.randn(2, 4, 5)
+    with torch.no_grad():  # as average velocities are derived
+        _, found = torch.func.jvp(layer, (x,), (along,))
+    expected = linear(along, layer.weight + 1.5 * layer.lora_B.weight @ layer.lora_A.weight)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_an_update_of_a_trained_or_rounded_weight_is_added_to_the_output():
     layer, x = LoraLinear(nn.Linear(5, 7), rank=2, alpha=3.0), torch.randn(4, 5)
     assert "_Updated" not in layer(x).grad_fn.name()  # the weight wants its own gradient
