@@ -123,9 +123,9 @@ def _is_switch(key: str) -> bool:
     from dit.config import Recipe
 
     section, _, field = key.partition(".")
-    found = Recipe.model_fields.get(section)
-    fields = getattr(found and found.annotation, "model_fields", {})
-    return field in fields and fields[field].annotation is bool
+    annotation = Recipe.model_fields[section].annotation if section in Recipe.model_fields else None
+    several = [getattr(kind, "model_fields", {}) for kind in get_args(annotation) or (annotation,)]
+    return any(field in fields and fields[field].annotation is bool for fields in several)
 
 
 def _run(argv: list[str]) -> None:

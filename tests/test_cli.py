@@ -137,6 +137,7 @@ def test_overrides_are_taken_out_and_read_as_yaml():
 def test_switches_need_no_value():
     assert split_overrides(["x", "--ema.from_file", "--resume"]) == (["x", "--resume"], {"ema.from_file": True})
     assert split_overrides(["--data.flip"]) == ([], {"data.flip": True})
+    assert split_overrides(["--process.retrain"]) == ([], {"process.retrain": True})
     assert split_overrides(["--data.flip", "false", "x"]) == (["x"], {"data.flip": False})
 
 

@@ -104,7 +104,7 @@ def _load(
 
     start = None
     if sections.ema.from_file:
-        weights, start = _open_training_file(sections, model)
+        weights, start = _open_training_file(sections, model, data.get("process"))
     else:
         # A run's weights are downloaded now: data may be encoded for hours before they are loaded.
         weights = (describe if dry_run else locate)(model["pretrained"])
@@ -113,10 +113,11 @@ def _load(
     return checked, weights, start
 
 
-def _open_training_file(recipe: "Recipe", model: Mapping[str, Any]) -> tuple["Located", "Start"]:
+def _open_training_file(recipe: "Recipe", model: Mapping[str, Any], process: Any) -> tuple["Located", "Start"]:
     """Read another program's training file: its weights, and where the run begins."""
     from dit.display import say
     from dit.errors import ConfigError
+    from dit.models.families import family_of
     from dit.training.trainer import Start
     from dit.zoo.layouts.training_file import read_training_file
     from dit.zoo.source import Located
@@ -124,10 +125,14 @@ def _open_training_file(recipe: "Recipe", model: Mapping[str, Any]) -> tuple["Lo
     if recipe.optim.trainable.name != "all":
         raise ConfigError(f"ema.from_file: expected optim.trainable all, found {recipe.optim.trainable.name}")
     path = Path(model["pretrained"])
-    named = {key: value for key, value in model.items() if key != "pretrained" and value is not None}
-    found = read_training_file(path, {key: named[key] for key in (named.keys() - {"name"} or named)})
-    if is_main():
-        for notice in found.model.notices:
+    given = {key: value for key, value in model.items() if key != "pretrained" and value is not None}
+    name = given.pop("name", None)
+    if name is not None:  # a variant of other sizes is none, and only its heads are not told by tensors
+        heads = {"num_heads": family_of(name).variants.get(name, {}).get("num_heads")}
+        given = {**heads, **given} if given else {"name": name}
+    found = read_training_file(path, given, process.get("name") if isinstance(process, dict) else process)
+    for notice in found.model.notices if is_main() else ():
+        if "--" not in notice:  # an option of another command, for what the recipe says here
             say(f"{path}: {notice}")
     start = Start(str(path), found.average, found.moments, found.step)
     return Located(path, found.model.config, [], found.model.tensors), start

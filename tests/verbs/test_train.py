@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
 from dit.cli import main
 from dit.config import load_recipe
+from dit.models.registry import create_model
 from dit.zoo.pipeline import load_pipeline
 from tests.command import RECIPE, ROOT, TINY, fails, runs
 from tests.latents.conftest import write_small_rae
@@ -75,6 +77,20 @@ def test_a_dry_run_counts_the_steps_of_a_decay(capsys):
     ]
     assert main(["train", str(RECIPE), "--dry-run", *decay]) == 0
     assert "# steps: 50,500 of 64 images" in capsys.readouterr().out
+
+
+def test_a_training_file_of_another_program_is_gone_on_from(capsys, tmp_path):
+    sizes = {"hidden_size": 48, "depth": 2}
+    network = create_model("dit_ti_2", **sizes, input_size=8, in_channels=4, num_classes=10, learn_sigma=False)
+    weights, optimizer = network.state_dict(), torch.optim.AdamW(network.parameters())
+    content = {"model": weights, "ema": weights, "opt": optimizer.state_dict(), "steps": 7}
+    torch.save(content, tmp_path / "last.pt")
+    options = ["--output", tmp_path / "run", *TINY, "--model.pretrained", tmp_path / "last.pt", "--ema.from_file"]
+    assert "the weights of model.pretrained know another process" in fails(capsys, "train", RECIPE, *options)
+    options += ["--process.retrain"]
+    assert "# parameters: " in "\n".join(runs(capsys, "train", RECIPE, *options, "--dry-run"))
+    line = fails(capsys, "train", RECIPE, *options, "--optim.trainable", "lora")
+    assert line == "ema.from_file: expected optim.trainable all, found lora"
 
 
 def test_a_dry_run_counts_the_steps_of_epochs(capsys):

@@ -63,12 +63,14 @@ def load_start(recipe: Recipe, facts: dict[str, Any]) -> Checkpoint:
     files = RunFiles(path.absolute().parents[1])
     if not path.is_dir() or not files.facts.is_file():
         raise ConfigError(f"train.decay_from: expected a checkpoint in the folder of its run, found none at {path}")
-    theirs = files.read_facts().facts
+    known, step = files.read_facts(), first_step(recipe)
+    # As the run was at this checkpoint: without what was changed in it later.
+    theirs = known.facts | {change.field: change.old for change in reversed(known.changes) if change.step >= step}
     schedule = theirs.get("optim.schedule")
     anew = [*DECIDED_ANEW, *(["optim.schedule"] if schedule == "constant" else [])]
     check_same_run(theirs, facts, origin=str(files.path), changed=anew, done="train.decay_from goes on from")
     end_of_stable = theirs["train.max_steps"] - (theirs["optim.decay_steps"] if schedule == "wsd" else 0)
-    if (step := first_step(recipe)) > end_of_stable:
+    if step > end_of_stable:
         raise ConfigError(
             f"train.decay_from: expected a checkpoint of at most step {end_of_stable}, where the learning rates of "
             f"{files.path} begin to fall, found {step}"

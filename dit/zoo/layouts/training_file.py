@@ -6,7 +6,7 @@ that the names are those that fit in number and shapes. DiT, SiT, REPA, Lightnin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import chain, combinations
 from pathlib import Path
@@ -38,12 +38,13 @@ class TrainingFile:
     """Optimizer steps made."""
 
 
-def read_training_file(path: str | Path, arguments: Mapping[str, Any]) -> TrainingFile:
+def read_training_file(path: str | Path, arguments: Mapping[str, Any], process: str | None = None) -> TrainingFile:
     """Read a training file.
 
     Args:
         path: written by torch.save.
         arguments: of the network, which shapes may not tell, and its variant as `name`.
+        process: name of the one that it was trained for, where the file does not tell it.
 
     Raises:
         ConfigError: it has no weights or no average.
@@ -54,11 +55,16 @@ def read_training_file(path: str | Path, arguments: Mapping[str, Any]) -> Traini
     if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in ("model", "ema")):
         found = f"{path} without them" if path.is_file() else f"no file {path}"
         raise ConfigError(f"ema.from_file: expected a training file with model and ema, found {found}")
-    model = read_state_file(path, ReadOptions(weights="raw", model=arguments))
-    average = read_state_file(path, ReadOptions(weights="ema", model=arguments)).tensors
-    weights = strip_wrappers(content["model"])
-    state = content.get("opt")
-    moments = {} if not isinstance(state, dict) else read_moments(state, weights, recognise(weights, "raw")[1])
+    weights, state = strip_wrappers(content["model"]), content.get("opt")
+    try:
+        layout = recognise(weights, "raw")[1]
+    except DitError as error:
+        raise DitError(f"{path}: {error}") from None
+    is_told = "args" in content or process not in [entry.name for entry in layout.trained_for]
+    options = ReadOptions(model=arguments, process=None if is_told else process)
+    model = read_state_file(path, replace(options, weights="raw"))
+    average = read_state_file(path, options).tensors
+    moments = read_moments(state, weights, layout) if isinstance(state, dict) else {}
     steps = content.get("steps")
     if steps is None:
         steps = max((int(value) for label, value in moments.items() if label.startswith("step.")), default=0)

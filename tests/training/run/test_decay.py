@@ -68,6 +68,16 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_again(long_run, tmp_
     assert_same_end(tmp_path / "run", tmp_path / "whole")
 
 
+def test_it_goes_on_from_a_run_as_it_was_at_the_checkpoint(long_run, tmp_path):
+    copy, changed = tmp_path / "long", {"optim.lr": 0.005}
+    shutil.copytree(long_run, copy)
+    on = {"train.max_steps": 7, "train.keep_checkpoints": 9}
+    train(copy, resume=True, changed=changed, **LONG | changed | on)  # from step 6
+    train(tmp_path / "run", **LONG, **{"train.decay_from": of(copy)})
+    with pytest.raises(ConfigError, match=r"optim\.lr: the run has 0\.01, found 0\.005"):
+        train(tmp_path / "other", **LONG | changed, **{"train.decay_from": of(copy)})
+
+
 def test_a_constant_run_can_decay_too(tmp_path):
     constant = {"optim.schedule": "constant", "train.max_steps": 3}
     train(tmp_path / "long", **constant)

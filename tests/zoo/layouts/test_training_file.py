@@ -150,6 +150,13 @@ def test_without_a_number_of_steps_the_optimizer_tells_it(content, tmp_path):
     assert read_training_file(tmp_path / "last.pt", HEADS).step == 3
 
 
+def test_the_process_is_the_files_where_it_tells_it(content, tmp_path):
+    for told, given, expected in ((None, "flow", "flow"), (None, None, "gaussian"), ("SiT-S/2", "gaussian", "flow")):
+        args = {} if told is None else {"args": {"model": told}}
+        torch.save(content | args, tmp_path / "last.pt")
+        assert read_training_file(tmp_path / "last.pt", HEADS, given).model.config.process.name == expected
+
+
 def test_what_can_not_go_on_is_refused(content, go_on, tmp_path):
     with pytest.raises(ConfigError, match=r"train\.max_steps: expected more than the 3 of .*last\.pt, found 3"):
         go_on(**{"train.max_steps": 3})
