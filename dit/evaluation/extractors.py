@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dit.data.imagenet import imagenet_classes
 from dit.encoders.load import load_encoder
 from dit.errors import DitError
 from dit.evaluation.classifier import SmallClassifier, pixels_to_unit
@@ -96,7 +97,10 @@ def small_classifier(name: str, device: torch.device) -> FeatureExtractor:
 
 
 def timm_classifier(name: str, device: torch.device) -> FeatureExtractor:
-    """The pooled features and logits of any timm classifier, for example `timm/resnet50.a1_in1k`."""
+    """The pooled features and logits of any timm classifier, for example `timm/resnet50.a1_in1k`.
+
+    Of a thousand classes they are ImageNet's in its order, which is how timm trains; others have no names.
+    """
     encoder = load_encoder(name, device, field="evaluation.features")
     model = encoder.network
 
@@ -112,6 +116,7 @@ def timm_classifier(name: str, device: torch.device) -> FeatureExtractor:
         network=network,
         weights_sha256=tensors_sha256(model.state_dict().items()),
         device=device,
+        class_names=tuple(names) if model.num_classes == len(names := imagenet_classes()) else None,
     )
 
 

@@ -9,8 +9,10 @@ import torch
 import dit.evaluation.extractors as extractors_module
 import dit.evaluation.features as features_module
 import dit.evaluation.networks.inception as inception_module
+from dit.data.imagenet import imagenet_classes
 from dit.data.mnist import mnist_images
 from dit.errors import ConfigError, DitError
+from dit.evaluation.described import DescribedImages
 from dit.evaluation.extractors import FeatureExtractor
 from dit.evaluation.features import list_features, load_features, register_features
 from dit.evaluation.networks.inception import WEIGHTS_SHA256
@@ -118,7 +120,18 @@ def test_timm_features_are_those_before_the_head(untrained):
     with torch.inference_mode():
         logits = model.fc(described.features.float()).double()
     torch.testing.assert_close(described.logits, logits, rtol=1e-4, atol=1e-5)
-    assert extractor.class_names is None
+
+
+def test_a_timm_classifier_of_a_thousand_classes_judges_imagenets(untrained, monkeypatch):
+    extractor = load_features("timm/resnet10t")
+    described = DescribedImages(extractor, imagenet_classes())
+    images = random_images()
+    taken_for = extractor(images).logits.argmax(dim=1)
+    described.update(images, torch.tensor([taken_for[0], taken_for[1], (taken_for[2] + 1) % 1000]))
+    assert described.accuracy.overall == pytest.approx(2 / 3)
+    create_model = timm.create_model  # a network of other classes has no names
+    monkeypatch.setattr(timm, "create_model", lambda *args, **options: create_model(*args, num_classes=12, **options))
+    assert load_features("timm/resnet10t").class_names is None
 
 
 def test_timm_sees_normalised_images_of_its_own_size(untrained, monkeypatch):
