@@ -87,7 +87,7 @@ def test_a_run_that_fails_does_not(submit, tmp_path, state, code):
 
 def test_a_signal_to_the_shell_does_not_end_it_before_the_run(submit, tmp_path):
     job = submit("recipe", "--output", "run", state="preempted", code=75, work=1)
-    while not (tmp_path / "dit").is_file():
+    while not (tmp_path / "dit").is_file() and job.poll() is None:
         time.sleep(0.01)
     job.send_signal(signal.SIGTERM)
     job.send_signal(signal.SIGUSR1)
