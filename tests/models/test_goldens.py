@@ -222,7 +222,7 @@ def test_loss_of_imf():
     told = process.draw_guidance(torch.stack([number.double() for number in numbers], dim=1), equal)
     acts = (golden["t"] >= told["t_min"].float()) & (golden["t"] <= told["t_max"].float())
     scale = torch.where(acts, told["guidance"], 1.0).float()
-    along = process.second(network, z, t, y, scale)
+    along = process.second(network, z, t, y, scale, of=torch.ones_like(equal))
     assert_close(along, golden["v_cond"], FORWARD)
 
     def average(network, x, t):
