@@ -1,5 +1,6 @@
 """pyproject.toml and the README say what is true of the code."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -42,6 +43,19 @@ def test_every_public_name_is_there():
     assert [name for name in dit.__all__ if not callable(getattr(dit, name))] == []
     assert set(dit.__all__) <= set(dir(dit))
     assert len(dit.__all__) <= 10
+
+
+@pytest.mark.parametrize("name", ["dit", "dit.diffusion", "dit.latents", "dit.sampling", "dit.training"])
+def test_every_public_name_of_a_package_has_a_home(name):
+    package = importlib.import_module(name)
+    assert sorted(package._HOMES) == sorted(package.__all__)
+    for public in package.__all__:
+        assert getattr(package, public).__name__ == public
+
+
+def test_public_packages_import_no_torch():
+    code = "import dit.diffusion, dit.latents, dit.sampling, dit.training, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_readme_names_what_is_there():

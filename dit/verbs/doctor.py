@@ -46,10 +46,7 @@ def _devices() -> Lines:
         free, total = torch.cuda.mem_get_info(index)
         yield f"cuda:{index}", f"{facts.name}, {_size(total)}, {_size(free)} free, CUDA {torch.version.cuda}"
     if not torch.cuda.is_available():
-        yield (
-            "cuda",
-            "none" if torch.version.cuda is None else f"no GPU that torch can use (built for {torch.version.cuda})",
-        )
+        yield "cuda", f"no GPU that torch can use (built for CUDA {torch.version.cuda or 'none'})"
     if torch.backends.mps.is_available():
         yield "mps", "available"
     for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):

@@ -91,10 +91,7 @@ def test_no_thread_reads_on_after_the_end_or_an_error(tmp_path):
     before = threading.active_count()
     train(tmp_path / "run", **{"train.max_steps": 1})
     assert threading.active_count() == before
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "stopped")
+    train_until(3, tmp_path / "stopped")
     assert threading.active_count() == before
 
 
@@ -130,6 +127,14 @@ def stop_at(patch, step):
     patch.setattr(Trainer, "save", save_and_die)
 
 
+def train_until(step, output, **overrides):
+    """Train until the checkpoint of this step, and die right after it."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(KeyboardInterrupt):
+            train(output, **overrides)
+
+
 def test_accumulated_micro_batches_equal_one_batch(tmp_path, whole):
     train(tmp_path / "run", **{"train.gradient_accumulation": 4})
     assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=1e-5)
@@ -159,10 +164,7 @@ def method(tmp_path_factory):
 
 
 def test_muon_resumes_to_the_last_bit(method, tmp_path):
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", **METHOD)
+    train_until(3, tmp_path / "run", **METHOD)
     train(tmp_path / "run", resume=True, **METHOD)
     assert_same_end(tmp_path / "run", method)
     assert compared(tmp_path / "run") == compared(method)
@@ -183,10 +185,7 @@ def test_rows_hold_both_learning_rates(method):
 
 def test_a_resumed_run_changes_what_is_named(tmp_path, whole):
     output, changed = tmp_path / "run", {"optim.lr": 5e-3, "optim.weight_decay": 0.1}
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(output)
+    train_until(3, output)
     with pytest.raises(ConfigError, match=r"optim\.lr: the run has 0\.01, found 0\.005"):
         train(output, resume=True, changed=["optim.weight_decay"], **changed)
     for _ in range(2):  # the second time there is nothing left to do, nor to write down

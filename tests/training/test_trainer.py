@@ -12,7 +12,7 @@ from dit.errors import ConfigError, DitError
 from dit.training.loop import run
 from dit.training.trainer import Trainer
 from tests.training.fakes import make_parts, make_recipe
-from tests.training.test_loop import assert_same_end, compared, stop_at, train
+from tests.training.test_loop import assert_same_end, compared, train, train_until
 
 ADAPTIVE = {"process.time_law": {"name": "adaptive", "num_buckets": 4}, "train.log_every": 2}
 
@@ -27,10 +27,7 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def stopped(tmp_path):
     """A run that died right after the checkpoint of step 3 of 6."""
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", **ADAPTIVE)
+    train_until(3, tmp_path / "run", **ADAPTIVE)
     return tmp_path / "run"
 
 

@@ -17,7 +17,7 @@ from dit.training.monitor import quality
 from dit.training.monitor.quality import Quality
 from dit.training.ranks.processes import start_processes
 from tests.training.fakes import FakeLatents, make_parts, make_recipe
-from tests.training.test_loop import assert_same_end, compared, rows, stop_at, train
+from tests.training.test_loop import assert_same_end, compared, rows, train, train_until
 
 EVERY_2 = {"train.evaluate_every": 2, "evaluation.features": "pixels", "evaluation.num": 12, "evaluation.batch_size": 5}
 
@@ -84,10 +84,7 @@ def test_the_best_is_the_average_of_its_step(tmp_path, monkeypatch):
 
 def test_evaluations_change_no_weight_and_resume_to_the_last_bit(evaluated, whole, tmp_path):
     assert_same_end(evaluated, whole)
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", **EVERY_2)
+    train_until(3, tmp_path / "run", **EVERY_2)
     train(tmp_path / "run", resume=True, **EVERY_2)
     assert_same_end(tmp_path / "run", evaluated)
     assert compared(tmp_path / "run") == compared(evaluated)
@@ -102,10 +99,7 @@ def test_a_worse_evaluation_leaves_a_best_of_a_later_step_that_was_given_up(tmp_
     """A run that is resumed from before its best goes on to other weights, and the best of all stays alone."""
     distances = iter([2.0, 3.0, 1.0])
     monkeypatch.setattr(Quality, "measure", lambda self, network, folder: {"frechet_distance": next(distances)})
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 1)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", **EVERY_2, **{"train.checkpoint_every": 1})
+    train_until(1, tmp_path / "run", **EVERY_2, **{"train.checkpoint_every": 1})
     checkpoint.save(tmp_path / "run" / "best", 5, {"ema": {"x": torch.zeros(1)}}, {"frechet_distance": 2.5})
     train(tmp_path / "run", resume=True, **EVERY_2, **{"train.checkpoint_every": 1})
     assert [path.name for path in (tmp_path / "run" / "best").iterdir()] == ["step-00000006"]

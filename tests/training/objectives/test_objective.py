@@ -22,7 +22,7 @@ from dit.training.objectives.create import check_objective
 from dit.training.objectives.dispersive import Dispersive
 from tests.goldens import load_tensors
 from tests.training.fakes import make_recipe
-from tests.training.test_loop import assert_same_end, compared, rows, stop_at, torchrun, train
+from tests.training.test_loop import assert_same_end, compared, rows, torchrun, train, train_until
 
 METHODS = {
     "alignment": {"block": 1, "head_width": 8, "until_step": 5},
@@ -80,10 +80,7 @@ def test_the_loss_has_its_column_and_reaches_the_weights(trained, tmp_path):
 
 def test_exact_resume(trained, tmp_path):
     name, output = trained
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", **switched_on(name))
+    train_until(3, tmp_path / "run", **switched_on(name))
     train(tmp_path / "run", resume=True, **switched_on(name))
     assert_same_end(tmp_path / "run", output)
     assert compared(tmp_path / "run") == compared(output)
@@ -111,10 +108,7 @@ PLAIN = {key: value for key, value in OTHERS["masked_side"].items() if key.start
 
 def test_without_a_masked_pass_what_it_alone_uses_is_left_alone(tmp_path):
     """In any number of processes, and over a resumption."""
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", **PLAIN)
+    train_until(3, tmp_path / "run", **PLAIN)
     before = checkpoint.load_newest(tmp_path / "run" / "checkpoints").tensors("model")["mask_token"]
     done = torchrun(tmp_path / "run", "--resume", **PLAIN)
     assert done.returncode == 0, done.stderr
@@ -168,10 +162,7 @@ def test_a_run_with_a_head_resumes_exactly_also_after_its_last_step(pulled, tmp_
     train(tmp_path / "whole", **pulled)
     for step in (3, 5):
         overrides = pulled | {"train.checkpoint_every": step}
-        with pytest.MonkeyPatch.context() as patch:
-            stop_at(patch, step)
-            with pytest.raises(KeyboardInterrupt):
-                train(tmp_path / str(step), **overrides)
+        train_until(step, tmp_path / str(step), **overrides)
         train(tmp_path / str(step), resume=True, **overrides)
         assert_same_end(tmp_path / str(step), tmp_path / "whole")
 

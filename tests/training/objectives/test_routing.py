@@ -15,7 +15,7 @@ from dit.training.objectives.objective import Objective, WithHeads
 from dit.training.objectives.velocity_direction import VelocityDirection
 from tests.training.fakes import make_parts, make_recipe
 from tests.training.objectives.passes import make_batch
-from tests.training.test_loop import assert_same_end, compared, rows, stop_at, torchrun, train
+from tests.training.test_loop import assert_same_end, compared, rows, torchrun, train, train_until
 
 ROUTED = {
     "model.depth": 4,
@@ -67,10 +67,7 @@ def test_without_a_loss_that_looks_at_it_the_pass_is_the_same():
 
 
 def test_exact_resume(trained, tmp_path):
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", **ROUTED)
+    train_until(3, tmp_path / "run", **ROUTED)
     train(tmp_path / "run", resume=True, **ROUTED)
     assert_same_end(tmp_path / "run", trained)
     assert compared(tmp_path / "run") == compared(trained)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from dit.errors import ConfigError
-from tests.training.test_loop import assert_same_end, rows, stop_at, train
+from tests.training.test_loop import assert_same_end, rows, train, train_until
 
 WSD = {"optim.schedule": "wsd", "optim.decay_steps": 3}
 LONG = {**WSD, "train.max_steps": 100}
@@ -16,10 +16,7 @@ LONG = {**WSD, "train.max_steps": 100}
 def long_run(tmp_path_factory):
     """A run of 100 steps that died after its checkpoint of step 6; its name is told by the fixture's tests."""
     output = tmp_path_factory.mktemp("long") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 6)
-        with pytest.raises(KeyboardInterrupt):
-            train(output, **LONG)
+    train_until(6, output, **LONG)
     return output
 
 
@@ -45,10 +42,7 @@ def test_it_resumes_to_the_last_bit_without_the_long_run(long_run, tmp_path):
     shutil.copytree(long_run, copy)
     decay = {**LONG, "train.decay_from": of(copy), "train.checkpoint_every": 1, "train.keep_checkpoints": 9}
     train(tmp_path / "whole", **decay)
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 5)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", **decay)
+    train_until(5, tmp_path / "run", **decay)
     shutil.rmtree(copy)
     train(tmp_path / "run", resume=True, **decay)
     assert_same_end(tmp_path / "run", tmp_path / "whole")

@@ -15,7 +15,7 @@ from dit.training.weights.optim import create_optimizer
 from dit.training.weights.trainable import choose_trained, count_trained
 from dit.validation import validate
 from tests.training.fakes import make_parts, make_recipe
-from tests.training.test_loop import assert_same_end, compared, rows, stop_at, torchrun, train
+from tests.training.test_loop import assert_same_end, compared, rows, torchrun, train, train_until
 
 PATTERNS = ["blocks.1.*", "y_embedder.*"]
 CHOICES = {
@@ -57,10 +57,7 @@ def test_what_is_trained_changes_and_nothing_else(trained):
 
 def test_exact_resume(trained, tmp_path):
     name, output = trained
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", **CHOICES[name])
+    train_until(3, tmp_path / "run", **CHOICES[name])
     train(tmp_path / "run", resume=True, **CHOICES[name])
     assert_same_end(tmp_path / "run", output)
     assert compared(tmp_path / "run") == compared(output)

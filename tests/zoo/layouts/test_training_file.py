@@ -14,7 +14,7 @@ from dit.zoo.create import create_model
 from dit.zoo.layouts.training_file import read_moments, read_training_file
 from dit.zoo.source import Located
 from tests.training.fakes import make_parts, make_recipe
-from tests.training.test_loop import assert_same_end, compared, rows, stop_at, train
+from tests.training.test_loop import assert_same_end, compared, rows, stop_at, train, train_until
 
 HEADS = {"num_heads": 2}
 PROJECTORS = {"projectors.0.0.weight": torch.ones(5, 7), "projectors.0.0.bias": torch.ones(5)}
@@ -43,10 +43,7 @@ def whole(tmp_path_factory):
 def stopped(tmp_path_factory):
     """A run that died after step 3 of 6."""
     output = tmp_path_factory.mktemp("stopped") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 3)
-        with pytest.raises(KeyboardInterrupt):
-            train(output)
+    train_until(3, output)
     return output
 
 
