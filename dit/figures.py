@@ -117,6 +117,8 @@ class Figures(BaseModel):
     """Sampling configuration, in the format of its time."""
     samples: dict[str, Any] = {}
     """By protocol: what is known of the samples; how they were made is `made` in it."""
+    metrics: dict[str, dict[str, Any]] = {}
+    """By protocol: settings of its figures."""
     networks: dict[str, dict[str, str]] = {}
     """By protocol: what described the images."""
     versions: dict[str, str] = {}
@@ -142,7 +144,10 @@ class Figures(BaseModel):
         against = f" against {self.reference['name']}" if self.reference else ""
         for name, found in self.figures.items():
             numbers = found.value, found.standard_error, found.floor
-            yield Measured(name, TITLES.get(name, name), *numbers, self.num or 0, f"protocol {self.protocol}{against}")
+            by = f"protocol {self.protocol}{against}"
+            if name == "accuracy":  # of whatever classifier was named beside the protocol
+                by = f"{self.metrics.get(name, {}).get('features')} classifier"
+            yield Measured(name, TITLES.get(name, name), *numbers, self.num or 0, by)
 
     def _beside_held_out(self) -> Iterator[Measured]:
         images = (self.reference or {}).get("num")

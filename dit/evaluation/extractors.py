@@ -79,6 +79,7 @@ def small_classifier(name: str, device: torch.device) -> FeatureExtractor:
     size = config["image_size"]
 
     def network(images: Tensor) -> tuple[Tensor, Tensor]:
+        images = to_grey(images)
         if tuple(images.shape[1:]) != (1, size, size):
             raise DitError(
                 f"evaluation.features {name}: expected grey images (1, {size}, {size}), found "
@@ -124,6 +125,12 @@ def inception(name: str, device: torch.device) -> FeatureExtractor:
     """torch-fidelity's Inception network of the published FIDs, for which it downloads the weights."""
     model = build_inception(name, inception_weights()).to(device)
     return FeatureExtractor(name, 2048, lambda images: model(to_rgb(images)), WEIGHTS_SHA256, device)
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """Return one channel (B, 1, H, W) of RGB images whose three are the same, as files give grey ones."""
+    is_grey = images.shape[1] == 3 and bool((images == images[:, :1]).all())
+    return images[:, :1] if is_grey else images
 
 
 def to_rgb(images: Tensor) -> Tensor:

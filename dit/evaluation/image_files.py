@@ -7,6 +7,7 @@ Shapes: N images in all, B of a batch, H x W pixels.
 """
 
 import hashlib
+import json
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,11 +23,13 @@ from torch import Tensor
 
 from dit.data.decode import IMAGE_SUFFIXES, to_mode
 from dit.errors import ConfigError, DitError
-from dit.files import read_json, sha256
+from dit.files import sha256
 from dit.npz import NpzReader
 
 LABELS_NAME = "labels.json"
 """Beside the PNGs of `dit sample`: file name -> class."""
+SETTINGS_NAME = "sampling.json"
+"""Beside them: how they were made."""
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
@@ -89,8 +92,10 @@ def open_image_files(path: Path, *, allow_jpeg: bool = False) -> ImageFiles:
     for name in names:
         digest.update(name.encode() + hashlib.sha256(found[name]()).digest())
     size = _decode(path, names[0], found[names[0]](), None).shape[:2]
-    labels = _read_labels(path, names)
-    return ImageFiles(len(names), (size[0], size[1]), digest.hexdigest(), labels, _reader(path, names, found, size))
+    labels = _read_labels(path, names, _read_json(path, LABELS_NAME, found))
+    about = {key: value for key, value in _read_json(path, SETTINGS_NAME, found).items() if key != "labels"}
+    reader = _reader(path, names, found, size)
+    return ImageFiles(len(names), (size[0], size[1]), digest.hexdigest(), labels, reader, about)
 
 
 def open_npz(path: Path, *, digest: str | None = None) -> ImageFiles:
@@ -181,11 +186,18 @@ def _decode(path: Path, name: str, data: bytes, size: tuple[int, ...] | None) ->
     return pixels
 
 
-def _read_labels(path: Path, names: Sequence[str]) -> Tensor | None:
-    """Return the classes that `dit sample` wrote beside its images."""
-    if not (path / LABELS_NAME).is_file():
+def _read_json(path: Path, name: str, found: Mapping[str, Callable[[], bytes]]) -> dict[str, Any]:
+    """Return what `dit sample` wrote beside its images; nothing where it is not there."""
+    try:
+        return dict(json.loads(found[name]())) if name in found else {}
+    except (ValueError, TypeError) as error:
+        raise DitError(f"{path}: expected {name} in JSON, found {error}; remove it") from None
+
+
+def _read_labels(path: Path, names: Sequence[str], labels: Mapping[str, Any]) -> Tensor | None:
+    """Return the classes of images, of which a file says nothing or all."""
+    if not labels:
         return None
-    labels = read_json(path / LABELS_NAME)
-    if not isinstance(labels, dict) or any(type(labels.get(name)) is not int for name in names):
-        raise DitError(f"{path / LABELS_NAME}: expected a class for each image, found others; remove it")
+    if any(type(labels.get(name)) is not int for name in names):
+        raise DitError(f"{path}: expected a class for each image in {LABELS_NAME}, found others; remove it")
     return torch.tensor([labels[name] for name in names])

@@ -18,6 +18,7 @@ from dit.evaluation.feature_parts import (
 )
 from dit.evaluation.feature_set import FeatureSet
 from dit.evaluation.image_files import ImageFiles
+from dit.evaluation.metrics.accuracy import ClassAccuracy
 from dit.evaluation.metrics.metric import Figure, Metric
 from dit.evaluation.protocols import Protocol
 from dit.evaluation.references.reference import Reference
@@ -186,6 +187,8 @@ def _check(metric: Metric, protocol: Protocol, samples: Samples, reference: Refe
     others = "or leave it out by --metrics"
     if samples.num < needed:
         raise ConfigError(f"{names}: expected at least {needed} samples, found {samples.num}; make more, {others}")
+    if isinstance(metric, ClassAccuracy):
+        metric.check(samples.labels)
     if metric.reference == "none":
         return
     if reference is None:
@@ -210,7 +213,8 @@ def _needs_images(metric: Metric, reference: Reference) -> bool:
 def _settings(metric: Metric) -> dict[str, Any]:
     """Return the fields of a metric as plain values; of an object its class."""
     plain = (str, int, float, type(None))
-    return {key: value if isinstance(value, plain) else type(value).__name__ for key, value in vars(metric).items()}
+    fields = {key: value for key, value in vars(metric).items() if not key.startswith("_")}
+    return {key: value if isinstance(value, plain) else type(value).__name__ for key, value in fields.items()}
 
 
 def _describe_samples(name: str, samples: Samples, found: FeatureSet) -> dict[str, Any]:

@@ -10,10 +10,14 @@
 | cmmd | CLIP, Pillow's bicubic | CMMD |
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
+
 from dit.errors import ConfigError, did_you_mean
+from dit.evaluation.extractors import FeatureExtractor
+from dit.evaluation.metrics.accuracy import ClassAccuracy
 from dit.evaluation.metrics.authenticity import Authenticity
 from dit.evaluation.metrics.cmmd import ClipDiscrepancy
 from dit.evaluation.metrics.density_coverage import DensityCoverage
@@ -24,8 +28,14 @@ from dit.evaluation.metrics.metric import Metric
 from dit.evaluation.metrics.neighbours import ADM, EXACT
 from dit.evaluation.metrics.precision_recall import PrecisionRecall
 from dit.evaluation.networks import clip, dinov2, inception
-from dit.evaluation.networks.network import MetricNetwork
-from dit.evaluation.networks.resize import pillow_bicubic, pillow_bicubic_float, tensorflow_bilinear, torch_bicubic
+from dit.evaluation.networks.network import LoadedNetwork, MetricNetwork
+from dit.evaluation.networks.resize import (
+    by_the_network,
+    pillow_bicubic,
+    pillow_bicubic_float,
+    tensorflow_bilinear,
+    torch_bicubic,
+)
 
 INCEPTION = MetricNetwork(
     "inception-2015-12-05", inception.WIDTHS, inception.SIZE, tensorflow_bilinear, inception.load_inception
@@ -52,6 +62,32 @@ class Protocol:
     """What is measured."""
     num: int = 50_000
     """Number of samples of published figures."""
+
+    def with_accuracy(self, extractor: FeatureExtractor, class_names: Sequence[str] | None) -> "Protocol":
+        """Return the protocol with one more figure: how many samples a classifier takes for what was asked.
+
+        Args:
+            extractor: the classifier.
+            class_names: names of the classes that the samples' labels number; None: those of the classifier.
+
+        Raises:
+            ConfigError: the extractor tells no classes by name.
+        """
+        if (known := extractor.class_names) is None:
+            raise ConfigError(
+                f"--features: expected a classifier whose classes have names, found {extractor.name}; with --protocol "
+                "it is for class accuracy"
+            )
+
+        def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
+            logits = extractor(images.byte()).logits
+            assert logits is not None
+            return {name: logits}
+
+        name, loaded = extractor.name, LoadedNetwork(forward, extractor.weights_sha256)
+        network = MetricNetwork(name, {name: len(known)}, None, by_the_network, lambda device: loaded)
+        metric = ClassAccuracy(known, known if class_names is None else class_names, name)
+        return replace(self, networks=(*self.networks, network), metrics=(*self.metrics, metric))
 
     def choose(self, names: Iterable[str] | None) -> "Protocol":
         """Return the protocol with the metrics that have a figure of these names, and their networks; None: all.

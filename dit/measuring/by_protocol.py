@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dit.evaluation.measure import Measurement, Samples
     from dit.evaluation.protocols import Protocol
 
+ACCURACY = "accuracy"
+
 
 def is_images(source: str) -> bool:
     """Tell whether a source is images in files, and no model."""
@@ -44,6 +46,11 @@ class FileSamples:
     def name(self) -> str:
         """What reports call them."""
         return self.path.name
+
+    @property
+    def class_names(self) -> None:
+        """Names of the classes that labels number: files tell none."""
+        return
 
     def open(self, protocol: "Protocol", device: "torch.device", parts: Path) -> "Samples":
         """Return the images."""
@@ -76,6 +83,11 @@ class ModelSamples:
         """What reports call them; a published report says nothing of the folders of the machine it was made on."""
         return Path(self.source).name if Path(self.source).exists() else self.source
 
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes that labels number."""
+        return self.making.locate(self.source).config.class_names
+
     def open(self, protocol: "Protocol", device: "torch.device", parts: Path) -> "Drawn":
         """Return what makes them.
 
@@ -103,6 +115,7 @@ def measure_by_protocol(
     reference: Path | None,
     metrics: list[str] | None,
     *,
+    features: str | None = None,
     processes: int,
     device: str | None,
     out: Path,
@@ -115,6 +128,7 @@ def measure_by_protocol(
         protocol: name of the protocol.
         reference: what they are measured against; None where no figure needs one.
         metrics: names of the figures; None: all.
+        features: classifier whose class accuracy is one of the figures, as in `load_features`; None: it is not.
         processes: number of processes on this machine.
         device: where to compute.
         out: the report.
@@ -128,19 +142,25 @@ def measure_by_protocol(
 
     if samples.batch_size < 1:
         raise ConfigError(f"--batch_size: expected at least 1, found {samples.batch_size}")
+    if metrics is not None and (ACCURACY in metrics) != (features is not None):
+        given = features or "none"
+        raise ConfigError(f"--features: expected a classifier where --metrics has {ACCURACY}, else none, found {given}")
     check_writable(out, "--out")
-    if isinstance(samples, ModelSamples):
-        samples.making.locate(samples.source)  # answers a wrong source before torch is imported
+    class_names = samples.class_names  # answers a wrong source before torch is imported
     found: list[Measurement] = []
 
     def work(share: launcher.Share, finishes: bool) -> None:
         from dit.device import choose_device
+        from dit.evaluation.features import load_features
         from dit.evaluation.measure import describe_share, measure, print_measurement
         from dit.evaluation.protocols import PROTOCOLS
         from dit.evaluation.references.reference import open_reference
         from dit.evaluation.results_table import NAME, append_result, row_of_measurement
 
-        wanted, place = PROTOCOLS[protocol].choose(metrics), choose_device(device)
+        wanted, place = PROTOCOLS[protocol], choose_device(device)
+        if features is not None:
+            wanted = wanted.with_accuracy(load_features(features, device=place), class_names)
+        wanted = wanted.choose(metrics)
         opened = samples.open(wanted, place, parts_of(out))
         against = None if reference is None else open_reference(reference)
         options: dict[str, Any] = {"device": place, "batch_size": samples.batch_size, "share": share}

@@ -55,7 +55,8 @@ def run(
         source: run folder, exported folder, .safetensors file of either, zoo name or Hub id; with --protocol also an
             .npz, a folder or a tar of images.
         num: number of samples; by default the protocol's, such as 50,000, or the recipe's.
-        features: feature extractor: mnist, inception-v3-compat or timm/MODEL.
+        features: feature extractor: mnist, inception-v3-compat or timm/MODEL; with --protocol the classifier of one
+            more figure, accuracy, of samples whose classes are known.
         data: source of the held-out images, where it is another one here than in the recipe.
         published: sample as for the published figure; see dit sample --help.
         steps: solver steps, at least 1.
@@ -100,7 +101,7 @@ def run(
             source, of_recipe, making, likelihood=likelihood, processes=processes, device=device, out=out
         )
         return
-    _refuse({"features": features, "data": data, "likelihood": likelihood or None} | of_recipe, "without --protocol")
+    _refuse({"data": data, "likelihood": likelihood or None} | of_recipe, "without --protocol")
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
     if is_images(source):
         of_models = {"num": num, "seed": seed, "published": published or None, "guide": guide, "rounding": rounding}
@@ -112,7 +113,8 @@ def run(
         size = 32 if batch_size is None else batch_size
         samples = ModelSamples(source, making, num, seed or 0, size, balanced=balanced, drawn=drawn)
         out = out or report_path(source, making)
-    measure_by_protocol(samples, protocol, reference, names, processes=processes, device=device, out=out)
+    options: dict[str, Any] = {"processes": processes, "device": device, "out": out}
+    measure_by_protocol(samples, protocol, reference, names, features=features, **options)
 
 
 def _refuse(options: Mapping[str, Any], which: str) -> None:

@@ -75,6 +75,11 @@ def test_embedded_classifier_refuses_other_images(mnist, images):
         mnist(images)
 
 
+def test_embedded_classifier_takes_grey_images_as_rgb(mnist, held_out):
+    images = held_out[0][:8]
+    assert mnist(images.expand(-1, 3, -1, -1)).logits.equal(mnist(images).logits)
+
+
 @pytest.mark.parametrize("images", [torch.zeros(2, 1, 32, 32), random_images(channels=1)[0]], ids=["float", "one"])
 def test_refuses_what_is_no_batch_of_bytes(mnist, images):
     with pytest.raises(DitError, match=r"expected uint8 \(B, C, H, W\), found"):

@@ -55,9 +55,18 @@ def test_labels_come_with_the_images(folder, tmp_path, names):
     np.savez(tmp_path / "x.npz", **dict(zip(names, (IMAGES, np.array(labels)), strict=True)))
     assert open_image_files(tmp_path / "x.npz").labels.tolist() == labels
     (folder / "labels.json").write_text(json.dumps({f"{i}.png": label for i, label in enumerate(labels)}))
-    assert open_image_files(folder).labels.tolist() == labels
+    (folder / "sampling.json").write_text(json.dumps({"seed": 5, "labels": labels}))
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for path in folder.iterdir():
+            archive.add(path, path.name)
+    for source in (folder, tmp_path / "x.tar"):
+        found = open_image_files(source)
+        assert (found.labels.tolist(), found.about) == (labels, {"seed": 5})
     (folder / "labels.json").write_text('{"0.png": 1}')
-    with pytest.raises(DitError, match=r"labels\.json: expected a class for each image"):
+    with pytest.raises(DitError, match=r"expected a class for each image in labels\.json"):
+        open_image_files(folder)
+    (folder / "labels.json").write_text("[")
+    with pytest.raises(DitError, match=r"expected labels\.json in JSON"):
         open_image_files(folder)
     others = (np.zeros(3, int), np.zeros(12), np.full(12, np.nan), np.array(["three"] * 12))
     for labels in others:

@@ -7,9 +7,14 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
+import dit.evaluation.features as features_module
 from dit.cli import main
 from dit.data.mnist import mnist_images
+from dit.evaluation.extractors import FeatureExtractor
+from dit.evaluation.features import load_features, register_features
+from dit.figures import read_figures
 from dit.measuring.processes import parts_of
 from dit.zoo.pipeline import Pipeline
 from tests.command import fails, runs
@@ -74,6 +79,44 @@ def test_a_model_is_measured_as_its_samples_in_a_file(reference, tmp_path, capsy
     assert {name: of_model[name] for name in same} == {name: of_file[name] for name in same}
     assert (of_model["samples"], of_model["seed"], of_model["steps"], of_model["order"]) == (MODEL, "3", "1", "drawn")
     assert float(of_model["fid"]) == model["figures"]["fid"]["value"]
+
+
+def test_a_classifier_judges_a_model_and_its_samples_in_a_file_alike(tmp_path, capsys):
+    options = ["--protocol", "adm", "--features", "mnist", "--metrics", "accuracy,inception_score"]
+    weak = [*OPTIONS, "--guidance", "1"]
+    runs(capsys, "evaluate", MODEL, *weak, *options, "--out", tmp_path / "model.json")
+    runs(capsys, "sample", MODEL, *weak, "--out", tmp_path / "x.npz")
+    runs(capsys, "evaluate", tmp_path / "x.npz", *options, "--out", tmp_path / "file.json")
+    model, file = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("model", "file"))
+    with np.load(tmp_path / "x.npz") as found:
+        images, labels = torch.from_numpy(found["arr_0"]).permute(0, 3, 1, 2), torch.from_numpy(found["arr_1"])
+    taken_for = load_features("mnist")(images).logits.argmax(dim=1)
+    expected = (taken_for == labels).double().mean().item()
+    assert 0.2 < expected < 1  # of one step without guidance
+    assert model["figures"]["accuracy"]["value"] == file["figures"]["accuracy"]["value"] == pytest.approx(expected)
+    assert file["networks"]["mnist"]["preprocessing"] == "by_the_network"
+    measured = {figure.name: figure.protocol for figure in read_figures(tmp_path / "file.json").measured}
+    assert measured == {"inception_score": "protocol adm", "accuracy": "mnist classifier"}
+    assert [float(row["accuracy"]) for row in rows(tmp_path / "results.csv")] == pytest.approx([expected] * 2)
+
+
+def test_what_class_accuracy_lacks_is_told_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(features_module, "_FACTORIES", dict(features_module._FACTORIES))
+    np.savez(tmp_path / "x.npz", np.zeros((20, 32, 32, 3), np.uint8))
+
+    def refused(*options):
+        message = fails(capsys, "evaluate", tmp_path / "x.npz", "--protocol", "adm", *options)
+        assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
+        return message
+
+    assert refused("--features", "mnist", "--metrics", "accuracy").startswith("accuracy: expected the class of every")
+    message = "--features: expected a classifier where --metrics has accuracy, else none, found"
+    assert refused("--metrics", "accuracy") == f"{message} none"
+    assert refused("--features", "mnist", "--metrics", "fid") == f"{message} mnist"
+    register_features("nameless")(
+        lambda name, device: FeatureExtractor(name, 3, lambda images: (images, None), "0" * 64, device)
+    )
+    assert refused("--features", "nameless").startswith("--features: expected a classifier whose classes have names")
 
 
 def test_two_processes_write_the_report_of_one(reference, tmp_path, capsys):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dit.errors import ConfigError
 from dit.evaluation.feature_set import FeatureSet
 from dit.evaluation.metrics.metric import Figure
 
@@ -37,13 +38,14 @@ class ClassAccuracy:
         known: the classifier's class names in the order of its logits; empty where it has none.
         class_names: names of the K classes that the labels number. The classifier judges only where it knows them all,
             in whatever order it has them itself.
+        features: which features are its logits.
     """
 
-    features = "logits"
     reference = "none"
     names = ("accuracy",)
 
-    def __init__(self, known: Sequence[str], class_names: Sequence[str]) -> None:
+    def __init__(self, known: Sequence[str], class_names: Sequence[str], features: str = "logits") -> None:
+        self.features = features
         self._known = known
         number_of = {name: number for number, name in enumerate(known)}
         judges = len(class_names) > 0 and number_of.keys() >= set(class_names)
@@ -52,6 +54,28 @@ class ClassAccuracy:
     def num_needed(self, width: int) -> int:
         """Return what a share can be told of."""
         return 1
+
+    def check(self, labels: Tensor | None) -> None:
+        """Refuse labels that nothing can be said of.
+
+        Raises:
+            ConfigError: there are none, or they number classes that the classifier does not know.
+        """
+        if labels is None:
+            raise ConfigError(
+                "accuracy: expected the class of every sample (arr_1 of an .npz, labels.json beside PNGs), found none; "
+                "add them, or leave it out by --metrics"
+            )
+        if self._numbers is None:
+            raise ConfigError(
+                f"accuracy: expected a classifier that knows the samples' classes, found one of {len(self._known)} "
+                "others; choose another by --features"
+            )
+        if not 0 <= int(labels.min()) <= int(labels.max()) < len(self._numbers):
+            raise ConfigError(
+                f"accuracy: expected labels from 0 to {len(self._numbers) - 1}, which number the classifier's classes, "
+                f"found {int(labels.min())} to {int(labels.max())}"
+            )
 
     def measure(self, samples: FeatureSet, reference: FeatureSet, /) -> dict[str, Figure]:
         """Return the share of samples that are taken for their label, whatever the reference."""

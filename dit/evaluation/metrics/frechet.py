@@ -84,18 +84,30 @@ def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covar
     """
     check_finite(torch.stack([mean_1, mean_2]))
     check_finite(torch.cat([covariance_1, covariance_2]))
-    eigenvalues = _without_negative(torch.linalg.eigvalsh(_middle(_square_root(covariance_1), covariance_2)))  # (D,)
+    eigenvalues = without_negative(torch.linalg.eigvalsh(_middle(_square_root(covariance_1), covariance_2)))  # (D,)
     difference = mean_1.double() - mean_2.double()
     squared = difference.dot(difference) + covariance_1.double().trace() + covariance_2.double().trace()
     # Rounding can leave -1e-12 where the two are equal.
     return max(0.0, (squared - 2 * eigenvalues.sqrt().sum()).item())
 
 
+def without_negative(eigenvalues: Tensor, of: str = "covariance") -> Tensor:
+    """Set to zero what rounding made negative among a covariance's eigenvalues (D,).
+
+    Raises:
+        DitError: one is clearly negative; the message says of what.
+    """
+    lowest, largest = eigenvalues.min().item(), eigenvalues.abs().max().item()
+    if lowest < -1e-6 * largest:
+        raise DitError(f"{of}: expected no negative eigenvalues, found {lowest:.3g} beside {largest:.3g}")
+    return eigenvalues.clamp(min=0)
+
+
 def _error_and_floor(rows: Tensor, labels: Tensor | None, found: Gaussian, known: Gaussian) -> tuple[float, float]:
     """Return standard error and floor of the distance of rows (N, D) from a reference; two digits need no float64."""
     root = _square_root(known.covariance)
     eigenvalues, vectors = torch.linalg.eigh(_middle(root, found.covariance))
-    eigenvalues = _without_negative(eigenvalues)
+    eigenvalues = without_negative(eigenvalues)
     is_there = eigenvalues > 1e-12 * eigenvalues.max()
     roots = eigenvalues.sqrt().where(is_there, 0)  # (D,)
     whiten = (root @ vectors * (1 / roots).where(is_there, 0)).float()  # (D, D)
@@ -129,12 +141,4 @@ def _middle(root: Tensor, covariance: Tensor) -> Tensor:
 
 def _square_root(matrix: Tensor) -> Tensor:
     eigenvalues, vectors = torch.linalg.eigh(matrix.double())
-    return (vectors * _without_negative(eigenvalues).sqrt()) @ vectors.T
-
-
-def _without_negative(eigenvalues: Tensor) -> Tensor:
-    """Set to zero what rounding made negative."""
-    lowest, largest = eigenvalues.min().item(), eigenvalues.abs().max().item()
-    if lowest < -1e-6 * largest:
-        raise DitError(f"covariance: expected no negative eigenvalues, found {lowest:.3g} beside {largest:.3g}")
-    return eigenvalues.clamp(min=0)
+    return (vectors * without_negative(eigenvalues).sqrt()) @ vectors.T

@@ -5,6 +5,7 @@ Shapes: B images of H x W, S pixels a side, D features of a kind.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,9 +33,9 @@ class MetricNetwork:
     """How reports and references call it."""
     widths: Mapping[str, int]
     """Name of each kind of features -> D."""
-    size: int
-    """S."""
-    resize: Callable[[Tensor, int], Tensor]
+    size: int | None
+    """S; None: it is for the network to know."""
+    resize: Callable[[Tensor, Any], Tensor]
     """Of `dit.evaluation.networks.resize`."""
     load: Callable[[torch.device], LoadedNetwork]
     """Loads it; raises DitError where its weights can't be had."""
@@ -42,7 +43,7 @@ class MetricNetwork:
     @property
     def preprocessing(self) -> str:
         """How reports and references call the resizing."""
-        return f"{self.resize.__name__} to {self.size}"
+        return self.resize.__name__ if self.size is None else f"{self.resize.__name__} to {self.size}"
 
 
 @torch.inference_mode()

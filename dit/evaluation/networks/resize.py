@@ -27,6 +27,11 @@ def tensorflow_bilinear(images: Tensor, size: int) -> Tensor:
     return top + (bottom - top) * weight[:, None]
 
 
+def by_the_network(images: Tensor, size: int | None) -> Tensor:
+    """Images as they are, for a network that resizes them itself."""
+    return images.float()
+
+
 def torch_bicubic(images: Tensor, size: int) -> Tensor:
     """PyTorch's bicubic with antialiasing, neither rounded nor kept within 0..255: EDM2's for DINOv2."""
     if images.shape[2:] == (size, size):

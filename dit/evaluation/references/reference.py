@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from dit.errors import ConfigError, DitError
 from dit.evaluation.image_files import ImageFiles, open_npz
+from dit.evaluation.metrics.frechet import without_negative
 from dit.evaluation.moments import Gaussian
 from dit.evaluation.networks.network import MetricNetwork
 from dit.evaluation.references.numpy_pickle import load_numpy_pickle
@@ -172,5 +173,7 @@ def _gaussian(path: Path, name: str, mean: Any, covariance: Any, num: Any) -> Ga
         raise DitError(f"{path}: expected a symmetric covariance of {name} features, found another one")
     if not (num is None or (isinstance(num, int | np.integer) and num > 1)):
         raise DitError(f"{path}: expected the number of images, at least 2, found {num!r}")
-    values = (torch.from_numpy(array.astype(np.float64)) for array in (mean, covariance))
-    return Gaussian(*values, num=None if num is None else int(num))
+    first, second = (torch.from_numpy(array.astype(np.float64)) for array in (mean, covariance))
+    found = Gaussian(first, second, num=None if num is None else int(num))
+    without_negative(torch.linalg.eigvalsh(found.covariance), f"{path}: covariance of {name} features")
+    return found

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dit.errors import ConfigError
 from dit.evaluation.feature_set import FeatureSet
 from dit.evaluation.metrics.accuracy import ClassAccuracy
 
@@ -8,6 +9,20 @@ from dit.evaluation.metrics.accuracy import ClassAccuracy
 def logits(predicted):
     """Logits of the classes 0 to 3 that are highest at the predicted ones."""
     return torch.eye(4)[predicted]
+
+
+@pytest.mark.parametrize(
+    ("class_names", "labels", "message"),
+    [
+        (["ant", "bee"], None, "accuracy: expected the class of every sample .*, found none"),
+        (["ant", "cow"], [0, 1], "accuracy: expected a classifier that knows the samples' classes, found one of 2"),
+        (["ant", "bee"], [0, 2], "accuracy: expected labels from 0 to 1, .*, found 0 to 2"),
+        (["ant", "bee"], [-1, 1], "accuracy: expected labels from 0 to 1, .*, found -1 to 1"),
+    ],
+)
+def test_labels_that_nothing_can_be_said_of_are_refused(class_names, labels, message):
+    with pytest.raises(ConfigError, match=message):
+        ClassAccuracy(["bee", "ant"], class_names).check(None if labels is None else torch.tensor(labels))
 
 
 def test_counts_by_class_in_the_classifiers_order():

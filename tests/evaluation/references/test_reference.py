@@ -87,6 +87,10 @@ def test_ones_own_file_tells_how_it_was_made(tmp_path):
     ("arrays", "message"),
     [
         ({"sigma": np.eye(3) + np.eye(3, k=1)}, "expected a symmetric covariance of pool features"),
+        (
+            {"sigma_s": np.diag([2.0, -1.0])},
+            r"x\.npz: covariance of spatial features: expected no negative eigenvalues, found -1 beside 2",
+        ),
         ({"sigma": np.full((3, 3), np.nan)}, "expected finite mean and covariance of pool features"),
         ({"sigma": np.eye(4)}, r"covariance \(D, D\) of pool features, found \[\(3,\), \(4, 4\)"),
         ({"mu": np.array([None] * 3)}, "mu holds pickled Python objects"),
