@@ -1,8 +1,9 @@
 """`data`: training batches, 256 latents by default, from moments on the disk that are in the page cache.
 
 `draws` is whole batches by one thread, against the same with every number drawn from a generator of its sample's own,
-as sampling draws. `read` is reading alone, against what other trainers do: one .npy file an image, or a safetensors
-file that is opened for every sample, both by two workers of a DataLoader.
+as sampling draws. `read` is reading alone, of float32 and of bfloat16 (`latents.storage`), against what other trainers
+do with float32: one .npy file an image, or a safetensors file that is opened for every sample, both by two workers of a
+DataLoader.
 """
 
 import tempfile
@@ -44,17 +45,18 @@ def run(settings: Settings) -> Iterator[Row]:
     settings.say(f"data, {NUM_SAMPLES} samples, batch {batch}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        dataset = _write_dataset(folder / "latents")
+        stored = {storage: _write_dataset(folder / storage, storage) for storage in ("float32", "bfloat16")}
         _write_arrays(folder / "arrays")
-        half = replace(settings, budget=settings.budget / 2)
-        draws = {"dit": lambda: _by_block(dataset, batch, half), "by sample": lambda: _by_sample(dataset, batch, half)}
-        yield from race("data", f"draws, batch {batch}, 1 thread", draws, half)
-        read = {
-            "dit": lambda: _ahead(dataset, batch),
-            ".npy an image": lambda: _loaded(_Arrays(folder / "arrays"), batch),
-            "safe_open a sample": lambda: _loaded(_Opened(folder / "latents"), batch),
-        }
-        yield from race("data", f"read, {NUM_BATCHES} batches of {batch}", read, half)
+        dataset, part = stored["float32"], replace(settings, budget=settings.budget / 3)
+        draws = {"dit": lambda: _by_block(dataset, batch, part), "by sample": lambda: _by_sample(dataset, batch, part)}
+        yield from race("data", f"draws, batch {batch}, 1 thread", draws, part)
+        for storage, latents in stored.items():
+            read = {
+                "dit": lambda latents=latents: _ahead(latents, batch),
+                ".npy an image": lambda: _loaded(_Arrays(folder / "arrays"), batch),
+                "safe_open a sample": lambda: _loaded(_Opened(dataset.folder), batch),
+            }
+            yield from race("data", f"read {storage}, {NUM_BATCHES} batches of {batch}", read, part)
 
 
 def _by_block(dataset: LatentDataset, batch: int, settings: Settings) -> Run:
@@ -174,15 +176,15 @@ def _batches(batch: int) -> Iterator[np.ndarray]:
         yield generator.integers(0, NUM_SAMPLES, batch)
 
 
-def _write_dataset(folder: Path) -> LatentDataset:
+def _write_dataset(folder: Path, storage: str) -> LatentDataset:
     folder.mkdir()
     identity = Identity(
-        data="zeros", vae="zeros", flip=False, storage="float32", precision="float32", batch_size=PART_ROWS
+        data="zeros", vae="zeros", flip=False, storage=storage, precision="float32", batch_size=PART_ROWS
     )
     entries = []
     for number, start in enumerate(range(0, NUM_SAMPLES, PART_ROWS)):
         rows = torch.arange(start, start + PART_ROWS)
-        moments = torch.zeros(PART_ROWS, 1, *MOMENTS)
+        moments = torch.zeros(PART_ROWS, 1, *MOMENTS, dtype=getattr(torch, storage))
         path, fingerprint = folder / _part_name(number), identity.fingerprint
         entries.append(write_part(path, moments, rows % NUM_CLASSES, rows, fingerprint=fingerprint, skipped=[]))
     index = Index(

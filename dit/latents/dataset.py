@@ -21,6 +21,8 @@ from dit.latents.shards import Index, PartEntry, ReadsRows, read_index, read_par
 
 SPARE_FILES = 1024
 """Files that may be open besides the parts."""
+CHECKED_BYTES = 2**19
+"""Moments are checked as soon as so many are read, while they are in the processor's cache."""
 
 
 class LatentDataset:
@@ -64,7 +66,7 @@ class LatentDataset:
     def labels(self) -> np.ndarray:
         """(N,) int64 class of each sample; every part is opened for it."""
         labels = [self._part(number).labels for number in range(len(self.index.parts))]
-        return torch.cat(labels).numpy()[self._rows] if labels else np.zeros(0, dtype=np.int64)
+        return np.concatenate(labels)[self._rows] if labels else np.zeros(0, dtype=np.int64)
 
     @property
     def part_sizes(self) -> np.ndarray:
@@ -108,14 +110,17 @@ class LatentDataset:
             raise ConfigError(f"data.flip: expected latents with mirrored images, found none in {self.folder}")
         rows = self._rows[indices]
         numbers = self._part_of(rows)  # (B,)
-        places = zip(numbers.tolist(), (rows - self._starts[numbers]).tolist(), flips.astype(int).tolist(), strict=True)
-        samples, classes = moments.view(torch.uint8).flatten(1).numpy(), labels.numpy()
-        for i, (sample, (number, row, view)) in enumerate(zip(samples, places, strict=True)):
-            part = self._part(number)
-            part.read(sample, row, view)
-            classes[i] = int(part.labels[row])
-        if not _are_finite(moments):
-            self._refuse(moments, indices, numbers)
+        parts = [self._part(number) for number in numbers.tolist()]
+        places, views = (rows - self._starts[numbers]).tolist(), flips.astype(int).tolist()
+        labels.numpy()[:] = [part.labels[row] for part, row in zip(parts, places, strict=True)]
+        samples, bits = moments.view(torch.uint8).flatten(1).numpy(), _Bits(moments)
+        num_checked = max(1, CHECKED_BYTES // max(1, samples.shape[1]))
+        for start in range(0, len(parts), num_checked):
+            some = slice(start, start + num_checked)
+            for sample, part, row, view in zip(samples[some], parts[some], places[some], views[some], strict=True):
+                part.read(sample, row, view)
+            if not bits.are_finite(some):
+                self._refuse(moments[some], indices[some], numbers[some])
 
     def verify(self) -> None:
         """Compare every part's hash with the index.
@@ -161,13 +166,20 @@ def _allow_open_files(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _are_finite(moments: Tensor) -> bool:
-    """Tell whether all numbers are finite, from their bits: many times faster than `isfinite`.
+class _Bits:
+    """The bits of moments (B, M, h, w), by which `isfinite` is many times faster.
 
-    Among the bit patterns of a sign, those of infinity and NaN are the largest.
+    Among the patterns of a sign, those of infinity and NaN are the largest.
     """
-    bits = getattr(torch, f"int{8 * moments.element_size()}")
-    found = moments.view(bits).numpy()
-    plus, minus = torch.tensor([torch.inf, -torch.inf], dtype=moments.dtype).view(bits).numpy()
-    unsigned = f"u{found.dtype}"
-    return found.size == 0 or bool(found.max() < plus and found.view(unsigned).max() < minus.view(unsigned))
+
+    def __init__(self, moments: Tensor) -> None:
+        kind = f"int{8 * moments.element_size()}"
+        infinities = torch.tensor([torch.inf, -torch.inf], dtype=moments.dtype).view(getattr(torch, kind)).numpy()
+        self._signed = moments.view(getattr(torch, kind)).flatten(1).numpy()  # (B, M h w)
+        self._unsigned = self._signed.view(f"u{kind}")
+        self._infinity, self._minus = infinities[0], infinities.view(f"u{kind}")[1]
+
+    def are_finite(self, some: slice) -> bool:
+        """Tell whether all numbers of some samples are."""
+        signed, unsigned = self._signed[some], self._unsigned[some]
+        return bool(signed.max(initial=0) < self._infinity and unsigned.max(initial=0) < self._minus)

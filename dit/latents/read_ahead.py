@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from time import perf_counter
 from typing import Protocol
 
 import numpy as np
@@ -23,10 +25,11 @@ from dit.data.request import Request
 
 NUM_AHEAD = 2
 """Batches that are read before they are asked for."""
-NUM_THREADS = 2
-"""More of them only wait for each other: they hold the interpreter between two reads."""
-PIECE = 128
-"""Samples that a thread reads at a time: a batch is shared out."""
+NUM_THREADS = 8
+"""Among which a batch is shared out where reads are slow. From memory one alone is faster: several would wait for each
+other, since each holds the interpreter between two reads."""
+SLOW = 1e-4
+"""Seconds for a sample, beyond which reads wait for a disk or a network."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class StoredMoments(Protocol):
 
 
 def read_ahead(dataset: StoredMoments, requests: Iterable[Request], *, pin_memory: bool = False) -> Generator[Rows]:
-    """Answer requests in order, with threads that are `NUM_AHEAD` of them ahead.
+    """Answer requests in order, with threads that are `NUM_AHEAD` of them ahead: one, or several where reads are slow.
 
     Args:
         dataset: what is read.
@@ -69,23 +72,27 @@ def read_ahead(dataset: StoredMoments, requests: Iterable[Request], *, pin_memor
     Raises:
         DitError: moments can't be read or are not finite; when their batch is asked for.
     """
-    pool = ThreadPoolExecutor(NUM_THREADS, "read_ahead")
-    begun: deque[tuple[Rows, list[Future[None]]]] = deque()
+    one, several = ThreadPoolExecutor(1, "read_ahead"), ThreadPoolExecutor(NUM_THREADS, "read_ahead")
+    begun: deque[tuple[Rows, list[Future[float]]]] = deque()
+    is_slow = False
+
+    def fill(rows: Rows, piece: slice) -> float:
+        started, request = perf_counter(), rows.request
+        dataset.fill(rows.moments[piece], rows.labels[piece], request.indices[piece], request.flips[piece])
+        return perf_counter() - started
 
     def begin(request: Request) -> None:
-        shape = (len(request.indices), *dataset.moments_shape)
-        moments = torch.empty(shape, dtype=dataset.storage, pin_memory=pin_memory)
-        labels = torch.empty(len(moments), dtype=torch.int64)
-        pieces = [slice(start, start + PIECE) for start in range(0, len(moments), PIECE)]
-        reading = [
-            pool.submit(dataset.fill, moments[s], labels[s], request.indices[s], request.flips[s]) for s in pieces
-        ]
-        begun.append((Rows(request, moments, labels), reading))
+        moments = _empty((len(request.indices), *dataset.moments_shape), dataset.storage, pin_memory=pin_memory)
+        rows = Rows(request, moments, torch.empty(len(moments), dtype=torch.int64))
+        pool, num_pieces = (several, NUM_THREADS) if is_slow else (one, 1)
+        bounds = [len(moments) * i // num_pieces for i in range(num_pieces + 1)]
+        begun.append((rows, [pool.submit(fill, rows, slice(*piece)) for piece in pairwise(bounds)]))
 
     def finish() -> Rows:
+        nonlocal is_slow
         rows, reading = begun.popleft()
-        for piece in reading:
-            piece.result()
+        seconds = sum(piece.result() for piece in reading) / len(reading)
+        is_slow = seconds > SLOW * len(rows.labels)
         return rows
 
     try:
@@ -96,4 +103,12 @@ def read_ahead(dataset: StoredMoments, requests: Iterable[Request], *, pin_memor
         while begun:
             yield finish()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for pool in (one, several):
+            pool.shutdown(cancel_futures=True)
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype, *, pin_memory: bool) -> Tensor:
+    """Return memory to read into: NumPy's, which for large arrays is in huge pages, unless a GPU copies from it."""
+    if pin_memory:
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+    return torch.from_numpy(np.empty(shape, dtype=f"i{dtype.itemsize}")).view(dtype)

@@ -115,7 +115,7 @@ class ReadsRows(Protocol):
         ...
 
     @property
-    def labels(self) -> Tensor:
+    def labels(self) -> np.ndarray:
         """(n,) int64."""
         ...
 
@@ -163,7 +163,7 @@ class Part:
     """Byte of the file where the moments begin."""
     num_views: int
     """V."""
-    labels: Tensor
+    labels: np.ndarray
     """(n,) int64."""
     rows: Tensor
     """(n,) int64 image of the split."""
@@ -217,7 +217,7 @@ def read_part(path: Path, *, fingerprint: str) -> Part:
             "remove the folder"
         )
     start = 8 + length + header["moments"]["data_offsets"][0]
-    return Part(file, moments, start, moments.shape[1], labels, rows, tuple(skipped))
+    return Part(file, moments, start, moments.shape[1], labels.numpy(), rows, tuple(skipped))
 
 
 def read_index(folder: Path) -> Index:

@@ -12,7 +12,7 @@ from dit.bench.settings import Settings
 OBJECTIVES = ["with alignment, cached features", "with routing of half the tokens"]
 PEERS = {
     "denoise": ["products alone", "forward float32", "diffusers float32"],
-    "data": ["by sample", ".npy an image", "safe_open a sample"],
+    "data": ["by sample", *2 * [".npy an image", "safe_open a sample"]],
     "encode": ["autoencoder alone"],
     "decode": ["diffusers float32"],
     "sample": ["DiTPipeline float32", "DiTPipeline 50 DDIM steps float32"],

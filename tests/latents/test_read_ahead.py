@@ -1,6 +1,7 @@
 """Reading ahead: in order, two batches early, errors at their own batch, and no thread left behind."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 
 from dit.data.request import Request
 from dit.errors import DitError
-from dit.latents.read_ahead import NUM_AHEAD, PIECE, read_ahead
+from dit.latents import read_ahead as module
+from dit.latents.read_ahead import NUM_AHEAD, NUM_THREADS, read_ahead
 
 
 class Numbers:
@@ -36,14 +38,37 @@ def requests(sizes, taken=None):
         start += size
 
 
-def test_batches_come_in_order_whatever_pieces_they_are_read_in():
-    sizes = [1, 2 * PIECE + 3, PIECE, 5, 5, 0]
+@pytest.mark.parametrize("slow", [-1.0, 1e-4, 1e9])
+def test_batches_come_in_order_whatever_pieces_they_are_read_in(monkeypatch, slow):
+    monkeypatch.setattr(module, "SLOW", slow)
+    sizes = [1, 2 * NUM_THREADS + 3, NUM_THREADS, 5, 5, 0]
     found = list(read_ahead(Numbers(), requests(sizes)))
     for rows, request in zip(found, requests(sizes), strict=True):
         assert (rows.request.indices == request.indices).all()
         expected = np.where(request.flips, -request.indices, request.indices)
         assert torch.equal(rows.moments.flatten(), torch.from_numpy(expected).bfloat16())
         assert rows.labels.tolist() == (request.indices % 7).tolist()
+
+
+def test_one_thread_reads_in_turn_and_several_once_reads_are_slow(monkeypatch):
+    together, lock, most = set(), threading.Lock(), []
+
+    class Watched(Numbers):
+        def fill(self, moments, labels, indices, flips):
+            with lock:
+                together.add(threading.get_ident())
+            time.sleep(0.01)
+            with lock:
+                most.append(len(together))
+                together.discard(threading.get_ident())
+
+    for slow, expected in ((1e9, 1), (1e-6, NUM_THREADS)):
+        monkeypatch.setattr(module, "SLOW", slow)
+        most.clear()
+        for _ in read_ahead(Watched(), requests([NUM_THREADS] * 8)):
+            pass
+        assert (max(most) > 1) == (expected > 1)
+        assert len(most) == 8 if expected == 1 else len(most) > 8
 
 
 def test_two_batches_are_begun_before_they_are_asked_for():

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +55,7 @@ def open_edm(path: Path) -> Peer:
     on_disk = [files.path / name for name in (LABELS_NAME, *names)] if path.is_dir() else [path]
     return make_peer(
         path,
-        parts_of_files(files.path, names, torch.tensor(labels or [0] * len(names)), load),
+        parts_of_files(files.path, names, np.array(labels or [0] * len(names), dtype=np.int64), load),
         fingerprint=fingerprint_files(on_disk, files.path if path.is_dir() else None),
         latents_shape=(shape[0] // 2, shape[1], shape[2]),
         num_moments=shape[0],

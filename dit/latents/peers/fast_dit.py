@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def open_fast_dit(path: Path) -> Peer:
     names = sorted((name for name in files.names if name.endswith(".npy")), key=lambda name: (len(name), name))
     fingerprint = fingerprint_files([folder / name for folder in (features, labels_folder) for name in names], path)
     with ThreadPoolExecutor(NUM_THREADS) as threads:
-        values = torch.tensor(list(threads.map(partial(_read_label, labels), names)))
+        values = np.array(list(threads.map(partial(_read_label, labels), names)), dtype=np.int64)
     shape = read_npy(files, names[0]).shape
     if len(shape) != 4 or shape[0] != 1:
         raise DitError(f"{files.where(names[0])}: expected one latent (1, C, h, w), found {shape}")

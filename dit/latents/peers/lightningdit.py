@@ -31,7 +31,7 @@ class ShardPart:
     """(n, C, h, w)."""
     flipped: Tensor | None
     """(n, C, h, w) of the mirrored images."""
-    labels: Tensor
+    labels: np.ndarray
     """(n,) int64."""
 
     def read(self, values: np.ndarray, row: int, view: int) -> None:
@@ -98,7 +98,7 @@ def _open(path: Path) -> ShardPart:
     if not is_whole or (flipped is not None and flipped.shape != latents.shape):
         shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
         raise DitError(f"{path}: expected a label and a mirrored latent for each of its latents, found {shapes}")
-    return ShardPart(path, latents, flipped, labels.long())
+    return ShardPart(path, latents, flipped, labels.long().numpy())
 
 
 def _read_statistics(path: Path, num_channels: int) -> tuple[Tensor, Tensor]:

@@ -90,7 +90,7 @@ class FilesPart:
     """The folder or the archive."""
     names: tuple[str, ...]
     """Names of the files."""
-    labels: Tensor
+    labels: np.ndarray
     """(n,) int64."""
     load: Callable[[str], Tensor]
     """Gives the moments (M, h, w) of a file."""
@@ -108,7 +108,9 @@ class FilesPart:
         values.view(np.float32)[:] = found.float().flatten().numpy()
 
 
-def parts_of_files(path: Path, names: list[str], labels: Tensor, load: Callable[[str], Tensor]) -> dict[str, ReadsRows]:
+def parts_of_files(
+    path: Path, names: list[str], labels: np.ndarray, load: Callable[[str], Tensor]
+) -> dict[str, ReadsRows]:
     """Divide samples that have a file each into parts."""
     starts = range(0, len(names), PART_FILES)
     return {
