@@ -1,5 +1,7 @@
 """Where to compute, and the way there."""
 
+import platform
+from functools import cache
 from typing import TYPE_CHECKING
 
 from dit.errors import ConfigError
@@ -40,3 +42,13 @@ def to_device(values: "torch.Tensor", device: "torch.device", dtype: "torch.dtyp
     if device.type == "cuda" and values.device.type == "cpu":
         return values.to(dtype=dtype).pin_memory().to(device, non_blocking=True)  # pinned already, it is itself
     return values.to(device, dtype)
+
+
+@cache
+def processor_name() -> str:
+    """Return what the processor calls itself."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

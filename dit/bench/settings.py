@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dit.device import processor_name
 from dit.layers.precision import MIN_WIDTH, bf16_pays, has_bf16
 
 
@@ -73,12 +74,3 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "diffusers": version("diffusers"),
     }
-
-
-def processor_name() -> str:
-    """Return what the processor calls itself."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

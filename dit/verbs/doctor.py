@@ -37,7 +37,7 @@ def _packages() -> Lines:
 def _devices() -> Lines:
     import torch
 
-    from dit.bench.settings import processor_name
+    from dit.device import processor_name
 
     threads, instructions = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
     yield "cpu", f"{processor_name()}, {threads} threads, {instructions}"
@@ -66,7 +66,7 @@ def _fast() -> Lines:
         device = torch.device(kind)
         yield (
             f"bfloat16, {kind}",
-            "yes" if bf16_pays(device, MIN_WIDTH) else "no: this device has no matrix unit for it",
+            "yes" if bf16_pays(device, MIN_WIDTH) else "no: float32 is as fast on this device",
         )
         needs = "Triton" if kind == "cuda" else "a C++ compiler, g++ or $CXX"
         yield f"torch.compile, {kind}", "yes" if has_compiler(device) else f"no: it needs {needs}"

@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
-from dit.layers.precision import same_bits, tf32_products
+from dit.layers import precision
+from dit.layers.precision import bf16_pays, same_bits, tf32_products
 
 _PROGRAM = """
 import torch
@@ -25,6 +27,20 @@ def test_a_limit_of_onednn_switches_the_fast_paths_off():
     limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}  # read once, by the first product of a process
     done = subprocess.run([sys.executable, "-c", _PROGRAM], env=limited, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("processor", "has_instructions", "pays"),
+    [("AMD EPYC 9655", True, True), ("AMD EPYC 7763", False, False), ("Intel(R) Xeon(R) 6354", True, False)],
+)
+def test_without_a_matrix_unit_it_pays_on_the_processors_whose_vectors_are_fast(
+    monkeypatch, processor, has_instructions, pays
+):
+    monkeypatch.setattr(precision, "processor_name", lambda: processor)
+    monkeypatch.setattr(precision, "has_bf16", lambda device: has_instructions)
+    monkeypatch.setattr(precision, "has_bf16_matrix_unit", lambda: False)
+    assert bf16_pays("cpu", 384) is pays
+    assert not bf16_pays("cpu", 192)
 
 
 def test_tf32_leaves_the_precision_of_products_as_it_was():

@@ -49,6 +49,7 @@ def test_precision_by_device(monkeypatch):
     assert resolve_precision("auto", CPU, hidden_size=192) == "fp32"
     assert resolve_precision("auto", CPU, hidden_size=384) == "bf16"
     monkeypatch.setattr(precision, "has_bf16_matrix_unit", lambda: False)
+    monkeypatch.setattr(precision, "has_fast_bf16_vectors", lambda: False)
     assert resolve_precision("auto", CPU, hidden_size=384) == "fp32"
     assert resolve_precision("auto", GPU) == "bf16"
     assert resolve_precision("fp16", GPU) == "fp16"
