@@ -1,7 +1,8 @@
 """`evaluate`: figures of random features, beside the original's formulas in NumPy and beside torch-fidelity.
 
-The last case is what features cost: digits sampled and described, against digits sampled alone. Metrics are computed on
-the CPU whatever the device. Exact precision and recall are in float64 here, in torch-fidelity in float32.
+Races are of at most 5,000 samples; `dit.bench.from_disk` takes more. Another case is what features cost: digits sampled
+and described, against digits sampled alone. Metrics are computed on the CPU whatever the device. Exact precision and
+recall are in float64 here, in torch-fidelity in float32.
 
 Shapes: N samples, M reference images, D features, K outputs of the classifier.
 """
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dit.bench import from_disk, originals
 from dit.bench.harness import Row, Run, race
 from dit.bench.settings import Settings
 from dit.evaluation.described import DescribedImages
@@ -31,18 +33,18 @@ from dit.evaluation.moments import Gaussian
 from dit.zoo.pipeline import load_pipeline
 
 NUM_SAMPLES, WIDTH, NUM_OUTPUTS = 5_000, 2_048, 1_008
-NEIGHBOURHOOD, SPLITS = 3, 10
-MODEL, NUM_DIGITS, DIGITS_AT_ONCE = "dit_ti_2.mnist", 500, 100
+SPLITS = 10
+MODEL, DIGITS = "dit_ti_2.mnist", 100
 Pair = tuple[FeatureSet, FeatureSet]
-NUMPY, FIDELITY = "NumPy", "torch-fidelity"
+NUMPY, FIDELITY = originals.NAME, "torch-fidelity"
 
 
 def run(settings: Settings) -> Iterator[Row]:
     """Measure every figure, of 5,000 samples by default and a fifth as many reference images."""
-    num = settings.batch or NUM_SAMPLES
+    num = min(settings.batch or NUM_SAMPLES, NUM_SAMPLES)
     if find_spec("torch_fidelity") is None:
         settings.say("    torch-fidelity, SciPy: skipped, not installed; pip install 'dit-zoo[eval]'")
-    pair = _features(num, 0), _features(max(num // 5, NEIGHBOURHOOD + 1), 1)
+    pair = _features(num, 0), _features(max(num // 5, originals.NEIGHBOURHOOD + 1), 1)
     sizes = f"{num} against {pair[1].num}"
     for case, contenders in {
         f"FID from moments, {WIDTH} features": _fid(pair),
@@ -51,10 +53,12 @@ def run(settings: Settings) -> Iterator[Row]:
         f"precision and recall, {sizes}": _precision_recall(pair),
     }.items():
         settings.say(f"evaluate {case}")
-        there = {name: work for name, work in contenders.items() if find_spec("torch_fidelity") or name == NUMPY}
-        work = {name: _built(run) for name, run in ({"dit": contenders["dit"]} | there).items()}
+        there = {name: work for name, work in contenders.items() if find_spec("torch_fidelity") or name != FIDELITY}
+        work = {name: _built(run) for name, run in there.items()}
         yield from race("evaluate", case, work, replace(settings, budget=settings.budget / 5))
+    del pair
     yield from _digits(settings)
+    yield from from_disk.measure(settings.batch or NUM_SAMPLES, settings)
 
 
 def _built(run: Run) -> Callable[[], Run]:
@@ -78,18 +82,15 @@ def _fid(pair: Pair) -> dict[str, Run]:
         return frechet_distance(found.mean, found.covariance, known.mean, known.covariance)
 
     def theirs() -> float:
-        from scipy.linalg import sqrtm
-
-        a, b = (gaussian.covariance.numpy() for gaussian in (found, known))
-        difference, root = (found.mean - known.mean).numpy(), np.real(sqrtm(a @ b))
-        return float(difference @ difference + np.trace(a + b - 2 * root))
+        sides = ((gaussian.mean.numpy(), gaussian.covariance.numpy()) for gaussian in (found, known))
+        return originals.frechet_distance(*sides)
 
     def fidelity() -> dict[str, float]:
         from torch_fidelity.metric_fid import fid_statistics_to_metric
 
         return fid_statistics_to_metric(_statistics(found), _statistics(known), verbose=False)
 
-    return {"dit": ours, f"{NUMPY} and SciPy": theirs, FIDELITY: fidelity}
+    return {"dit": ours, NUMPY: theirs, FIDELITY: fidelity}
 
 
 def _statistics(gaussian: Gaussian) -> dict[str, np.ndarray]:
@@ -101,10 +102,7 @@ def _inception_score(pair: Pair) -> dict[str, Run]:
     logits = samples.rows("logits")
 
     def theirs() -> float:
-        p = np.exp(logits.double().numpy())
-        p = (p / p.sum(axis=1, keepdims=True))[np.random.RandomState(SHUFFLE_SEED).permutation(len(p))]  # (N, K)
-        splits = (split * (np.log(split) - np.log(split.mean(axis=0))) for split in np.array_split(p, SPLITS))
-        return float(np.mean([np.exp(split.sum(axis=1).mean()) for split in splits]))
+        return originals.inception_score(logits.numpy(), SPLITS, seed=SHUFFLE_SEED)
 
     def fidelity() -> dict[str, float]:
         from torch_fidelity.metric_isc import isc_features_to_metric
@@ -117,24 +115,10 @@ def _inception_score(pair: Pair) -> dict[str, Run]:
 
 def _precision_recall_adm(pair: Pair) -> dict[str, Run]:
     samples, known = (features.rows("pool").numpy() for features in pair)
-
-    def theirs() -> tuple[float, float]:
-        radii = [_neighbour_distances(rows)[:, None] for rows in (samples, known)]  # (N, 1), (M, 1)
-        across = _squared_distances(known, samples)  # (M, N)
-        return (across <= radii[1]).any(axis=0).mean(), (across <= radii[0].T).any(axis=1).mean()
-
-    return {"dit": lambda: PrecisionRecall(ADM).measure(*pair), NUMPY: theirs}
-
-
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return (A, B) of rows (A, D) and (B, D), in float32: NumPy has no fast products of float16."""
-    return np.maximum((a * a).sum(axis=1)[:, None] - 2 * a @ b.T + (b * b).sum(axis=1), 0)
-
-
-def _neighbour_distances(rows: np.ndarray) -> np.ndarray:
-    """Return the squared distance of each row to its third neighbour, block by block as the original: (N,)."""
-    blocks = (_squared_distances(rows[start : start + 1_000], rows) for start in range(0, len(rows), 1_000))
-    return np.concatenate([np.partition(block, NEIGHBOURHOOD, axis=1)[:, NEIGHBOURHOOD] for block in blocks])
+    return {
+        "dit": lambda: PrecisionRecall(ADM).measure(*pair),
+        NUMPY: lambda: originals.precision_recall(samples, known),
+    }
 
 
 def _precision_recall(pair: Pair) -> dict[str, Run]:
@@ -143,26 +127,28 @@ def _precision_recall(pair: Pair) -> dict[str, Run]:
     def fidelity() -> tuple[float, float]:
         from torch_fidelity.metric_prc import calculate_precision_recall_part
 
-        return calculate_precision_recall_part(rows[0], rows[1], NEIGHBOURHOOD)
+        return calculate_precision_recall_part(rows[0], rows[1], originals.NEIGHBOURHOOD)
 
     return {"dit": lambda: PrecisionRecall(EXACT).measure(*pair), FIDELITY: fidelity}
 
 
 def _digits(settings: Settings) -> Iterator[Row]:
-    """Measure what it costs to describe the digits that a model makes, with the parts that are written meanwhile."""
+    """Measure what it costs to describe the digits that a model makes, with the part that is written meanwhile.
+
+    A round is one batch of each, for what a machine does meanwhile is more than the difference: many rounds tell.
+    """
     pipeline = load_pipeline(MODEL, device=settings.device)
     described = DescribedImages(load_features("mnist", device=settings.device), pipeline.class_names)
-    labels, sampler = balanced_labels(NUM_DIGITS, pipeline.num_classes), pipeline.sampler(seed=0)
+    labels, sampler = balanced_labels(DIGITS, pipeline.num_classes), pipeline.sampler(seed=0)
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as name:
-            Drawn(labels, pipeline.image_size, sampler, {}, DIGITS_AT_ONCE, Path(name)).write(described.describe, [])
+            Drawn(labels, pipeline.image_size, sampler, {}, DIGITS, Path(name)).write(described.describe, [])
 
     def alone() -> None:
-        for start in range(0, NUM_DIGITS, DIGITS_AT_ONCE):
-            sampler(labels[start : start + DIGITS_AT_ONCE], list(range(start, start + DIGITS_AT_ONCE)))
+        sampler(labels, list(range(DIGITS)))
 
-    case = f"{NUM_DIGITS} digits with features"
+    case = f"{DIGITS} digits with features"
     settings.say(f"evaluate {case}")
     contenders = {"dit": _built(ours), "sampling alone": _built(alone)}
     yield from race("evaluate", case, contenders, replace(settings, budget=settings.budget / 5))
