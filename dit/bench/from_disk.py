@@ -45,7 +45,8 @@ def measure(num: int, settings: Settings) -> Iterator[Row]:
     case = f"from disk, {num} against {known}"
     for figure, seconds in ours.items():
         yield _row(f"{figure} {case}", 1e3 * seconds, 1e3 * theirs[figure], "ms")
-    yield _row(f"memory of all {case}", held, held_by_theirs, "MB")
+    if held and held_by_theirs:
+        yield _row(f"memory of all {case}", held, held_by_theirs, "MB")
 
 
 def _row(case: str, ours: float, theirs: float, unit: str) -> Row:
@@ -65,24 +66,24 @@ def write_features(folder: Path, num: int, seed: int) -> None:
         save_file(part | {"logits": part["logits"].mul_(2)}, folder / f"{start:08d}.safetensors")
 
 
-def alone(work: Callable[..., Seconds], folders: tuple[Path, Path]) -> tuple[Seconds, float]:
+def alone(work: Callable[..., Seconds], folders: tuple[Path, Path]) -> tuple[Seconds, float | None]:
     """Return what a new process measured, and the most memory that it held, in MB."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_with_peak, (work, folders))
 
 
-def _with_peak(work: Callable[..., Seconds], folders: tuple[Path, Path]) -> tuple[Seconds, float]:
+def _with_peak(work: Callable[..., Seconds], folders: tuple[Path, Path]) -> tuple[Seconds, float | None]:
     pin_threads()
     return work(*folders), peak_megabytes()
 
 
-def peak_megabytes() -> float:
-    """Return the most memory that this process has held, in MB; not a number where the system does not tell."""
+def peak_megabytes() -> float | None:
+    """Return the most memory that this process has held, in MB; None where the system does not tell."""
     try:
         with open("/proc/self/status") as file:  # getrusage tells the most of this process or of what it was made from
             return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) * 1024 / 1e6
     except (OSError, StopIteration):
-        return float("nan")
+        return None
 
 
 def by_dit(samples: Path, known: Path) -> Seconds:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dit.bench import data, decode, encode, evaluate, objectives, run, sample
+from dit.bench import data, decode, encode, evaluate, from_disk, objectives, run, sample
 from dit.bench.names import BENCHMARKS
 from dit.bench.settings import Settings
 
@@ -25,7 +25,15 @@ PEERS = {
         "dit with lora, memory",
     ],
     "evaluate": [
-        *("NumPy and SciPy", "torch-fidelity", "NumPy", "torch-fidelity", "NumPy", "torch-fidelity", "sampling alone")
+        *(
+            "NumPy and SciPy",
+            "torch-fidelity",
+            "NumPy and SciPy",
+            "torch-fidelity",
+            "NumPy and SciPy",
+            "torch-fidelity",
+        ),
+        *("sampling alone", *5 * ["NumPy and SciPy"]),
     ],
 }
 
@@ -43,8 +51,9 @@ def test_it_runs_and_leaves_out_what_the_device_emulates(name, monkeypatch, caps
     monkeypatch.setattr(encode, "NUM_IMAGES", 16)
     for size, value in {"NUM_SAMPLES": 8, "PART_ROWS": 4, "NUM_BATCHES": 2}.items():
         monkeypatch.setattr(data, size, value)
-    for size, value in {"WIDTH": 16, "NUM_DIGITS": 4, "DIGITS_AT_ONCE": 2}.items():
+    for size, value in {"WIDTH": 16, "DIGITS": 4}.items():
         monkeypatch.setattr(evaluate, size, value)
+    monkeypatch.setattr(from_disk, "WIDTHS", {"pool": 16, "spatial": 12, "logits": 8})
     monkeypatch.setattr(sample, "STEPS", 2)
     monkeypatch.setattr(sample, "TIMED", 1)
     monkeypatch.setattr(run, "pin_threads", lambda: 1)

@@ -12,8 +12,7 @@ REFERENCE, SAMPLES = "VIRTUAL_imagenet256_labeled.npz", "admnet_guided_upsampled
 PUBLISHED = {"fid": 3.9426, "sfid": 6.1404, "inception_score": 215.837, "precision": 0.8265, "recall": 0.5309}
 
 
-@pytest.mark.network
-@pytest.mark.slow
+@pytest.mark.network  # and not slow: the scheduled job should not fetch it
 def test_adms_samples_have_the_figures_of_its_evaluator(tmp_path, monkeypatch, capsys):
     """To 0.1%; float16 ties are broken by the order of sums, which moves precision and recall by up to 0.003."""
     monkeypatch.chdir(tmp_path)
