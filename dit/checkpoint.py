@@ -2,6 +2,9 @@
 
     root/step-00000100/{<name>.safetensors, ..., state.json, manifest.json}
 
+Where several processes wrote it, tensors of a name may lie in parts, <name>-00001-of-00002.safetensors and so on, with
+<name>.safetensors.index.json, which says what is where; each tensor is whole.
+
 A checkpoint is written into a temporary folder beside its place, flushed, listed in a manifest with the size and
 SHA-256 of every file, and renamed; only then are older ones deleted, but none that was written to be kept. Reading
 takes the newest folder whose manifest verifies and says why newer ones were passed over. Only safetensors and JSON are
@@ -11,8 +14,8 @@ read: nothing here can run code.
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from dit.errors import DitError
 from dit.failpoints import failpoint
 from dit.files import TEMPORARY_PREFIX, new_folder, read_json, sha256
+from dit.launcher import ALONE, Share
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,25 +51,43 @@ class Checkpoint:
     """One line for each newer folder that did not verify, saying why."""
 
     def holds(self, name: str) -> bool:
-        """Tell whether `<name>.safetensors` is part of this checkpoint."""
-        return (self.path / f"{name}.safetensors").is_file()
+        """Tell whether `<name>.safetensors`, or its parts, are part of this checkpoint."""
+        return any(path.is_file() for path in (self.path / f"{name}.safetensors", index_of(self.path, name)))
 
     def tensors(self, name: str) -> "dict[str, Tensor]":
-        """Read `<name>.safetensors`: every tensor by name, on the CPU.
+        """Read `<name>.safetensors`, or its parts: every tensor by name, on the CPU, in memory once it is looked at.
 
         Raises:
             DitError: the checkpoint has no such file, or it is not safetensors.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        if not self.holds(name):
+            raise DitError(f"{self.path / f'{name}.safetensors'}: expected the tensors of {name!r}, found no such file")
+        found: dict[str, Tensor] = {}
+        for path in files_of(self.path, name):
+            found |= _read_tensors(path)
+        return found
 
-        path = self.path / f"{name}.safetensors"
-        if not path.is_file():
-            raise DitError(f"{path}: expected the tensors of {name!r}, found no such file")
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise DitError(f"{path}: expected safetensors, found {error}") from None
+
+def index_of(folder: Path, name: str) -> Path:
+    """Return the place of the index of the parts of `<name>.safetensors`."""
+    return folder / f"{name}.safetensors.index.json"
+
+
+def files_of(folder: Path, name: str) -> list[Path]:
+    """Return `<name>.safetensors` of a checkpoint that was verified, or its parts."""
+    if not (index := index_of(folder, name)).is_file():
+        return [folder / f"{name}.safetensors"]
+    return [folder / part for part in sorted(set(read_json(index)["weight_map"].values()))]
+
+
+def _read_tensors(path: Path) -> "dict[str, Tensor]":
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DitError(f"{path}: expected safetensors, found {error}") from None
 
 
 def save(
@@ -94,51 +116,96 @@ def save(
     Raises:
         DitError: it could not be written, for example because the disk is full; older checkpoints are untouched.
     """
+    target = folder_of(root, step)
+    with explained(target):
+        if is_there(target):
+            return target
+        with new_folder(target) as folder:
+            for name, values in tensors.items():
+                write_tensors(folder / f"{name}.safetensors", values)
+                failpoint(f"checkpoint-{step}:{name}")
+            finish(folder, step, state, is_kept=is_kept)
+        failpoint(f"checkpoint-{step}:renamed")
+    return target
+
+
+def folder_of(root: str | Path, step: int) -> Path:
+    """Return the folder of a step's checkpoint."""
+    return Path(root) / f"step-{step:08d}"
+
+
+@contextmanager
+def explained(target: Path) -> Iterator[None]:
+    """Turn what can go wrong with the disk into a `DitError` that names the checkpoint."""
     from safetensors import SafetensorError
 
-    target = Path(root) / f"step-{step:08d}"
     try:
-        if target.exists():
-            with suppress(DitError):
-                verify(target)
-                return target
-            shutil.rmtree(target)
-        with new_folder(target) as folder:
-            _write_files(folder, step, tensors, state, is_kept=is_kept)
-        failpoint(f"checkpoint-{step}:renamed")
+        yield
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise DitError(
             f"{target}: this checkpoint could not be written ({reason}); older ones are untouched, "
             "make room and go on with --resume"
         ) from error
-    return target
 
 
-def _write_files(
+def is_there(target: Path) -> bool:
+    """Tell whether a whole checkpoint is there; one that is not whole is removed."""
+    if not target.exists():
+        return False
+    try:
+        verify(target)
+    except DitError:
+        shutil.rmtree(target)
+        return False
+    return True
+
+
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> None:
+    """Write a file of tensors inside a folder that is not yet a checkpoint."""
+    from safetensors.torch import save_file
+
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Return what a manifest says of a file."""
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def finish(
     folder: Path,
     step: int,
-    tensors: "Mapping[str, Mapping[str, Tensor]]",
     state: Mapping[str, Any],
     *,
     is_kept: bool,
+    described: Mapping[str, dict[str, Any]] | None = None,
 ) -> None:
-    from safetensors.torch import save_file
+    """Write state and manifest beside the tensors of a checkpoint.
 
-    for name, values in tensors.items():
-        save_file({key: value.contiguous() for key, value in values.items()}, folder / f"{name}.safetensors")
-        failpoint(f"checkpoint-{step}:{name}")
+    Args:
+        folder: that is not yet a checkpoint.
+        step: of the checkpoint.
+        state: everything else, as JSON.
+        is_kept: whether `prune` never deletes it.
+        described: files that `describe_file` was already asked about, by name.
+    """
     # A plain write is enough inside a folder that becomes visible, and durable, as a whole.
     (folder / STATE).write_text(json.dumps(state, indent=1, allow_nan=False), encoding="utf-8")
     failpoint(f"checkpoint-{step}:state")
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
+    known = described or {}
+    files = {path.name: known.get(path.name) or describe_file(path) for path in sorted(folder.iterdir())}
     manifest = {"format_version": FORMAT_VERSION, "step": step, KEPT: is_kept, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     failpoint(f"checkpoint-{step}:manifest")
 
 
-def verify(path: str | Path) -> None:
+def verify(path: str | Path, share: Share = ALONE) -> None:
     """Check a checkpoint's folder against its manifest.
+
+    Args:
+        path: the folder.
+        share: of the files whose bytes are read; presence and size are looked at of all.
 
     Raises:
         DitError: the manifest or a file that it lists is missing, or differs in size or SHA-256.
@@ -153,11 +220,11 @@ def verify(path: str | Path) -> None:
     files = manifest.get("files")
     if not isinstance(files, dict) or STATE not in files:
         raise DitError(f"{path / MANIFEST}: expected a list of files with {STATE}")
-    for name, entry in files.items():
-        _verify_file(path, name, entry)
+    for number, (name, entry) in enumerate(files.items()):
+        _verify_file(path, name, entry, is_read=number % share.num == share.rank)
 
 
-def _verify_file(folder: Path, name: str, entry: Any) -> None:
+def _verify_file(folder: Path, name: str, entry: Any, *, is_read: bool) -> None:
     path = folder / name
     if not PLAIN_NAME.fullmatch(name) or not isinstance(entry, dict):
         raise DitError(f"{folder / MANIFEST}: expected a file of the same folder, found {name!r}")
@@ -165,12 +232,16 @@ def _verify_file(folder: Path, name: str, entry: Any) -> None:
         raise DitError(f"{path}: expected a file, found none")
     if path.stat().st_size != entry.get("bytes"):
         raise DitError(f"{path}: expected {entry.get('bytes')} bytes, found {path.stat().st_size}")
-    if (digest := sha256(path)) != entry.get("sha256"):
+    if is_read and (digest := sha256(path)) != entry.get("sha256"):
         raise DitError(f"{path}: expected SHA-256 {entry.get('sha256')}, found {digest}")
 
 
-def load_newest(root: str | Path) -> Checkpoint | None:
+def load_newest(root: str | Path, check: Callable[[Path], None] = verify) -> Checkpoint | None:
     """Return the newest checkpoint that verifies, or None where there is no checkpoint at all.
+
+    Args:
+        root: the folder that holds the checkpoints.
+        check: raises a DitError of one that does not verify.
 
     Raises:
         DitError: there are checkpoints, and none of them verifies: the run is never begun anew in silence.
@@ -178,7 +249,7 @@ def load_newest(root: str | Path) -> Checkpoint | None:
     passed_over = []
     for path, _ in _newest_first(root):
         try:
-            return replace(load(path), passed_over=tuple(passed_over))
+            return replace(load(path, check), passed_over=tuple(passed_over))
         except DitError as error:
             passed_over.append(str(error))
     if passed_over:
@@ -186,21 +257,30 @@ def load_newest(root: str | Path) -> Checkpoint | None:
     return None
 
 
-def load(path: str | Path) -> Checkpoint:
+def load(path: str | Path, check: Callable[[Path], None] = verify) -> Checkpoint:
     """Return one checkpoint.
+
+    Args:
+        path: its folder.
+        check: raises a DitError of one that does not verify.
 
     Raises:
         DitError: it does not verify.
     """
     path = Path(path)
-    verify(path)
+    check(path)
     state = read_json(path / STATE)
     return Checkpoint(path, int(path.name.removeprefix("step-")), state)
 
 
 def is_any_in(root: str | Path) -> bool:
     """Tell whether a folder holds a checkpoint, whole or not."""
-    return bool(list(_newest_first(root)))
+    return bool(steps_in(root))
+
+
+def steps_in(root: str | Path) -> list[int]:
+    """Return the steps of the checkpoints of a folder, whole or not, the newest first."""
+    return [step for _, step in _newest_first(root)]
 
 
 def load_all(root: str | Path) -> list[Checkpoint]:

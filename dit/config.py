@@ -132,6 +132,8 @@ def check_recipe(data: Mapping[str, Any], *, origin: str = "recipe", overridden:
         )
     if isinstance(recipe.process, AverageVelocityConfig):
         _check_loss(recipe.process, arguments, origin)
+    if recipe.train.shard != "none":
+        _check_sharding(recipe, origin)
     return recipe
 
 
@@ -146,6 +148,19 @@ def _check_loss(process: AverageVelocityConfig, arguments: Arguments, origin: st
         )
     if isinstance(loss, ImfLoss) and not getattr(arguments, "velocity_head", False):
         raise ConfigError(f"{where}: imf: expected model.velocity_head true, of a network that has one, found none")
+
+
+def _check_sharding(recipe: Recipe, origin: str) -> None:
+    """Refuse what can't be done with parts of the weights."""
+    where = f"{origin}: train.shard: {recipe.train.shard}"
+    if recipe.optim.name.lower() not in ("adam", "adamw"):  # others look at whole matrices, or at their norms
+        raise ConfigError(f"{where}: expected optim.name adamw or adam, found {recipe.optim.name}")
+    if isinstance(recipe.process, AverageVelocityConfig):
+        raise ConfigError(
+            f"{where}: expected another process than average_velocity, whose derivative along a path takes all weights"
+        )
+    if recipe.train.mixed_precision == "fp16":
+        raise ConfigError(f"{where}: expected train.mixed_precision bf16 or fp32, found fp16")
 
 
 def dump_recipe(recipe: Recipe) -> str:

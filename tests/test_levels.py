@@ -29,7 +29,7 @@ RANKS = {
         "load pipeline create convert described finetune", "pictures", "export",
     ],
     "training": [
-        "config plan resolve stopwatch", "batch", "ranks weights run",
+        "config plan resolve stopwatch", "batch", "ranks", "weights run",
         "monitor objectives compilation activations", "step", "trainer", "setup", "loop memory",
     ],
 }  # fmt: skip

@@ -39,6 +39,11 @@ class TrainConfig(Section):
     """Whether the network's block is compiled; auto: where that pays within the run, from about ten minutes on."""
     activation_checkpointing: Literal["none", "blocks", "selective"] = "none"
     """Saves memory: the backward pass computes whole blocks again, or in less time their wide parts (selective)."""
+    shard: Literal["none", "fsdp2", "hsdp"] = "none"
+    """Whether each of several processes holds a part of the weights, gradients, optimizer and averages: of all (fsdp2),
+    or of a group of shard_size, each group holding all (hsdp); none: everything."""
+    shard_size: int | None = Field(default=None, ge=2)
+    """Processes of a group that shares the weights with hsdp; null: those of one machine, as the launcher says."""
     deterministic: bool = False
     """Whether a GPU computes the same bits each time, so that a resumed run is exact there too; slower. A CPU does."""
     seed: int = Field(default=0, ge=0, lt=2**63)

@@ -151,7 +151,8 @@ class _Loop:
                 if self.is_row_due():
                     self.write_row(self.validate() | self.evaluate() | self.draw_preview())
                 if self.is_checkpoint_due() or self.is_stopping:
-                    self.pausing("checkpoint", lambda: trainer.save(self.folder))
+                    with trainer.stopwatch.pause("checkpoint"):
+                        trainer.save(self.folder)
                 if self.is_stopping and trainer.step < self.config.max_steps:
                     raise Preempted(f"stopped by a signal after step {trainer.step}; go on with --resume")
         finally:
@@ -176,7 +177,8 @@ class _Loop:
         is_saving = self.is_checkpoint_due() or is_snapshot_due
         self.take_in(all_of_them=is_saving or self.is_row_due() or self.is_stopping)
         if is_snapshot_due:
-            self.pausing("checkpoint", lambda: trainer.save_snapshot(self.folder))
+            with trainer.stopwatch.pause("checkpoint"):
+                trainer.save_snapshot(self.folder)
 
     def take_in(self, *, all_of_them: bool) -> None:
         """Take in metrics: end the run if one is not finite, note signals and spikes, add to the open row."""
@@ -226,8 +228,9 @@ class _Loop:
         if self.quality is None or not self.is_due(self.config.evaluate_every):
             return {}
         with self.trainer.stopwatch.pause("evaluation"):
-            figures = self.quality.measure(self.trainer.ema.network, self.folder.path / "evaluation")
-        self.pausing("checkpoint", lambda: self.trainer.save_if_best(self.folder, figures))
+            figures = self.quality.measure(self.trainer.ema.whole_network(), self.folder.path / "evaluation")
+        with self.trainer.stopwatch.pause("checkpoint"):
+            self.trainer.save_if_best(self.folder, figures)
         return {f"eval_{name}": value for name, value in figures.items()}
 
     def draw_preview(self) -> dict[str, Any]:
@@ -235,7 +238,9 @@ class _Loop:
         if not self.is_due(self.config.preview_every):
             return {}
         path = self.folder.samples / f"step-{self.trainer.step:08d}.png"
-        self.pausing("preview", lambda: self.preview.save(self.trainer.ema.network, path))
+        with self.trainer.stopwatch.pause("preview"):
+            network = self.trainer.ema.whole_network()
+            self.processes.on_main(lambda: self.preview.save(network, path))
         return {"preview": str(path.relative_to(self.folder.path))}
 
     def write_row(self, columns: dict[str, Any]) -> None:
@@ -267,11 +272,6 @@ class _Loop:
         if self.processes.is_main:
             seconds = {kind: round(value, 3) for kind, value in self.trainer.stopwatch.seconds.items()}
             self.folder.write_status(state, step=self.trainer.step, max_steps=self.config.max_steps, seconds=seconds)
-
-    def pausing(self, kind: str, action: Any) -> None:
-        """Let the main process do something while the others wait, and count the time as this kind."""
-        with self.trainer.stopwatch.pause(kind):
-            self.processes.on_main(action)
 
 
 def _figures(row: dict[str, Any]) -> str:

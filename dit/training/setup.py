@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from dit import __version__, checkpoint
+from dit import __version__
 from dit.checkpoint import Checkpoint
 from dit.config import Recipe, dump_recipe
 from dit.data.config import DataConfig
@@ -24,6 +24,7 @@ from dit.training.batch import BatchSource, Share, TrainingSet
 from dit.training.compilation import compiles, expect_no_gpu, keep_blocks_whole
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.objectives import create as objectives
+from dit.training.ranks.joint_checkpoint import load_newest
 from dit.training.ranks.processes import Processes
 from dit.training.run.decay import load_start
 from dit.training.run.folder import RunFolder
@@ -179,6 +180,8 @@ def assemble(
     objective = objectives.create_objective(
         recipe.objective, process, model, ema.network, processes, train, num_features
     )
+    if processes.mesh is not None:
+        ema.shard(processes.shard)
     ema.restart(model)
     source = BatchSource(
         dataset=train_set,
@@ -217,8 +220,7 @@ def find_start(folder: RunFolder, recipe: Recipe, facts: dict[str, Any], process
         DitError: there are checkpoints and none is whole.
         ConfigError: the processes see different checkpoints, or that of another run does not fit.
     """
-    saved = checkpoint.load_newest(folder.checkpoints)
-    processes.check_agreement({"newest checkpoint": saved and saved.step})
+    saved = load_newest(processes, folder.checkpoints)
     if processes.is_main:
         for reason in saved.passed_over if saved else ():
             warn(f"a newer checkpoint was passed over: {reason}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from dit.device import to_device
@@ -21,6 +21,10 @@ from dit.training.batch import Batch, BatchSource
 from dit.training.monitor.step_totals import Pending, StepMetrics, StepTotals
 from dit.training.objectives.objective import Objective
 from dit.training.ranks.processes import Processes
+from dit.training.ranks.sharding import is_sharded, own_part
+
+SMALL_NORM = 1e-6
+"""Keeps the scale of a clipped gradient finite where there is none."""
 
 
 @dataclass
@@ -84,7 +88,7 @@ class Stepper:
             vector = part if vector is None else vector + part
         assert vector is not None
         if (number := failpoint(f"gradient-{step}-rank-{self.processes.rank}")) is not None:
-            next(p.grad for p in self.parameters if p.grad is not None).fill_(number)
+            own_part(next(p.grad for p in self.parameters if p.grad is not None)).fill_(number)
         norm = self._gradient_norm()
         totals = StepTotals.unpack(vector, self.num_buckets)
         totals.num_stops.fill_(float(self.signals.received is not None))
@@ -123,10 +127,16 @@ class Stepper:
         """Return the norm of the gradient over all parameters, before it is clipped to `max_grad_norm`."""
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        for parameter in self.parameters:
+            if parameter.grad is None and parameter.requires_grad and is_sharded(parameter):
+                parameter.grad = torch.zeros_like(parameter)  # as the exchange of whole gradients leaves it
+        gradients = [own_part(p.grad) for p in self.parameters if p.grad is not None]
+        # Summed in float64, so that the same bits come out of whole gradients and of parts of them.
+        norms = torch._foreach_norm(gradients, 2, dtype=torch.float64)  # pyright: ignore[reportPrivateImportUsage]
+        norm = self.processes.sum_over_parts(torch.stack(norms).square().sum()).sqrt().float()
         if self.max_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters, self.max_grad_norm, norm)
+            scale = (self.max_grad_norm / (norm + SMALL_NORM)).clamp(max=1.0)
+            torch._foreach_mul_(gradients, scale)  # pyright: ignore[reportPrivateImportUsage]
         return norm
 
     def _teach_time_law(self, parts: Sequence[Losses]) -> None:

@@ -23,6 +23,9 @@ from dit.run_files import HEADS
 from dit.tensors import check_tensors
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.monitor.log import Window
+from dit.training.ranks.joint_checkpoint import save
+from dit.training.ranks.processes import Processes
+from dit.training.ranks.sharding import put
 from dit.training.run.folder import RunFolder
 from dit.training.step import Stepper
 from dit.training.stopwatch import Stopwatch
@@ -70,6 +73,11 @@ class Trainer:
     """Where the time goes."""
 
     @property
+    def processes(self) -> Processes:
+        """Who takes part: all do in whatever reads or writes the state."""
+        return self.stepper.processes
+
+    @property
     def images_seen(self) -> int:
         """Training images used so far, over all processes."""
         return self.step * self.recipe.train.batch_size
@@ -79,22 +87,23 @@ class Trainer:
         config = self.recipe.train
         tensors, state = self.capture()
         is_kept = bool(config.keep_every) and self.step % config.keep_every == 0
-        checkpoint.save(folder.checkpoints, self.step, tensors, state, is_kept=is_kept)
-        checkpoint.prune(folder.checkpoints, config.keep_checkpoints)
+        save(self.processes, folder.checkpoints, self.step, tensors, state, is_kept=is_kept)
+        self.processes.on_main(lambda: checkpoint.prune(folder.checkpoints, config.keep_checkpoints))
 
     def save_if_best(self, folder: RunFolder, figures: dict[str, float]) -> None:
-        """Keep the average in place of the best so far, if the Frechet distance of its samples is lower."""
-        try:
-            best = checkpoint.load_newest(folder.best)
-        except DitError as error:
-            best = warn(f"{error}; it is replaced")
-        if best is not None and best.state["frechet_distance"] <= figures["frechet_distance"]:
+        """Keep the average in place of the best so far, if the Frechet distance of its samples is lower.
+
+        Args:
+            folder: the run's.
+            figures: of the samples; those of the main process count.
+        """
+        if not self.processes.decide(lambda: _is_best(folder, figures)):
             return
         tensors = {PRIMARY: self.ema.tensors(PRIMARY)}
         if tensors[PRIMARY].keys() < self.model.state_dict().keys():
             tensors["model"] = self.model.state_dict()  # holds what is not trained
-        checkpoint.save(folder.best, self.step, tensors, {"images_seen": self.images_seen, **figures})
-        checkpoint.keep_only(folder.best, self.step)
+        save(self.processes, folder.best, self.step, tensors, {"images_seen": self.images_seen, **figures})
+        self.processes.on_main(lambda: checkpoint.keep_only(folder.best, self.step))
 
     def save_snapshot(self, folder: RunFolder) -> None:
         """Write the power-function averages for `dit ema`."""
@@ -103,7 +112,7 @@ class Trainer:
             name: {key: value.to(dtype) for key, value in self.ema.tensors(name).items()}
             for name in self.ema.power_names
         }
-        checkpoint.save(folder.snapshots, self.step, tensors, {"sigma_rels": list(self.recipe.ema.sigma_rels)})
+        save(self.processes, folder.snapshots, self.step, tensors, {"sigma_rels": list(self.recipe.ema.sigma_rels)})
 
     def capture(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Return the tensors by file and everything else as JSON."""
@@ -138,7 +147,7 @@ class Trainer:
         average = self.ema.network.state_dict()
         check_tensors(start.origin, average, start.average)
         for name, tensor in average.items():
-            tensor.copy_(start.average[name])
+            put(tensor, start.average[name])
         trained = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         moments = {label: value for label, value in start.moments.items() if label.partition(".")[2] in trained}
         reasons = {
@@ -200,7 +209,16 @@ class Trainer:
 def _copy_tensors(state: dict[str, Tensor], saved: Checkpoint, name: str) -> None:
     """Copy tensors of a checkpoint into a state dict's, in place."""
     for key, tensor in _fitting_tensors(state, saved, name).items():
-        state[key].copy_(tensor)
+        put(state[key], tensor)
+
+
+def _is_best(folder: RunFolder, figures: dict[str, float]) -> bool:
+    """Tell whether samples are better than those of the average that was kept."""
+    try:
+        best = checkpoint.load_newest(folder.best)
+    except DitError as error:
+        best = warn(f"{error}; it is replaced")
+    return best is None or best.state["frechet_distance"] > figures["frechet_distance"]
 
 
 def _fitting_tensors(expected: dict[str, Tensor], saved: Checkpoint, name: str) -> dict[str, Tensor]:

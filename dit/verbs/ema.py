@@ -42,4 +42,4 @@ def run(run: Path, /, sigma_rel: float, out: Path, step: int | None = None) -> N
             "steps": found.step,
             "images_seen": found.step * load_recipe(files.recipe).train.batch_size,
         }
-        print(export(run, out, weights=weights, provenance=provenance))
+        print(export(run, out, weights=[weights], provenance=provenance))

@@ -1,13 +1,14 @@
 """From a run to an exported folder: the EMA weights of its newest checkpoint and all that is needed to use them."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from dit.charts import draw_loss
 from dit.checkpoint import load_newest
@@ -22,7 +23,7 @@ from dit.run_files import HEADS, METRICS_NAME, RECIPE_NAME, RunFiles, is_run, re
 from dit.zoo.cards.card import write_card
 from dit.zoo.folder.adapter import ADAPTER_NAME, metadata_of
 from dit.zoo.folder.config import write_config
-from dit.zoo.folder.safetensors_file import read_header
+from dit.zoo.folder.safetensors_file import files_of, names_in, weight_files
 from dit.zoo.folder.weights import empty_model, fill, save_tensors
 from dit.zoo.pipeline import Pipeline, load_pipeline
 from dit.zoo.source import Located, locate
@@ -41,7 +42,7 @@ def export(
     out: str | Path,
     *,
     samples: bool = True,
-    weights: Path | None = None,
+    weights: Sequence[Path] | None = None,
     provenance: Mapping[str, Any] | None = None,
     adapter: bool = False,
 ) -> Path:
@@ -51,7 +52,7 @@ def export(
         run_folder: the run; its newest checkpoint that verifies is taken.
         out: new or empty folder.
         samples: whether to draw `samples.png` with the exported weights.
-        weights: safetensors file of other weights of the same network, in place of the average.
+        weights: safetensors file, or its parts, of other weights of the same network, in place of the average.
         provenance: what else is to be known of where the weights come from.
         adapter: write only what was trained of the weights that the run began with, in place of all.
 
@@ -68,18 +69,18 @@ def export(
         raise DitError(f"{run_folder}: expected a run folder, found no run.json in it")
     located = locate(run_folder)
     config = located.config.model_copy(update={"provenance": located.config.provenance.updated(**(provenance or {}))})
-    # What is not trained is in the file before the average's.
-    files = located.weights if weights is None else [*located.weights[:-1], weights]
-    model = fill(empty_model(config.model), files)
+    average = files_of(located.weights[-1])  # what is not trained is in the files before these
+    before = [path for path in located.weights if path not in average]
+    model = fill(empty_model(config.model), [*before, *(weights or average)])
     base = find_base(run_folder, located) if adapter else None
-    if located.weights[0].with_name(f"{HEADS}.safetensors").is_file():
+    if any(located.weights[0].parent.glob(f"{HEADS}*.safetensors")):
         say(f"{run_folder}: the heads of its auxiliary losses serve training alone and are left out")
     with new_folder(out) as folder:
         if base is None:
             save_tensors(model.state_dict(), folder / WEIGHTS_NAME)
             write_config(folder, config)
         else:
-            trained = load_file(files[-1])
+            trained = _load(weights or average)
             save_tensors(trained, folder / ADAPTER_NAME, metadata_of(base.name, base.files, trained))
             write_config(folder, config.model_copy(update={"adapter_of": base.name}))
         for name in (*CARRIED_OVER, *([FIGURES_NAME] if weights is None else [])):
@@ -122,9 +123,9 @@ def find_base(run_folder: Path, located: Located) -> Base:
             f"{run_folder}: expected for --adapter a run that trained a part of other weights by their process, found "
             f"optim.trainable {trainable}, model.pretrained {source}, process.retrain {recipe.process.retrain}"
         )
-    base, whole = locate(source), load_file(located.weights[0])
+    base, whole = locate(source), _load(located.weights)
     began = fill(empty_model(base.config.model), base.weights).state_dict()
-    frozen = whole.keys() & began.keys() - read_header(located.weights[-1]).tensors.keys()
+    frozen = whole.keys() & began.keys() - names_in(files_of(located.weights[-1]))
     same = base.config.model.arguments == located.config.model.arguments
     if not same or any(not torch.equal(whole[name], began[name].to(whole[name].dtype)) for name in frozen):
         found = "other weights" if same else "a network with other arguments, such as other classes"
@@ -132,6 +133,11 @@ def find_base(run_folder: Path, located: Located) -> Base:
             f"{run_folder}: expected for --adapter what goes over {source}, found {found}; export it without --adapter"
         )
     return Base(str(Path(source).absolute()) if Path(source).exists() else source, base.weights)
+
+
+def _load(files: Iterable[Path]) -> dict[str, Tensor]:
+    """Return the tensors of files, those of a later one in place of an earlier one's."""
+    return {name: tensor for path in files for name, tensor in load_file(path).items()}
 
 
 def find_best(run_folder: str | Path) -> dict[str, Any]:
@@ -144,7 +150,7 @@ def find_best(run_folder: str | Path) -> dict[str, Any]:
     if best is None:
         raise DitError(f"{RunFiles(run_folder).best}: expected the best average, found none; see train.evaluate_every")
     images_seen = best.state["images_seen"]
-    return {"weights": best.path / "ema.safetensors", "provenance": {"steps": best.step, "images_seen": images_seen}}
+    return {"weights": weight_files(best.path, "ema"), "provenance": {"steps": best.step, "images_seen": images_seen}}
 
 
 def draw_samples(pipeline: Pipeline, path: str | Path, *, seed: int = 0) -> None:

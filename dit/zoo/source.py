@@ -19,7 +19,7 @@ from dit.zoo.entries import entries
 from dit.zoo.folder.adapter import ADAPTER_NAME, check_adapter, find_adapter
 from dit.zoo.folder.config import FolderConfig, is_exported, known_setting, read_config
 from dit.zoo.folder.run import describe_run, described_by
-from dit.zoo.folder.safetensors_file import read_header, weight_files
+from dit.zoo.folder.safetensors_file import files_of, names_in, weight_files
 from dit.zoo.hub.pull import fetch
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _locate_folder(folder: Path) -> Located:
             raise DitError(f"{checkpoints}: expected a checkpoint, found none; train longer")
         for problem in checkpoint.passed_over:
             warn(f"an older checkpoint is taken: {problem}")
-        (average,) = weight_files(checkpoint.path, "ema")
+        average = weight_files(checkpoint.path, "ema")
         return Located(folder, describe_run(folder, checkpoint), _with_frozen(average))
     raise DitError(
         f"{folder}: expected an exported folder or a run folder, found neither config.json nor run.json; "
@@ -121,17 +121,20 @@ def _locate_file(path: Path) -> Located:
         if path.name == ADAPTER_NAME:
             return _locate_folder(folder)
         if is_exported(folder):
-            return Located(folder, read_config(folder), [path])
-        return Located(folder, describe_run(folder), _with_frozen(path))
+            return Located(folder, read_config(folder), files_of(path))
+        return Located(folder, describe_run(folder), _with_frozen(files_of(path)))
     raise DitError(
         f"{path}: expected a file of an exported folder or of a run, found no config.json or run.json near it; "
         "`dit convert` makes an exported folder of it"
     )
 
 
-def _with_frozen(path: Path) -> list[Path]:
-    """Return a file of a checkpoint, after the network's where it holds no more than what is trained of it."""
-    whole = path.with_name("model.safetensors")
-    if whole.is_file() and read_header(path).tensors.keys() < read_header(whole).tensors.keys():
-        return [whole, path]
-    return [path]
+def _with_frozen(files: list[Path]) -> list[Path]:
+    """Return a checkpoint's file, or its parts, after the network's where they hold no more than what is trained of it.
+
+    Files of the network's own name stay as they are.
+    """
+    whole = [path for path in files[0].parent.glob("model*.safetensors") if path not in files]
+    if names_in(files) < names_in(whole):
+        return [*files_of(min(whole)), *files]
+    return files

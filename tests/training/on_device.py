@@ -24,6 +24,7 @@ def processes_on(device, autocast=nullcontext):
         without_sync=lambda network, last: nullcontext(),
         autocast=autocast,
         sum=lambda vector: vector,
+        sum_over_parts=lambda value: value,
         gather=lambda values: values,
     )
 

@@ -4,16 +4,14 @@ With -s the long run prints what each kill hit.
 """
 
 import json
-import multiprocessing
-import os
 import random
 import re
-import runpy
 import signal
 import time
 
 import pytest
 
+from tests.training.forks import fork
 from tests.training.test_loop import ADAPTIVE, assert_same_end, compared, torchrun, train
 
 pytestmark = pytest.mark.slow
@@ -25,17 +23,11 @@ ALL_KINDS = {  # of state that a checkpoint or a snapshot holds
 }
 LONG = {**ALL_KINDS, "train.max_steps": 200, "train.checkpoint_every": 10, "ema.snapshot_every": 25}
 NUM_KILLS = 20
-SCRIPT = os.path.join(os.path.dirname(__file__), "train_fake.py")
 
 
 def start(output, overrides, failpoint=""):
-    """Begin or resume a run in a process that can be killed: a fork, without the seconds that importing takes."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dit.training.loop", "timm.optim", "accelerate"])
-    values = {"ARGUMENTS": [str(output), json.dumps(overrides), "--resume"], "FAILPOINT": failpoint}
-    process = context.Process(target=runpy.run_path, args=(SCRIPT, values, "__main__"))
-    process.start()
-    return process
+    """Begin or resume a run in a process that can be killed."""
+    return fork(ARGUMENTS=[str(output), json.dumps(overrides), "--resume"], FAILPOINT=failpoint)
 
 
 def end_of(process, seconds=120.0):
@@ -123,12 +115,14 @@ def test_killed_at_random_moments(tmp_path):  # T1, T2
 TWO = {"train.gradient_accumulation": 2, "train.timeout": 15.0, "train.checkpoint_every": 2}
 
 
+@pytest.mark.parametrize("kind", ["none", "fsdp2"])
 @pytest.mark.parametrize(
     ("action", "fate"),
     [("kill", "is gone"), ("signal=STOP", r"is silent for \d+ s")],
 )
-def test_one_process_of_two_is_killed_or_stopped(tmp_path, action, fate):  # T11, T12
-    done = torchrun(tmp_path / "run", env={"DIT_FAILPOINT": f"step-3-rank-1-micro-0:{action}"}, **TWO)
+def test_one_process_of_two_is_killed_or_stopped(tmp_path, action, fate, kind):  # T11, T12
+    env, shard = {"DIT_FAILPOINT": f"step-3-rank-1-micro-0:{action}"}, {"train.shard": kind}
+    done = torchrun(tmp_path / "run", env=env, **TWO, **shard)
     assert done.returncode != 0
     assert re.search(rf"dit: process 0: .*process 1 \(pid \d+ on .*\) {fate}, last seen at step", done.stderr)
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"

@@ -1,6 +1,7 @@
 """Run the small run in a process of its own: train_fake.py OUTPUT OVERRIDES-AS-JSON [--resume].
 
-A process that was forked hands its arguments and its failpoint over as globals.
+A process that was forked hands its arguments, its failpoint, its environment and the file that it speaks into over as
+globals.
 """
 
 import json
@@ -17,6 +18,9 @@ if __name__ == "__main__":
     from fakes import make_parts, make_recipe
 
     torch.set_num_threads(1)
+    os.environ |= globals().get("ENVIRONMENT", {})
+    if path := globals().get("STDERR"):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     output, overrides, *flags = globals().get("ARGUMENTS", sys.argv[1:])
     os.environ["DIT_FAILPOINT"] = globals().get("FAILPOINT", os.environ.get("DIT_FAILPOINT", ""))
     own = json.loads(overrides) | json.loads(os.environ.get(f"OVERRIDES_{os.environ.get('RANK', '0')}", "{}"))

@@ -76,7 +76,7 @@ def test_figures_go_with_the_weights_that_were_measured(tiny_run, exported, tmp_
     weights = exported[0] / "model.safetensors"
     (run / "eval.json").write_text('{"frechet_distance": 1.0}')
     assert (export(run, tmp_path / "average", samples=False) / "eval.json").is_file()
-    assert not (export(run, tmp_path / "other", samples=False, weights=weights) / "eval.json").exists()
+    assert not (export(run, tmp_path / "other", samples=False, weights=[weights]) / "eval.json").exists()
 
 
 def test_every_source_of_the_same_weights_gives_the_same_images(tiny_run, exported):
@@ -103,7 +103,7 @@ def test_low_rank_updates_are_merged_for_every_reader(tiny_run, tmp_path, mnist_
         torch.testing.assert_close(load_model(source)(*inputs), network(*inputs), rtol=1e-4, atol=1e-5)
     raw = load_model(saved / "model.safetensors")(*inputs)
     assert not torch.allclose(raw, network(*inputs), atol=1e-3)
-    other = export(run, tmp_path / "other", samples=False, weights=saved / "ema.safetensors")
+    other = export(run, tmp_path / "other", samples=False, weights=[saved / "ema.safetensors"])
     assert equal(load_model(other).state_dict(), load_model(folder).state_dict())
     half = load_model(run, dtype=torch.bfloat16).state_dict()
     assert equal(half, {name: value.bfloat16() for name, value in load_model(run).state_dict().items()})

@@ -75,7 +75,8 @@ class Validation:
         was_training = network.training
         network.eval()
         with self.processes.autocast():
-            for start in range(share.start, share.stop, self.batch_size):
+            # Every process makes as many calls, for which it may have to gather weights; some are for no sample at all.
+            for start in range(share.start, share.start + -(-self.num_samples // count), self.batch_size):
                 sums += self._part(network, range(start, min(start + self.batch_size, share.stop)))
         network.train(was_training)
         losses, counts = self.processes.sum(sums).tolist()
@@ -92,7 +93,8 @@ class Validation:
 
     def _part(self, network: nn.Module, wanted: range) -> Tensor:
         device, shape = self.processes.device, self.dataset.latents_shape
-        positions = [*wanted, *[wanted[-1]] * (self.batch_size - len(wanted) if self.fills_up else 0)]
+        num_more = self.batch_size - len(wanted) if self.fills_up else int(not wanted)
+        positions = [*wanted, *[wanted[-1] if wanted else 0] * num_more]
         moments, labels = self.dataset.get(np.array(positions), np.zeros(len(positions), bool))
         draw = to_device(normal(SEED, Purpose.PROBE, positions, shape, step=DRAW), device)
         noise = to_device(normal(SEED, Purpose.PROBE, positions, shape, step=NOISE), device)

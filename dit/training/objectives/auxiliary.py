@@ -15,6 +15,7 @@ from dit.diffusion.process import Process
 from dit.models.family import Arguments
 from dit.training.batch import Batch
 from dit.training.ranks.processes import Processes
+from dit.training.ranks.sharding import is_sharded
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,9 @@ class AuxiliaryLoss(ABC):
     def at_rest(self, seen: Pass) -> Tensor:
         """Return (B,) zeros, for a step that it is not taken in; the head gets a gradient of zero all the same.
 
-        Without one a gradient exchange would wait for it.
+        Without one a gradient exchange would wait for it, unless the weights are dealt to the processes.
         """
-        parameters = () if self.head is None else self.head.parameters()
+        parameters = [] if self.head is None else [p for p in self.head.parameters() if not is_sharded(p)]
         return torch.zeros_like(seen.t, dtype=torch.float32, device=seen.output.device) + 0 * sum(
             parameter.sum() for parameter in parameters
         )

@@ -17,9 +17,11 @@ from torch import Tensor
 from dit.errors import ConfigError, DitError
 from dit.layers.precision import bf16_pays, prepare_same_bits
 from dit.training.config import TrainConfig
+from dit.training.ranks.sharding import SHARD, create_mesh, send_out, shard
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch.distributed.device_mesh import DeviceMesh
 
 T = TypeVar("T")
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -33,6 +35,8 @@ class Processes:
     """Device, autocast, gradient scaler and process group."""
     precision: str
     """fp32, bf16 or fp16: `auto` is resolved."""
+    mesh: "DeviceMesh | None" = None
+    """How the weights are dealt to the processes; None: each has all."""
 
     @property
     def rank(self) -> int:
@@ -65,6 +69,10 @@ class Processes:
             network: the network.
             is_static: whether each step makes one pass, always the same, and exchanges its gradients.
         """
+        if self.mesh is not None:
+            self.accelerator.prepare_model(network, evaluation_mode=True)  # autocast alone
+            send_out(network)
+            return self.shard(network)
         from accelerate import DistributedDataParallelKwargs
 
         # Gradients lie in the buckets that are exchanged, in place of beside them.
@@ -75,12 +83,21 @@ class Processes:
         prepared.without_autocast = bare  # pyright: ignore[reportArgumentType] - it is neither tensor nor module
         return prepared
 
+    def shard(self, network: torch.nn.Module) -> torch.nn.Module:
+        """Leave to this process its part of a network's weights, in place, where they are dealt to the processes."""
+        if self.mesh is None:
+            return network
+        return shard(network, self.mesh, torch.bfloat16 if self.precision == "bf16" else None)
+
     def autocast(self) -> AbstractContextManager[None]:
         """Return the context of the run's precision, for networks that were not prepared."""
         return self.accelerator.autocast()
 
     def without_sync(self, network: torch.nn.Module, last: bool) -> AbstractContextManager[None]:
         """Return the context of a micro-batch: gradients are exchanged in the last one only."""
+        if self.mesh is not None:
+            network.set_requires_gradient_sync(last)  # pyright: ignore[reportCallIssue] - of a sharded module
+            return nullcontext()
         return nullcontext() if last else self.accelerator.no_sync(network)
 
     def sum(self, values: Tensor) -> Tensor:
@@ -88,6 +105,12 @@ class Processes:
         if self.count > 1:
             dist.all_reduce(values)
         return values
+
+    def sum_over_parts(self, value: Tensor) -> Tensor:
+        """Sum a number, in place, over the processes that hold different parts of the weights."""
+        if self.mesh is not None:
+            dist.all_reduce(value, group=self.mesh[SHARD].get_group())
+        return value
 
     def gather(self, values: Tensor) -> Tensor:
         """Concatenate the (B, ...) tensors of all processes in the order of their ranks; B is the same in each."""
@@ -119,16 +142,27 @@ class Processes:
             raise error
         return result
 
+    def decide(self, action: Callable[[], T]) -> T:
+        """Run an action in the main process, and return its result, or raise a user's error, in every process."""
+        result = [self.on_main(action)]
+        if self.count > 1:
+            dist.broadcast_object_list(result)
+        return result[0]  # pyright: ignore[reportReturnType] - the main process has it, and sent it
+
+    def tell_all(self, fact: T) -> list[T]:
+        """Return what every process says, by rank."""
+        everyone: list[Any] = [fact] * self.count
+        if self.count > 1:
+            dist.all_gather_object(everyone, fact)
+        return everyone
+
     def check_agreement(self, facts: dict[str, Any]) -> None:
         """Refuse processes that were started with different configurations.
 
         Raises:
             ConfigError: naming the field, both values and the rank.
         """
-        if self.count == 1:
-            return
-        everyone: list[Any] = [None] * self.count
-        dist.all_gather_object(everyone, facts)
+        everyone = self.tell_all(facts)
         for rank, other in enumerate(everyone):
             for field in facts.keys() | other.keys():
                 ours, theirs = everyone[0].get(field), other.get(field)
@@ -168,7 +202,10 @@ def start_processes(config: TrainConfig, hidden_size: int = 0) -> Processes:
     accelerator = Accelerator(
         mixed_precision=PRECISIONS[precision], cpu=use_cpu, gradient_accumulation_steps=config.gradient_accumulation
     )
-    return Processes(accelerator, precision)
+    mesh = None
+    if config.shard != "none" and state.num_processes > 1:
+        mesh = create_mesh(config.shard, accelerator.device, timedelta(seconds=config.timeout), config.shard_size)
+    return Processes(accelerator, precision, mesh)
 
 
 def resolve_precision(name: str, device: torch.device, hidden_size: int = 0) -> str:

@@ -21,6 +21,8 @@ MAY_CHANGE = frozenset(
         "train.max_steps",
         "train.gradient_accumulation",
         "train.activation_checkpointing",
+        "train.shard",
+        "train.shard_size",
         "train.deterministic",
         "train.log_every",
         "train.checkpoint_every",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dit.training.config import EmaConfig
+from dit.training.ranks.sharding import own_part, whole_of
 from dit.training.weights.posthoc import sigma_rel_to_gamma
 from dit.training.weights.trainable import trained_names
 
@@ -46,11 +47,8 @@ class Ema:
         copies = {name: copy.deepcopy(model, {**shared}).eval().requires_grad_(False) for name in decays}
         self.averages = {name: Average(copies[name], decay) for name, decay in decays.items()}
         self._saved = list(model.state_dict()) if whole else trained_names(model)
-        self._sources: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        self._targets: dict[str, list[Tensor]] = {
-            name: [average.network.get_parameter(key) for key in names] for name, average in self.averages.items()
-        }
+        self._empty: nn.Module | None = None  # the network without its weights, where they are dealt to the processes
+        self._find_parts(model)
 
     @property
     def network(self) -> nn.Module:
@@ -63,9 +61,42 @@ class Ema:
         return [name for name in self.averages if name.startswith("power-")]
 
     def restart(self, model: nn.Module) -> None:
-        """Begin every average anew from the network's weights."""
+        """Begin every average anew from the network's weights, which may have been dealt to the processes by now."""
         for average in self.averages.values():
             average.network.load_state_dict(model.state_dict())
+        self._find_parts(model)
+
+    def shard(self, shard: Callable[[nn.Module], nn.Module]) -> None:
+        """Leave to this process its part of every average, in place, by `shard`; `restart` follows.
+
+        What is not trained is then no longer the network's own, but a part of it as well.
+        """
+        empty = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), False) for p in self.network.parameters()}
+        self._empty = copy.deepcopy(self.network, {**empty})
+        for average in self.averages.values():
+            shard(average.network)
+
+    def whole_network(self, name: str = PRIMARY) -> nn.Module:
+        """Return the network of an average, to be used by each process alone.
+
+        Where weights are dealt to the processes, all have to ask for it, and it takes the memory of all weights.
+        """
+        network = self.averages[name].network
+        if self._empty is None:
+            return network
+        gathered = copy.deepcopy(self._empty)
+        gathered.load_state_dict({key: whole_of(value) for key, value in network.state_dict().items()}, assign=True)
+        return gathered
+
+    def _find_parts(self, model: nn.Module) -> None:
+        """Find what is averaged: this process's part of the trained parameters, here and there."""
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        with torch.no_grad():
+            self._sources: list[Tensor] = [own_part(parameter) for parameter in trained.values()]
+            self._targets: dict[str, list[Tensor]] = {
+                name: [own_part(average.network.get_parameter(key)) for key in trained]
+                for name, average in self.averages.items()
+            }
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.training.config import OptimConfig
+from dit.training.ranks.sharding import shard_like
 from dit.training.weights.schedule import PEAK
 
 FUSED = ("adam", "adamw")
@@ -104,14 +105,17 @@ def load_optimizer_state(
     """
     names = _names(optimizer, model)
     indices = {name: index for index, name in names.items()}
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    parameters = dict(model.named_parameters())
     state: dict[int, dict[str, Any]] = {}
     for label, value in tensors.items():
         key, _, name = label.partition(".")
         if name not in indices:
             raise DitError(f"{origin}: holds {label}, expected only parameters that this model trains")
-        if value.ndim and value.shape != shapes[name] and key.startswith("exp_avg"):
-            raise DitError(f"{origin}: {label} has shape {tuple(value.shape)}, expected {tuple(shapes[name])}")
+        shape = parameters[name].shape
+        if value.ndim and value.shape != shape and key.startswith("exp_avg"):
+            raise DitError(f"{origin}: {label} has shape {tuple(value.shape)}, expected {tuple(shape)}")
+        if value.ndim and value.shape == shape:
+            value = shard_like(parameters[name], value)
         state.setdefault(indices[name], {})[key] = value
     # Older versions of timm hand the optimizer frozen parameters too, which never get a state.
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -5,6 +5,7 @@ A file is an 8-byte little-endian header length, a JSON header `{name: {dtype, s
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from dit.errors import DitError
 from dit.files import PICKLE_SUFFIXES, read_json
 from dit.tensors import listed
 
+PART = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+"""End of the name of a file that holds a part of `<name>.safetensors`."""
 SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors")
 
 
@@ -96,6 +99,20 @@ def weight_files(folder: str | Path, stem: str = "model") -> list[Path]:
     pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLE_SUFFIXES)
     found = f"only {', '.join(pickles)}, which is a pickle and is not opened" if pickles else "none"
     raise DitError(f"{folder}: expected {single.name}, found {found}")
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a file, or, where it is a part, all parts.
+
+    Raises:
+        DitError: as `weight_files`.
+    """
+    return weight_files(path.parent, PART.sub("", path.name)) if PART.search(path.name) else [path]
+
+
+def names_in(files: Iterable[Path]) -> set[str]:
+    """Return the names of the tensors of files."""
+    return {name for path in files for name in read_header(path).tensors}
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:
