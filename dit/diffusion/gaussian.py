@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dit.diffusion.coefficients import mix, on_device, per_sample
 from dit.diffusion.config import GaussianConfig
-from dit.diffusion.posterior import learned_log_variance, posterior
+from dit.diffusion.posterior import Posterior, learned_log_variance, posterior
 from dit.diffusion.prediction import PREDICTIONS
 from dit.diffusion.process import Losses, Model, Process, mean_square, weighted
 from dit.diffusion.schedule import DiscreteSchedule, cosine_betas, linear_betas, scaled_linear_betas
@@ -42,14 +42,9 @@ class GaussianProcess(Process):
         self.time_law = create_time_law(config.time_law)
         self.weighting = config.weighting
         self.learn_sigma = config.learn_sigma
-        t = self.schedule.time_of_step(torch.arange(config.num_steps))
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        alpha_before = torch.cat([alpha.new_ones(1), alpha[:-1]])
-        sigma_before = torch.cat([sigma.new_zeros(1), sigma[:-1]])
-        self.posterior = posterior(alpha, sigma, alpha_before, sigma_before)
+        self.posterior = posterior_of_steps(self.schedule)
         self.log_betas = self.schedule.betas.log()
-        variance = self.posterior.variance
-        self.posterior_log_variance_clipped = torch.cat([variance[1:2], variance[1:]]).log()
+        self.posterior_log_variance_clipped = _log_without_first(self.posterior.variance)
 
     def model_time(self, t: Tensor) -> Tensor:
         """Return the integer step k of t = (k + 1) / N, counted from `first_step`, float32 of t's shape."""
@@ -61,7 +56,7 @@ class GaussianProcess(Process):
         times = self.time_law.draw(u)
         step = (times.t * num_steps).long().clamp(max=num_steps - 1)  # (B,)
         times = Times(self.schedule.time_of_step(step), times.weight)
-        found = on_device(self.coefficients(times) | self.step_coefficients(step), x_0)
+        found = on_device(self.loss_coefficients(times) | self.step_coefficients(step), x_0)
         x_t = mix(found["alpha"], x_0, found["sigma"], noise)
         eps, variance = self.split(model(x_t, found["time"].float(), y))
         mse = found["weight"] * mean_square(eps - noise)
@@ -133,6 +128,19 @@ class GaussianProcess(Process):
         log_variance = per_sample(2 * self.schedule.sigma(t).log(), x_0)
         kl = normal_kl(mean, log_variance, torch.zeros_like(mean), torch.zeros_like(log_variance))
         return kl.flatten(1).mean(1) / math.log(2)
+
+
+def posterior_of_steps(schedule: DiscreteSchedule) -> Posterior:
+    """Return the coefficients of q(x_{t-1} | x_t, x_0) at every step, each (N,) float64."""
+    t = schedule.time_of_step(torch.arange(schedule.num_steps))
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    alpha_before = torch.cat([alpha.new_ones(1), alpha[:-1]])
+    sigma_before = torch.cat([sigma.new_zeros(1), sigma[:-1]])
+    return posterior(alpha, sigma, alpha_before, sigma_before)
+
+
+def _log_without_first(variance: Tensor) -> Tensor:
+    return torch.cat([variance[1:2], variance[1:]]).log()
 
 
 def normal_kl(mean_1: Tensor, log_variance_1: Tensor, mean_2: Tensor, log_variance_2: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class Process:
         """
         times = self.time_law.draw(u)
         told = self.conditions(times.t, times.t)
-        found = on_device(self.coefficients(times) | told, x_0)
+        found = on_device(self.loss_coefficients(times) | told, x_0)
         x_t = mix(found["alpha"], x_0, found["sigma"], noise)
         scaled = per_sample(found["scale"], x_t) * x_t if "scale" in found else x_t
         output, _ = self.split(model(scaled, found["time"].float(), y, **{name: found[name].float() for name in told}))
@@ -103,7 +103,7 @@ class Process:
         times = Times(times.t, found["importance"])
         return weighted(found["weight"] * mean_square(error, where), times)
 
-    def coefficients(self, times: Times) -> dict[str, Tensor]:
+    def loss_coefficients(self, times: Times) -> dict[str, Tensor]:
         """Return what a loss at these times takes, each (B,) on the host, by name.
 
         alpha and sigma of x_t; a and b of the target; scale, where there is one, and time, as the network takes them;

@@ -9,7 +9,7 @@ al., "Guiding a diffusion model with a bad version of itself", NeurIPS 2024, equ
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -73,7 +73,6 @@ class Guidance:
         sampling: scale, interval, schedule, rescale and how calls are batched.
         num_channels: leading output channels that are guided.
         last_time: where a schedule of the scale has reached w: the first of a process's discrete steps, or data.
-        prepared: the network's own way to be called at known times and labels, where it has one.
         told: conditions of the network that are the same in every call, by name.
     """
 
@@ -83,7 +82,6 @@ class Guidance:
     sampling: SamplingConfig
     num_channels: int
     last_time: float = 0.0
-    prepared: PreparedCalls | None = None
     told: Mapping[str, float] = field(default_factory=dict)
 
     def prepare(
@@ -103,7 +101,8 @@ class Guidance:
         options |= {name: torch.full_like(model_times, value) for name, value in self.told.items()}
         options |= {name: value.to(model_times.device) for name, value in (conditions or {}).items()}
         step = self.model.prepare(model_times, labels, **options)
-        return replace(self, prepared=PreparedCalls(step, {t: i for i, t in enumerate(times.tolist())}))
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return PreparedGuidance(**own, prepared=PreparedCalls(step, {t: i for i, t in enumerate(times.tolist())}))
 
     def scale_at(self, t: float) -> float:
         """Return w at time t in [0, 1]; 1 where guidance does not act."""
@@ -148,8 +147,6 @@ class Guidance:
         self, x_t: Tensor, t: float, model_time: Tensor, y: Tensor, scale: float, told: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor | None]:
         together = self.weaker is self.model and self.sampling.guidance_calls == "one"
-        if self.prepared is not None and (i := self.prepared.index.get(t)) is not None:
-            return self.prepared(x_t, i, scale, together=together)
         if scale == 1:
             return self.model(x_t, model_time, y, **told), None
         other = y if self.null_class is None else torch.full_like(y, self.null_class)
@@ -158,6 +155,20 @@ class Guidance:
             conditional, unconditional = both.chunk(2)
             return conditional, unconditional
         return self.model(x_t, model_time, y), self.weaker(x_t, model_time, other)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedGuidance(Guidance):
+    """The same with the network's own way to be called at known times and labels."""
+
+    prepared: PreparedCalls
+
+    def _branches(
+        self, x_t: Tensor, t: float, model_time: Tensor, y: Tensor, scale: float, told: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        if (i := self.prepared.index.get(t)) is None:
+            return super()._branches(x_t, t, model_time, y, scale, told)
+        return self.prepared(x_t, i, scale, together=self.sampling.guidance_calls == "one")
 
 
 # How far the scale has gone from 1 to w when a share s of the time has passed.

@@ -15,7 +15,7 @@ from dit.diffusion.process import Process
 from dit.errors import ConfigError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import create_grid, grid_of_times
-from dit.sampling.sampler import Denoiser, Sampled, guidance_of, integrate
+from dit.sampling.sampler import Sampled, guidance_of, integrate, prepared_denoiser
 from dit.sampling.solvers.step import create_solver
 
 
@@ -48,6 +48,6 @@ def invert(model: Any, process: Process, y: Tensor, latents: Tensor, *, sampling
     times = forward.t if forward.has_velocity[-1] else forward.t[:-1]
     grid = grid_of_times(process.schedule, process.prediction, times.flip(0))
     guidance = guidance_of(model, sampling, forward, latents.shape[1])
-    denoiser = Denoiser(guidance, process, y, solver.call_times(grid))
+    denoiser = prepared_denoiser(guidance, process, y, solver.call_times(grid))
     x = latents.to(y.device, torch.float32)
     return Sampled(integrate(solver, grid, denoiser, x, lambda _: x), denoiser.num_calls)

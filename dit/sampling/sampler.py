@@ -88,7 +88,7 @@ def sample(
     solver = create_solver(sampling.solver)
     guidance = guidance_of(model, sampling, grid, shape[0], weaker, seed=seed, positions=positions)
     ends = dict(zip(grid.t.tolist(), grid.t[1:].tolist(), strict=False)) if solver.spans_steps else {}
-    denoiser = Denoiser(guidance, process, y, solver.call_times(grid), ends)
+    denoiser = prepared_denoiser(guidance, process, y, solver.call_times(grid), ends)
     with tf32_products(x.device):
         x = integrate(solver, grid, denoiser, x, noise_of_step, callback)
     return Sampled(x, denoiser.num_calls)
@@ -119,23 +119,13 @@ def integrate(
 class Denoiser:
     """Calls the guided network at one time for the whole batch and reads its output; counts the calls per sample.
 
-    Times (N,) that are known beforehand let the network compute once what depends on them and on the labels alone; then
-    there are no gradients. A call at a time in `ends` stands for the step from there to that end.
+    A call at a time in `ends` stands for the step from there to that end.
     """
 
     def __init__(
-        self,
-        guidance: Guidance,
-        process: Process,
-        y: Tensor,
-        times: Tensor | None = None,
-        ends: Mapping[float, float] | None = None,
+        self, guidance: Guidance, process: Process, y: Tensor, ends: Mapping[float, float] | None = None
     ) -> None:
-        self.process, self.y, self.ends = process, y, ends or {}
-        if times is not None:
-            conditions = process.conditions(times, self._ends_of(times))
-            guidance = guidance.prepare(times, process.model_time(times).to(y.device), y, conditions)
-        self.guidance = guidance
+        self.guidance, self.process, self.y, self.ends = guidance, process, y, ends or {}
         model = guidance.model
         parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         self.dtype = None if parameter is None else parameter.dtype
@@ -148,16 +138,26 @@ class Denoiser:
         """
         t = t.cpu().double()
         model_time = self.process.model_time(t).to(x_t.device).expand(len(x_t))
-        conditions = self.process.conditions(t, self._ends_of(t))
+        conditions = self.process.conditions(t, ends_of(t, self.ends))
         model_input = self.process.model_input(x_t, t).to(self.dtype or x_t.dtype)
         output, num_calls = self.guidance(model_input, float(t), model_time, self.y, conditions, guided_at)
         self.num_calls += num_calls
         return self.process.denoise(output.to(x_t.dtype), x_t, t)
 
-    def _ends_of(self, times: Tensor) -> Tensor:
-        """Return the ends of the steps that calls at these times (N,) or () stand for, or the times themselves."""
-        ends = [self.ends.get(t, t) for t in times.flatten().tolist()]
-        return torch.tensor(ends, dtype=torch.float64).view(times.shape)
+
+def ends_of(times: Tensor, ends: Mapping[float, float]) -> Tensor:
+    """Return the ends of the steps that calls at these times (N,) or () stand for, or the times themselves."""
+    found = [ends.get(t, t) for t in times.flatten().tolist()]
+    return torch.tensor(found, dtype=torch.float64).view(times.shape)
+
+
+def prepared_denoiser(
+    guidance: Guidance, process: Process, y: Tensor, times: Tensor, ends: Mapping[float, float] | None = None
+) -> Denoiser:
+    """Return a denoiser whose network computed once what depends on times (N,) and labels alone; without gradients."""
+    conditions = process.conditions(times, ends_of(times, ends or {}))
+    guidance = guidance.prepare(times, process.model_time(times).to(y.device), y, conditions)
+    return Denoiser(guidance, process, y, ends)
 
 
 def guidance_of(
@@ -189,6 +189,13 @@ def guidance_of(
         if weaker is not None:
             raise ConfigError("sampling.guidance_routing: expected null beside a guide, found both")
         weaker = RoutedGuide(model, sampling.guidance_routing, seed=seed, positions=positions)
+    return guided_network(model, sampling, grid, num_channels, weaker)
+
+
+def guided_network(
+    model: Model, sampling: SamplingConfig, grid: Grid, num_channels: int, weaker: Model | None = None
+) -> Guidance:
+    """Return what `guidance_of` does, for guidance that was checked, by a weaker network where there is one."""
     if sampling.guidance_steps is not None:
         first, last = sampling.guidance_steps
         interval = [float(grid.t[last]), float(grid.t[first])]

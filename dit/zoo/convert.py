@@ -12,7 +12,8 @@ from dit.errors import ConfigError
 from dit.files import new_folder
 from dit.zoo.cards.card import write_card
 from dit.zoo.layouts.autoencoder_file import ForeignAutoencoder, read_content
-from dit.zoo.layouts.diffusers import check_exportable, write_diffusers
+from dit.zoo.layouts.custom import write_custom
+from dit.zoo.layouts.diffusers import obstacle, write_diffusers
 from dit.zoo.layouts.ldm_autoencoder import read_ldm_autoencoder
 from dit.zoo.layouts.native import read_native, write_native
 from dit.zoo.layouts.original import ForeignModel, ReadOptions, describe_autoencoder
@@ -69,10 +70,13 @@ def convert(
     if to == "original":
         write_original(model, target)
         return model.notices
+    write = write_native
     if to == "diffusers":
-        check_exportable(model)
+        reason = obstacle(model)
+        write = write_diffusers if reason is None else write_custom
+        if reason is not None:
+            model.notices.append(f"DiTPipeline can't hold it ({reason}): the folder has code of its own, see its card")
     with new_folder(target) as folder:
-        write = write_native if to == "native" else write_diffusers
         write(model, folder, max_shard_size=max_shard_size)
         for path in model.carried_over:
             shutil.copyfile(path, folder / path.name)

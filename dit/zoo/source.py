@@ -21,6 +21,7 @@ from dit.zoo.folder.config import FolderConfig, is_exported, known_setting, read
 from dit.zoo.folder.run import describe_run, described_by
 from dit.zoo.folder.safetensors_file import files_of, names_in, weight_files
 from dit.zoo.hub.pull import fetch
+from dit.zoo.layouts.custom_folder import custom_weights, describe_custom, is_custom
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,6 +100,8 @@ def _locate_folder(folder: Path) -> Located:
             warn(f"an older checkpoint is taken: {problem}")
         average = weight_files(checkpoint.path, "ema")
         return Located(folder, describe_run(folder, checkpoint), _with_frozen(average))
+    if is_custom(folder):
+        return Located(folder, describe_custom(folder), custom_weights(folder))
     raise DitError(
         f"{folder}: expected an exported folder or a run folder, found neither config.json nor run.json; "
         "other formats are read by `dit convert`"

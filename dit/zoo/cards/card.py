@@ -68,6 +68,8 @@ def render_card(folder: str | Path, *, title: str | None = None, source: str | N
         weights=weight_table(folder),
         found={path.name for path in folder.iterdir()},
         apart=config.latents is None,
+        holds_code=any(folder.glob("*.py")),
+        needs=_needs(config),
     )
 
 
@@ -90,7 +92,8 @@ def render(
         measured: figures of its `eval.json`.
         shown: what there is of `weights` (name, bytes and SHA-256 of every file), `found` (files of its folder),
             `reported` (figures of others: measure, value, setting), `places` (where the weights are, if elsewhere),
-            `by_hand` (name of the file that a person fetches) and `apart` (whether the autoencoder is to be converted).
+            `by_hand` (name of the file that a person fetches), `apart` (whether the autoencoder is to be converted),
+            `holds_code` (whether the folder does, for diffusers) and `needs` (what that is installed with).
     """
     title = " ".join(title.split())
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
@@ -108,8 +111,18 @@ def render(
         autoencoder=autoencoder_name(config),
         figures=measured.measured if measured else [],
         settings=evaluation_settings(measured, config),
-        **{"weights": [], "found": set(), "reported": [], "places": [], "by_hand": None, "apart": False} | shown,
+        **{"weights": [], "found": set(), "reported": [], "places": [], "by_hand": None, "apart": False}
+        | {"holds_code": False, "needs": []}
+        | shown,
     )
+
+
+def _needs(config: FolderConfig) -> list[str]:
+    """Return the packages by which diffusers alone samples a model with code of its own."""
+    found = ["diffusers", "torch", "accelerate"]
+    if config.latents is not None and config.latents.class_name == "AutoencoderRAE":
+        found.append("transformers")
+    return [*found, "torchdiffeq"] if config.sampling.solver.name == "dopri5" else found
 
 
 def reported(name: str | None) -> list[tuple[str, str, str]]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 _SHARDS = r"(-\d{5}-of-\d{5})?\.safetensors"
 ALLOWED = re.compile(
     rf"config\.json|adapter\.safetensors|model{_SHARDS}|model\.safetensors\.index\.json|recipe\.yaml|metrics\.jsonl|eval\.json|README\.md"
+    r"|((transformer|scheduler)/)?[a-z_]+[a-z0-9_]*_[0-9a-f]{8}\.py"
     r"|[\w-]+\.png|dit_config\.json|model_index\.json|scheduler/scheduler_config\.json|(transformer|vae)/config\.json"
     rf"|(transformer|vae)/diffusion_pytorch_model({_SHARDS}|\.safetensors\.index\.json)"
 )
@@ -144,16 +145,18 @@ def check_folder(folder: Path) -> None:
     Raises:
         DitError: naming the file and the tensors.
     """
-    from dit.zoo.layouts.diffusers import read_diffusers
     from dit.zoo.layouts.native import read_native
     from dit.zoo.layouts.original import ReadOptions
+    from dit.zoo.layouts.read import read_foreign
+    from dit.zoo.layouts.standalone.files import check_code
 
     if is_exported(folder) and (base := read_config(folder).adapter_of) is not None:
         _check_adapter(folder, base)
     elif is_exported(folder):
         read_native(folder, read_config(folder), weight_files(folder))
     elif (folder / FOREIGN_CONFIG_NAME).is_file():
-        read_diffusers(folder, ReadOptions())
+        read_foreign(folder, ReadOptions())
+        check_code(folder)
     else:
         raise DitError(
             f"{folder}: expected an exported folder or latents, found no {CONFIG_NAME} or index.json of them; `dit "

@@ -10,7 +10,8 @@ What the pipeline fixes, and how a model of ours becomes one:
   per channel, is folded into the 1x1 convolutions beside the latent space;
 - its time frequencies are 10000^(-i/127), ours 10000^(-i/128); no weights undo that for all steps;
 - its second LayerNorm has eps 1e-5 unless `norm_eps` says 1e-6;
-- it samples by epsilon: a flow model is not for it.
+- it samples by epsilon: a flow model is not for it, and gets a folder with code of its own
+  (`dit.zoo.layouts.custom`), as every model that it can't hold.
 
 K classes, D width.
 """
@@ -44,7 +45,7 @@ from dit.zoo.folder.config import (
 from dit.zoo.folder.safetensors_file import weight_files
 from dit.zoo.folder.weights import check_finite, empty_model, save_weights
 from dit.zoo.layouts.architecture import describe_network
-from dit.zoo.layouts.diffusers_autoencoder import write_autoencoder
+from dit.zoo.layouts.diffusers_autoencoder import NO_PLACE, can_fold, write_autoencoder
 from dit.zoo.layouts.original import (
     ForeignModel,
     ReadOptions,
@@ -137,10 +138,11 @@ def write_diffusers(model: ForeignModel, folder: Path, *, max_shard_size: str | 
     Raises:
         ConfigError: the pipeline can't hold this model; the reason is given.
     """
-    process = check_exportable(model)
-    assert model.config.latents is not None
-    own = {} if model.autoencoder_folder is None else {"vae": str(model.autoencoder_folder)}
-    codec = Codec.from_description(model.config.latents.model_copy(update=own))
+    if (reason := obstacle(model)) is not None:
+        raise ConfigError(f"--to diffusers: DiTPipeline can't hold this model: {reason}")
+    process = model.config.process
+    assert isinstance(process, GaussianConfig)
+    codec = _codec_of(model)
     arguments = cast(DiTArguments, model.config.model.arguments)
     tensors = {name: tensor for name, tensor in model.tensors.items() if name != "pos_embed"}
     tensors[LABEL_TABLE] = table_with_gap(tensors[LABEL_TABLE], arguments.num_classes)
@@ -154,23 +156,23 @@ def write_diffusers(model: ForeignModel, folder: Path, *, max_shard_size: str | 
     write_config(folder, model.config, name=FOREIGN_CONFIG_NAME)
 
 
-def check_exportable(model: ForeignModel) -> GaussianConfig:
-    """Refuse what DiTPipeline can't hold, and return the process, which is Gaussian.
-
-    Raises:
-        ConfigError: with the reason.
-    """
+def obstacle(model: ForeignModel) -> str | None:
+    """Return why DiTPipeline can't hold a model; None where it can."""
     family, arguments = family_of(model.config.model.name), cast(DiTArguments, model.config.model.arguments)
     if DIFFUSERS not in family.layouts:
-        raise ConfigError(f"--to diffusers: DiTPipeline can't hold this model: it is a {family.name}, which it lacks")
+        return f"it is a {family.name}, which it lacks"
+    if not isinstance(model.config.process, GaussianConfig):
+        return f"it samples by epsilon with a DDPM schedule, and this model's process is {model.config.process.name}"
     height, width = arguments.input_size
-    process = model.config.process
     pos_embed = model.tensors["pos_embed"]
     positions = sincos_2d(arguments.hidden_size, arguments.grid_size)[None].to(pos_embed.dtype)  # (1, T, D)
     reasons = {
-        "its autoencoder is not known; give --vae": model.config.latents is None,
-        "it samples by epsilon with a DDPM schedule, and this is a flow model; use --to native": (
-            not isinstance(process, GaussianConfig)
+        "its autoencoder is not known": model.config.latents is None,
+        f"its betas are linear or cosine, and this model's {model.config.process.betas}": (
+            model.config.process.betas not in BETAS
+        ),
+        f"its steps count from 0, and this model's from {model.config.process.first_step}": (
+            model.config.process.first_step != 0
         ),
         f"its images are square, and this model's latents are {height}x{width}": height != width,
         f"its null class is {NULL_ROW}, and this model has {arguments.num_classes} classes": (
@@ -179,13 +181,17 @@ def check_exportable(model: ForeignModel) -> GaussianConfig:
         f"its MLP is 4 times as wide as the tokens, and this model's {arguments.mlp_ratio:g} times": (
             arguments.mlp_ratio != 4
         ),
-        "its position embedding is computed, and this model's is another": (not torch.equal(pos_embed, positions)),
+        "its queries and keys are not normalised, and this model's are": arguments.qk_norm,
+        "its position embedding is computed, and this model's is another": not torch.equal(pos_embed, positions),
     }
-    for reason, is_so in reasons.items():
-        if is_so:
-            raise ConfigError(f"--to diffusers: DiTPipeline can't hold this model: {reason}")
-    assert isinstance(process, GaussianConfig)
-    return process
+    found = next((reason for reason, is_so in reasons.items() if is_so), None)
+    return found or (None if can_fold(_codec_of(model)) else NO_PLACE)
+
+
+def _codec_of(model: ForeignModel) -> Codec:
+    assert model.config.latents is not None
+    own = {} if model.autoencoder_folder is None else {"vae": str(model.autoencoder_folder)}
+    return Codec.from_description(model.config.latents.model_copy(update=own))
 
 
 def table_with_gap(table: Tensor, num_classes: int) -> Tensor:

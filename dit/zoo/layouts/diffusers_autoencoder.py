@@ -12,33 +12,37 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dit.errors import ConfigError
 from dit.files import read_json, write_json
 from dit.latents.autoencoder import CONFIG_NAME, WEIGHTS_NAME
 from dit.latents.codec import Codec
 from dit.latents.kl import KLAutoencoder
 from dit.zoo.folder.weights import save_tensors
 
+NO_PLACE = (
+    "its latents are divided by one number, and this model's are normalised per channel or shifted, by an autoencoder "
+    "without post_quant_conv and quant_conv to fold that into"
+)
+
+
+def is_one_scale(codec: Codec) -> bool:
+    """Tell whether latents are z times one number."""
+    return bool((codec.scale == codec.scale.flatten()[0]).all() and not codec.shift.any())
+
+
+def can_fold(codec: Codec) -> bool:
+    """Tell whether an autoencoder can be written with one number for its latents."""
+    has_convolutions = {"quant_conv.bias", "post_quant_conv.bias"} <= codec.autoencoder.state_dict().keys()
+    return is_one_scale(codec) or (isinstance(codec.autoencoder, KLAutoencoder) and has_convolutions)
+
 
 def write_autoencoder(codec: Codec, folder: Path) -> None:
-    """Write the autoencoder so that a division by `scaling_factor` is all that its latents need.
-
-    Raises:
-        ConfigError: that is not possible for this autoencoder.
-    """
+    """Write an autoencoder that `can_fold` so that a division by `scaling_factor` is all that its latents need."""
     scale, shift = codec.scale.flatten().cpu(), codec.shift.flatten().cpu()  # (C,) each
     codec.folder.copy(folder)
     factor = float(scale[0])
-    if (scale != factor).any() or shift.any():
+    if not is_one_scale(codec):
+        assert can_fold(codec)
         state = codec.autoencoder.state_dict()
-        if (
-            not isinstance(codec.autoencoder, KLAutoencoder)
-            or not {"quant_conv.bias", "post_quant_conv.bias"} <= state.keys()
-        ):
-            raise ConfigError(
-                "--to diffusers: DiTPipeline can't hold this model: its latents are normalised per channel or shifted, "
-                "and its autoencoder has no post_quant_conv and quant_conv to fold that into"
-            )
         for path in folder.glob("*.safetensors*"):
             path.unlink()
         save_tensors(fold_normalisation(state, scale, shift), folder / WEIGHTS_NAME)

@@ -1,9 +1,11 @@
-"""Reading what is not a native folder: a single file, or the folder of a DiTPipeline. Nothing else is looked up."""
+"""Reading what is not a native folder: a single file, or a folder for diffusers. Nothing else is looked up."""
 
 from pathlib import Path
 
 from dit.zoo.folder.run import described_by
 from dit.zoo.folder.safetensors_file import is_pickle, read_header
+from dit.zoo.layouts.custom import read_custom
+from dit.zoo.layouts.custom_folder import is_custom
 from dit.zoo.layouts.diffusers import is_diffusers, read_diffusers
 from dit.zoo.layouts.original import METADATA_KEY, ForeignModel, ReadOptions, read_state_file
 
@@ -22,7 +24,9 @@ def read_foreign(path: Path, options: ReadOptions) -> ForeignModel:
         ConfigError: something has to be given that it does not tell.
         DitError: it is not a model, or is damaged.
     """
-    return read_diffusers(path, options) if path.is_dir() else read_state_file(path, options)
+    if path.is_dir():
+        return read_custom(path, options) if is_custom(path) else read_diffusers(path, options)
+    return read_state_file(path, options)
 
 
 def _belongs_to_a_folder(path: Path) -> bool:

@@ -142,6 +142,22 @@ def test_a_diffusers_folder_goes_there_and_back(hub, tmp_path, mnist_codec):
     load_pipeline(NAME)
 
 
+def test_a_folder_with_code_for_diffusers_goes_there_and_comes_back_without_it(hub, exported, tmp_path):
+    set_provenance(exported, license="mit", converted_from="x")
+    convert(exported, tmp_path / "folder", to="diffusers")
+    pushed = push(tmp_path / "folder", NAME)
+    code = {path for path in pushed.files if path.endswith(".py")}
+    assert sorted(path.rpartition("_")[0] for path in code) == ["pipeline", "scheduler/flow", "transformer/dit"]
+    expected = load_file(exported / "model.safetensors")
+    hub.requests.clear()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in load_model(NAME).state_dict().items())
+    assert not [request.path for request in hub.requests if request.path.endswith(".py")]
+    changed = next((tmp_path / "folder").glob("*.py"))
+    changed.write_text(changed.read_text() + "\n")
+    with pytest.raises(DitError, match="expected the code that `dit convert` wrote"):
+        push(tmp_path / "folder", NAME)
+
+
 def test_only_what_is_needed_is_downloaded_and_only_once(published):
     published.requests.clear()
     for files in ({"config.json", "model.safetensors"}, set()):
