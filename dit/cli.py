@@ -47,9 +47,10 @@ VERBS = (
     "plan",
     "bench",
     "doctor",
+    "completion",
 )
 
-WITHOUT_PLUGINS = ("recipes", "reproduce", "report", "bench", "doctor")
+WITHOUT_PLUGINS = ("recipes", "reproduce", "report", "bench", "doctor", "completion")
 
 
 def entry_point() -> NoReturn:
@@ -171,14 +172,8 @@ def _run(argv: list[str]) -> None:
 
 def _parse(run: Callable[..., None], verb: str, argv: list[str]) -> functools.partial:
     """Bind a verb's options to its function. `overrides` and plugins are no options any more, the help apart."""
-    parameters = [parameter for name, parameter in inspect.signature(run).parameters.items() if name != "overrides"]
     parser = _Parser(f"dit {verb}", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.description, _, listed = (inspect.getdoc(run) or "").partition("\n\nArgs:\n")
-    helps = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5}.*)*)", listed, re.MULTILINE))
-    options = [_add(parser, parameter, helps[parameter.name]) for parameter in parameters]
-    if verb not in WITHOUT_PLUGINS:
-        help_text = "your own Python file with a family, solver, data source or features; may be given several times."
-        options.append(parser.add_argument("--plugin", metavar="FILE", help=help_text))
+    options = add_options(parser, verb)
     places = [option.dest for option in options if not option.option_strings]
     parser.usage = " ".join([parser.prog, "[OPTIONS]", *map(str.upper, places)])
     known = [name for option in options for name in option.option_strings]
@@ -193,6 +188,19 @@ def _parse(run: Callable[..., None], verb: str, argv: list[str]) -> functools.pa
     return functools.partial(run, *(values.pop(place) for place in places), **values)
 
 
+def add_options(parser: argparse.ArgumentParser, verb: str) -> list[argparse.Action]:
+    """Give a parser the description and the options of a verb, recipe overrides apart, and return the options."""
+    run = _verb(verb).run
+    parameters = [parameter for name, parameter in inspect.signature(run).parameters.items() if name != "overrides"]
+    parser.description, _, listed = (inspect.getdoc(run) or "").partition("\n\nArgs:\n")
+    helps = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5}.*)*)", listed, re.MULTILINE))
+    options = [_add(parser, parameter, helps[parameter.name]) for parameter in parameters]
+    if verb not in WITHOUT_PLUGINS:
+        help_text = "your own Python file with a family, solver, data source or features; may be given several times."
+        options.append(parser.add_argument("--plugin", metavar="FILE", help=help_text))
+    return options
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if missing := re.fullmatch("the following arguments are required: (.*)", message):
@@ -201,7 +209,7 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{self.prog}: {message.removeprefix('argument ')}")
 
 
-def _add(parser: _Parser, parameter: inspect.Parameter, words: str) -> argparse.Action:
+def _add(parser: argparse.ArgumentParser, parameter: inspect.Parameter, words: str) -> argparse.Action:
     """Give a parser the option of a function's parameter; one that is positional only has its place instead."""
     is_place, is_needed = parameter.kind is parameter.POSITIONAL_ONLY, parameter.default is parameter.empty
     settings: dict[str, Any] = {"help": " ".join(words.replace("%", "%%").split())}
@@ -213,7 +221,7 @@ def _add(parser: _Parser, parameter: inspect.Parameter, words: str) -> argparse.
         settings["action"] = "store_true"
     else:
         choices = kinds if isinstance(kinds[0], str) else get_args(kinds[0])
-        settings["type"] = _reader(kinds[0], choices)
+        settings["type"], settings["choices"] = _reader(kinds[0], choices), list(choices) or None
         settings["metavar"] = "{" + ",".join(choices) + "}" if choices else _KINDS[kinds[0]][0]
         if not is_needed:
             settings["default"] = parameter.default
@@ -243,11 +251,16 @@ def _verb(name: str) -> ModuleType:
     return import_module(f"dit.verbs.{name}")
 
 
+def describe(verb: str) -> str:
+    """Return what a verb does, in a sentence."""
+    return (inspect.getdoc(_verb(verb).run) or "").splitlines()[0]
+
+
 def _help() -> str:
     from dit import __version__
 
     width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {(inspect.getdoc(_verb(verb).run) or '').splitlines()[0]}" for verb in VERBS]
+    lines = [f"  {verb:<{width}}  {describe(verb)}" for verb in VERBS]
     return "\n".join(
         [f"usage: dit VERB ...    (dit-zoo {__version__})", "", *lines, "", "dit VERB --help: its options"]
     )

@@ -70,7 +70,8 @@ class TrainConfig(Section):
     preview_samples: int = Field(default=64, ge=1)
     """Images in a preview grid, classes in turn."""
     trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ("tensorboard",)
-    """Experiment trackers that receive the metrics besides metrics.jsonl."""
+    """Experiment trackers that receive metrics, previews and the recipe besides metrics.jsonl; pip install
+    'dit-zoo[trackers]' for all but TensorBoard."""
     on_spike: Literal["warn", "stop"] = "warn"
     """What a loss far above the recent ones does: a warning, or the end of the run."""
     spike_sigma: float = Field(default=6.0, gt=0, allow_inf_nan=False)

@@ -21,10 +21,11 @@ from dit.run_files import append_row
 from dit.signals import StopSignals
 from dit.training.batch import TrainingSet
 from dit.training.monitor.health import bad_step_error, dump_bad_step, explain_out_of_memory
-from dit.training.monitor.log import Trackers, Window
+from dit.training.monitor.log import Window
 from dit.training.monitor.preview import Preview
 from dit.training.monitor.quality import create_quality
 from dit.training.monitor.step_totals import StepMetrics
+from dit.training.monitor.trackers import Trackers
 from dit.training.monitor.validation_loss import Validation, with_fixed_times
 from dit.training.ranks.heartbeat import ExchangeError, Heartbeat, explain, is_exchange_failure
 from dit.training.ranks.processes import Processes, start_processes
@@ -132,7 +133,7 @@ class _Loop:
         self.preview = _preview(trainer, processes)
         self.quality = create_quality(recipe, trainer.stepper.objective.process, trainer.stepper.source, processes)
         self.trackers = Trackers(
-            self.config.trackers if processes.is_main else (), folder.path, first_step=trainer.step
+            self.config.trackers if processes.is_main else (), folder.path, recipe, first_step=trainer.step
         )
         self.progress = Progress(
             self.config.max_steps, "train", unit="steps", start=trainer.step, enabled=processes.is_main

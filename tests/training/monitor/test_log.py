@@ -1,10 +1,10 @@
-"""What rows of metrics are averaged from, and trackers that fail."""
+"""What rows of metrics are averaged from."""
 
 import json
 
 import torch
 
-from dit.training.monitor.log import Trackers, Window
+from dit.training.monitor.log import Window
 from dit.training.monitor.step_totals import StepMetrics, StepTotals
 
 
@@ -36,33 +36,3 @@ def test_window_survives_json():
     again.add(make_metrics(0.7))
     window.add(make_metrics(0.7))
     assert again == window
-
-
-class FailingTracker:
-    def log(self, values, step=None):
-        raise ConnectionError("unreachable")
-
-    def finish(self):
-        raise ConnectionError("unreachable")
-
-
-def test_unreachable_tracker_is_reported_once(tmp_path, capsys, monkeypatch):  # T17
-    monkeypatch.setattr("dit.training.monitor.log._start_tracker", lambda *arguments: FailingTracker())
-    trackers = Trackers(["wandb"], tmp_path, first_step=0)
-    trackers.log({"step": 1, "loss": 1.0})
-    trackers.log({"step": 2, "loss": 1.0})
-    trackers.close()
-    assert capsys.readouterr().err.count("the tracker wandb failed (unreachable)") == 1
-
-
-def test_trackers_get_one_name_per_number(tmp_path, monkeypatch):
-    seen = {}
-
-    class Remembering:
-        def log(self, values, step=None):
-            seen.update(values, at=step)
-
-    monkeypatch.setattr("dit.training.monitor.log._start_tracker", lambda *arguments: Remembering())
-    row = {"step": 5, "loss": 1.0, "by_time": [0.5, None], "val": {"ema": 2.0}, "preview": "samples/x.png"}
-    Trackers(["tensorboard"], tmp_path, first_step=0).log(row)
-    assert seen == {"step": 5, "loss": 1.0, "by_time/0": 0.5, "val/ema": 2.0, "at": 5}
