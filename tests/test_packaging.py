@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 README = (ROOT / "README.md").read_text()
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "torch_fidelity": "torch-fidelity", "pydantic_core": "pydantic"}
-UNSEEN = {"tensorboard", "diffusers"}  # imported by Accelerate, through torch; imported by name
+UNSEEN = {"tensorboard", "wandb", "diffusers"}  # imported by Accelerate, also through torch; imported by name
 
 
 def names(requirements):
