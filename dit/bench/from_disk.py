@@ -22,6 +22,7 @@ from dit.bench import originals
 from dit.bench.harness import Row
 from dit.bench.settings import Settings, pin_threads
 from dit.evaluation.feature_set import FeatureSet
+from dit.evaluation.measure import by_memory
 from dit.evaluation.protocols import PROTOCOLS
 
 WIDTHS = {"pool": 2_048, "spatial": 2_023, "logits": 1_008}
@@ -94,7 +95,7 @@ def by_dit(samples: Path, known: Path) -> Seconds:
         for path in sorted(folder.iterdir()):
             with safe_open(path, "pt") as file:
                 sets[-1].add_file(path, file.get_slice("pool").get_shape()[0])
-    metrics = {" and ".join(metric.names): metric for metric in PROTOCOLS["adm"].metrics}
+    metrics = {" and ".join(metric.names): metric for metric in by_memory(PROTOCOLS["adm"].metrics)}
     return {name: _seconds(metric.measure, *sets) for name, metric in metrics.items()}
 
 

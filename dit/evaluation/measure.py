@@ -1,6 +1,6 @@
 """Measure samples that lie in files by a protocol, beside a reference."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -107,9 +107,8 @@ def measure(
         if (images := _images_needed(reference, protocol)) is not None:
             known = read_file_parts(images, networks, gaussians=reference.gaussians, **options)
     found = samples.read() if isinstance(samples, Drawn) else read_file_parts(samples, networks, **options)
-    figures: dict[str, Figure] = {}
-    for metric in protocol.metrics:
-        figures |= metric.measure(found, known)
+    by_metric = {metric.names: metric.measure(found, known) for metric in by_memory(protocol.metrics)}
+    figures = {name: figure for metric in protocol.metrics for name, figure in by_metric[metric.names].items()}
     warnings += [f"{name}: {figure.note}" for name, figure in figures.items() if figure.note]
     return Measurement(
         protocol=protocol.name,
@@ -208,6 +207,11 @@ def _needs_images(metric: Metric, reference: Reference) -> bool:
     """Tell whether a metric needs features of the reference's images, not only what the file says of them."""
     known = metric.reference == "moments" and metric.features in reference.gaussians
     return metric.reference != "none" and not known
+
+
+def by_memory(metrics: Iterable[Metric]) -> list[Metric]:
+    """Return metrics with those first that hold all rows of both sides: behind others covariances stay in memory."""
+    return sorted(metrics, key=lambda metric: metric.reference != "images")
 
 
 def _settings(metric: Metric) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def test_figures_from_disk_are_timed_beside_the_originals_with_the_memory_that_t
     assert [(row.case.partition(" from disk, 200 against 40")[:2], row.unit) for row in found] == [
         ((name, " from disk, 200 against 40"), unit)
         for name, unit in [
-            ("fid", "ms"), ("sfid", "ms"), ("inception_score", "ms"), ("precision and recall", "ms"),
+            ("precision and recall", "ms"), ("fid", "ms"), ("sfid", "ms"), ("inception_score", "ms"),
             ("memory of all", "MB"),
         ]
     ]  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 
 from dit.errors import ConfigError, DitError
 from dit.evaluation.image_files import open_image_files
-from dit.evaluation.measure import measure
+from dit.evaluation.measure import by_memory, measure
 from dit.evaluation.metrics.frechet import frechet_distance
 from dit.evaluation.moments import Moments
 from dit.evaluation.networks.network import describe
@@ -81,6 +81,12 @@ def test_distances_are_from_all_training_images_and_the_report_says_what_of(file
     assert report["metrics"]["precision"] == {"arithmetic": "Adm", "features": "pool", "k": 3}
     assert report["figures"]["fid"].keys() == {"value", "standard_error", "floor"}
     assert "figures of 60 samples don't compare with those of 50000" in report["warnings"][0]
+
+
+def test_what_holds_most_is_measured_before_covariances_are_held():
+    assert [metric.names[0] for metric in by_memory(small_protocol().metrics)] == [
+        *("precision", "fid", "sfid", "inception_score")
+    ]
 
 
 def test_a_reference_without_statistics_is_described_itself(files):
