@@ -35,6 +35,7 @@ VERBS = (
     "train",
     "encode",
     "sample",
+    "demo",
     "evaluate",
     "reproduce",
     "reference",
@@ -215,8 +216,10 @@ def _add(parser: argparse.ArgumentParser, parameter: inspect.Parameter, words: s
     settings: dict[str, Any] = {"help": " ".join(words.replace("%", "%%").split())}
     # X, X | None, list[X], list[X] | None (an option that may be given several times) or a choice of texts
     kinds = [kind for kind in get_args(parameter.annotation) if kind is not NoneType] or [parameter.annotation]
+    is_several = list in (get_origin(parameter.annotation), get_origin(kinds[0]))
     if get_origin(kinds[0]) is list:
-        kinds, settings["action"] = list(get_args(kinds[0])), "append"
+        kinds = list(get_args(kinds[0]))
+        settings |= {} if is_place else {"action": "append"}
     if kinds[0] is bool:
         settings["action"] = "store_true"
     else:
@@ -228,7 +231,7 @@ def _add(parser: argparse.ArgumentParser, parameter: inspect.Parameter, words: s
             settings["help"] += "" if parameter.default is None else f" (default: {parameter.default})"
     if is_place:
         settings["metavar"] = parameter.name.upper()
-        settings["nargs"] = "+" if get_origin(parameter.annotation) is list else None if is_needed else "?"
+        settings["nargs"] = ("+" if is_needed else "*") if is_several else None if is_needed else "?"
         return parser.add_argument(parameter.name, **settings)
     option = parameter.name.rstrip("_")  # `from` is no name in Python
     return parser.add_argument(f"--{option}", dest=parameter.name, required=is_needed, **settings)

@@ -8,14 +8,15 @@ PACKAGE = Path(__file__).parents[1] / "dit"
 LEVELS = {
     "axes": 0, "charts": 0, "device": 0, "display": 0, "errors": 0, "failpoints": 0, "figures": 0, "files": 0,
     "hub_errors": 0, "hub_files": 0, "hub_ids": 0, "launcher": 0, "lazy": 0, "markdown": 0, "npz": 0, "pickle_file": 0,
-    "plugins": 0,
-    "recipes": 0, "rng": 0, "schema": 0, "signals": 0, "tensors": 0, "validation": 0, "yaml12": 0,
+    "plugins": 0, "png_info": 0, "recipes": 0, "rng": 0, "schema": 0, "signals": 0, "tensors": 0, "validation": 0,
+    "yaml12": 0,
     "layers": 1, "diffusion": 1, "data": 1, "checkpoint": 1, "encoders": 1,
     "models": 2, "sampling": 2, "latents": 2, "run_files": 2,
     "config": 3,
     "evaluation": 4, "zoo": 4,
     "training": 5,
-    "bench": 6, "making": 6, "measuring": 6, "recipe_help": 6, "verbs": 6, "cli": 6, "__main__": 6, "__init__": 6,
+    "bench": 6, "demo": 6, "drawing": 6, "making": 6,
+    "measuring": 6, "recipe_help": 6, "verbs": 6, "cli": 6, "__main__": 6, "__init__": 6,
 }  # fmt: skip
 # Inside a component, lowest first; those that share a rank may not import each other.
 RANKS = {

@@ -15,12 +15,20 @@ from dit.diffusion.process import Process
 from dit.errors import ConfigError
 from dit.sampling.config import SamplingConfig
 from dit.sampling.grid import create_grid, grid_of_times
-from dit.sampling.sampler import Sampled, guidance_of, integrate, prepared_denoiser
+from dit.sampling.sampler import Callback, Sampled, guidance_of, integrate, prepared_denoiser
 from dit.sampling.solvers.step import create_solver
 
 
 @torch.no_grad()
-def invert(model: Any, process: Process, y: Tensor, latents: Tensor, *, sampling: SamplingConfig) -> Sampled:
+def invert(
+    model: Any,
+    process: Process,
+    y: Tensor,
+    latents: Tensor,
+    *,
+    sampling: SamplingConfig,
+    callback: Callback | None = None,
+) -> Sampled:
     """Return the start noise from which `sample` makes the given latents.
 
     Args:
@@ -30,6 +38,7 @@ def invert(model: Any, process: Process, y: Tensor, latents: Tensor, *, sampling
         latents: (B, C, H, W) normalised latents.
         sampling: a deterministic solver, its steps and its grid, which is gone through backwards. Where the network's
             output gives no velocity at t=0, the latents are taken to be the state at the grid's smallest time above 0.
+        callback: sees each step's state and predicted data.
 
     Returns:
         (B, C, H, W) noise, and the network calls per sample.
@@ -50,4 +59,4 @@ def invert(model: Any, process: Process, y: Tensor, latents: Tensor, *, sampling
     guidance = guidance_of(model, sampling, forward, latents.shape[1])
     denoiser = prepared_denoiser(guidance, process, y, solver.call_times(grid))
     x = latents.to(y.device, torch.float32)
-    return Sampled(integrate(solver, grid, denoiser, x, lambda _: x), denoiser.num_calls)
+    return Sampled(integrate(solver, grid, denoiser, x, lambda _: x, callback), denoiser.num_calls)

@@ -17,7 +17,7 @@ from dit.rng import Purpose, normal
 from dit.sampling.config import SamplingConfig
 from dit.sampling.interpolation import ClassMixture, slerp
 from dit.sampling.inversion import invert
-from dit.sampling.sampler import sample
+from dit.sampling.sampler import Callback, sample
 from dit.zoo.pipeline import Pipeline
 
 MAX_FRAMES = 60
@@ -41,14 +41,18 @@ class Trajectory:
     """(N,) the classes."""
 
 
-def trace(pipeline: Pipeline, labels: Tensor, sampling: SamplingConfig, *, seed: int = 0) -> Trajectory:
-    """Sample (N,) labels and keep every step."""
+def trace(
+    pipeline: Pipeline, labels: Tensor, sampling: SamplingConfig, *, seed: int = 0, callback: Callback | None = None
+) -> Trajectory:
+    """Sample (N,) labels and keep every step; the callback sees each as well."""
     states, predicted, times = [], [], []
 
     def keep(k: int, t: float, x: Tensor, x_0: Tensor) -> None:
         states.append(x)
         predicted.append(x_0)
         times.append(t)
+        if callback is not None:
+            callback(k, t, x, x_0)
 
     labels = labels.to(pipeline.device)
     sampled = sample(
@@ -118,11 +122,17 @@ class Inversion:
 
 
 def invert_image(
-    pipeline: Pipeline, image: Tensor, label: int, sampling: SamplingConfig, *, seed: int = 0
+    pipeline: Pipeline,
+    image: Tensor,
+    label: int,
+    sampling: SamplingConfig,
+    *,
+    seed: int = 0,
+    callback: Callback | None = None,
 ) -> Inversion:
     """Take an image (1, C, height, width) uint8 to its noise and back by the ODE, given its class.
 
-    The latent is drawn from the autoencoder's posterior by the seed.
+    The latent is drawn from the autoencoder's posterior by the seed. The callback sees the steps of both ways.
     """
     y = torch.tensor([label], device=pipeline.device)
     moments = pipeline.codec.encode(image.to(pipeline.device).float() / 127.5 - 1)
@@ -130,8 +140,8 @@ def invert_image(
     drawn = normal(seed, Purpose.LATENT_DRAW, [0], pipeline.latent_shape).to(pipeline.device)
     latents = pipeline.codec.latents_from_moments(moments, drawn)
     model, process = pipeline.model, pipeline.process
-    noise = invert(model, process, y, latents, sampling=sampling).latents
-    back = sample(model, process, y, pipeline.latent_shape, sampling=sampling, noise=noise).latents
+    noise = invert(model, process, y, latents, sampling=sampling, callback=callback).latents
+    back = sample(model, process, y, pipeline.latent_shape, sampling=sampling, noise=noise, callback=callback).latents
     noise = noise / process.schedule.start_deviation
     tiles = torch.cat([image.cpu(), *(pipeline.decode(part).cpu() for part in (latents, noise, back))])
     difference = tiles[1].float() - tiles[3].float()
@@ -154,6 +164,7 @@ def interpolate(
     between: Literal["seeds", "classes"],
     seed: int = 0,
     columns: int = 8,
+    callback: Callback | None = None,
 ) -> Image.Image:
     """Return a picture whose rows go from one sample to another.
 
@@ -165,6 +176,7 @@ def interpolate(
         between: what changes along a row.
         seed: of the start noise.
         columns: samples in a row, at least 2.
+        callback: sees each step of all of them, row by row.
     """
     shares = torch.linspace(0, 1, columns)
     rows, shape, device = len(labels), pipeline.latent_shape, pipeline.device
@@ -179,7 +191,9 @@ def interpolate(
         other = labels.roll(-1).repeat_interleave(columns).to(device)
         model = ClassMixture(model, other, shares.repeat(rows).to(device))
     noise = pipeline.process.schedule.start_deviation * noise
-    latents = sample(model, pipeline.process, y, shape, sampling=sampling, seed=seed, noise=noise).latents
+    latents = sample(
+        model, pipeline.process, y, shape, sampling=sampling, seed=seed, noise=noise, callback=callback
+    ).latents
     picture, names = image_grid(pipeline.decode(latents), columns=columns), _names(pipeline, labels)
     if between == "seeds":
         return caption(picture, above=[f"seed {seed}", *[""] * (columns - 2), f"seed {seed + 1}"], beside=names)
