@@ -77,10 +77,10 @@ def run(
         processes: for a folder or .npz: number of processes on this machine, each on an accelerator of its own where
             there are several; the images are the same.
         device: such as cpu, cuda or cuda:1; the process's accelerator, else the CPU, by default.
-        out: picture (.png, .jpg, .webp): a grid where there are several, and as .png with its settings and the command
-            that makes it again in the file; .npz file, as ADM's evaluator reads it (arr_0
-            uint8 images, arr_1 labels); or a folder of numbered .png files. Folders and .npz can be resumed by the same
-            command, and made by several processes, by --processes or a launcher such as torchrun.
+        out: picture (.png, .jpg, .webp): a grid where there are several; a .png holds its settings and the command that
+            makes it again. Or a .npz file, as ADM's evaluator reads it (arr_0 uint8 images, arr_1 labels); or a folder
+            of numbered .png files. Folders and .npz can be resumed by the same command, and made by several processes,
+            by --processes or a launcher such as torchrun.
         trajectory: also write how the samples come about, as .gif or as .png strip.
         inversion: in place of sampling, take this image to its noise and back, and say how close it came; unless asked
             for otherwise without guidance, and by heun where the model's own solver can't go back.
