@@ -1,5 +1,9 @@
 """Memory of a training step, from a step that is made without memory: its tensors have shapes and no numbers.
 
+Where the weights are dealt to n processes, each keeps 1/n of every parameter, gradient, state and average. Besides it
+holds what is gathered: what lies outside the blocks, and two blocks, the one that computes and the next; and the
+gradients of a block until they are exchanged, or, with accumulation, of all.
+
 What is counted is what torch asks for. A process takes more besides: the program itself, what the allocator holds in
 reserve, the kernels' own working memory.
 """
@@ -7,6 +11,7 @@ reserve, the kernels' own working memory.
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +26,7 @@ from dit.models.network import Network, narrowest_width
 from dit.models.registry import build
 from dit.training.activations import recompute_blocks
 from dit.training.ranks.processes import resolve_precision
+from dit.training.ranks.sharding import parts_of
 from dit.training.setup import freeze
 from dit.training.weights.optim import create_optimizer
 
@@ -43,11 +49,14 @@ class StepMemory:
     """What the forward pass leaves for the backward pass."""
     passes: int
     """The most that activations, gradients and what is on its way take together."""
+    gathered: int = 0
+    """Weights that other processes keep, and gradients of them, while blocks compute."""
 
     @property
     def peak(self) -> int:
         """The most that there is at a time."""
-        return self.parameters + (self.optimizer or 0) + self.averages + max(self.passes, self.gradients)
+        kept = self.parameters + (self.optimizer or 0) + self.averages
+        return kept + self.gathered + max(self.passes, self.gradients)
 
 
 def measure_step(
@@ -75,18 +84,59 @@ def measure_step(
         autocast = AUTOCAST.get(precision)
         if as_gpu and autocast is not None:
             autocast = torch.float16  # of the same size, and a CPU has no ways of its own for it
-        activations, passes = measure_passes(network, num_samples, autocast)
+        num_parts = parts_of(train.shard, num_processes, train.shard_size)
+        count = partial(_bytes_of, num_parts=num_parts)
         trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        num_bytes = _bytes_of(trained)
-        optimizer = create_optimizer(network, recipe.optim)
-        try:
-            optimizer.step()
-            state: int | None = _bytes_of(pytree.tree_leaves(list(optimizer.state.values())))
-        except DataDependentOutputException:
-            state = None
+        # An average shares what is not trained with the network, unless both keep parts of their own of it.
+        averaged = trained if num_parts == 1 else network.parameters()
         num_averages = 1 + len(recipe.ema.further_decays) + len(recipe.ema.sigma_rels)
-        own = _bytes_of((*network.parameters(), *network.buffers()))
-        return StepMemory(own, num_bytes, state, num_averages * num_bytes, activations, passes), precision
+        own = count(network.parameters()) + _bytes_of(network.buffers())
+        kept = own, count(trained), _measure_state(network, recipe, num_parts), num_averages * count(averaged)
+        if num_parts == 1:
+            return StepMemory(*kept, *measure_passes(network, num_samples, autocast)), precision
+        whole = train.gradient_accumulation > 1
+        gathered = _gathered(network, 4 if autocast is None else 2, whole=whole)
+        if autocast is not None:  # blocks are gathered in this type, and not cast
+            for block in network.block_list():
+                _move(block, device, autocast)
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(_drop_gradient)
+        activations, passes = measure_passes(network, num_samples, autocast)
+        return StepMemory(*kept, activations, passes + count(trained), gathered), precision
+
+
+def _measure_state(network: Network, recipe: Recipe, num_parts: int) -> int | None:
+    """Return the bytes of an optimizer's state, of which a tensor of numbers of its own is not dealt; None: unknown."""
+    for parameter in network.parameters():
+        parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+    optimizer = create_optimizer(network, recipe.optim)
+    try:
+        optimizer.step()
+    except DataDependentOutputException:
+        return None
+    finally:
+        network.zero_grad()
+    return _bytes_of(pytree.tree_leaves(list(optimizer.state.values())), num_parts)
+
+
+def _gathered(network: Network, item_size: int, *, whole: bool) -> int:
+    """Return the bytes of what is gathered, of blocks in numbers of a size, and of gradients that wait for an exchange.
+
+    Args:
+        network: with float32 weights.
+        item_size: bytes of a number.
+        whole: whether gradients of the whole network wait.
+    """
+    blocks = [sum(parameter.numel() for parameter in block.parameters()) for block in network.block_list()]
+    total = sum(parameter.numel() for parameter in network.parameters())
+    waiting = total if whole else max(blocks)
+    return 4 * (total - sum(blocks)) + 2 * item_size * max(blocks) + 4 * waiting
+
+
+def _drop_gradient(parameter: Tensor) -> None:
+    """Count no gradient twice: those that wait are `gathered`, and what a process keeps of them is counted apart."""
+    parameter.grad = None
 
 
 def measure_passes(network: Network, num_samples: int, autocast: torch.dtype | None = None) -> tuple[int, int]:
@@ -110,18 +160,23 @@ def measure_passes(network: Network, num_samples: int, autocast: torch.dtype | N
     return between, allocations.peak
 
 
-def _move(network: Network, device: torch.device) -> None:
-    """Put new tensors, not initialised, in place of a network's on the meta device."""
+def _move(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> None:
+    """Put new tensors, not initialised, in place of a network's, its parameters in another type if one is given."""
     for module in network.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
-            moved = torch.empty_like(parameter, device=device)
+            moved = torch.empty_like(parameter, device=device, dtype=dtype)
             module.register_parameter(name, nn.Parameter(moved, requires_grad=parameter.requires_grad))
         for name, buffer in list(module.named_buffers(recurse=False)):
             module.register_buffer(name, torch.empty_like(buffer, device=device))
 
 
-def _bytes_of(tensors: Iterable[Any]) -> int:
-    return sum(tensor.nbytes for tensor in tensors if isinstance(tensor, Tensor))
+def _bytes_of(tensors: Iterable[Any], num_parts: int = 1) -> int:
+    """Return the bytes of tensors, or of the largest of so many parts of each."""
+    return sum(_bytes_of_part(tensor, num_parts) for tensor in tensors if isinstance(tensor, Tensor))
+
+
+def _bytes_of_part(tensor: Tensor, num_parts: int) -> int:
+    return -(-len(tensor) // num_parts) * (tensor.nbytes // len(tensor)) if tensor.ndim else tensor.nbytes
 
 
 class Allocations(TorchDispatchMode):

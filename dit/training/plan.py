@@ -1,7 +1,9 @@
 """What a training run takes on GPUs that are not here, in data-parallel processes of one GPU each. Free of torch.
 
 A step of B images makes 6 MAC B operations: a multiply-accumulate is two, and the backward pass takes twice the forward
-pass. Every process sends 2 (n - 1) / n of the bytes of its gradients, which a ring sums over n processes.
+pass. Every process sends 2 (n - 1) / n of the bytes of its gradients, which a ring sums over n processes. Where the
+weights are dealt to p of them it sends (p - 1) / p of the gradients, and twice of the weights in bfloat16, which are
+gathered for each pass; and 2 (m - 1) / m of its part of the gradients, for there are m = n / p groups.
 """
 
 from dataclasses import dataclass
@@ -39,6 +41,8 @@ class Plan:
     """Their kind."""
     utilisation: float
     """Share of the data sheet's operations that the network's own make."""
+    num_parts: int = 1
+    """Parts of the weights, which as many processes hold; 1: each has all."""
 
     @property
     def operations(self) -> float:
@@ -56,8 +60,10 @@ class Plan:
         return self.operations / (self.num_gpus * self.gpu.operations * self.utilisation)
 
     def bytes_sent(self, gradients: int) -> float:
-        """Return what a process sends in a step, of gradients of so many bytes."""
-        return 2 * (self.num_gpus - 1) / self.num_gpus * gradients
+        """Return what a process sends in a step, of float32 gradients of so many bytes in all."""
+        parts, groups = self.num_parts, self.num_gpus // self.num_parts
+        of_weights = 2 * (parts - 1) / parts * gradients / 2  # twice, in two bytes
+        return of_weights + (parts - 1) / parts * gradients + 2 * (groups - 1) / groups * gradients / parts
 
 
 def read_count(text: str) -> float:

@@ -1,6 +1,6 @@
 """`dit plan`: what a training run takes on GPUs that are not here."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from dit.models.family import Arguments
@@ -16,6 +16,8 @@ def run(
     /,
     gpus: int = 8,
     kind: Literal["a100", "h100", "h200", "b200"] = "h100",
+    shard: Literal["none", "fsdp2", "hsdp"] = "none",
+    shard_size: int = 8,
     batch_size: int = 256,
     images: str = "100M",
     mfu: float = 0.2,
@@ -32,6 +34,8 @@ def run(
         model: name of an architecture in `dit models`.
         gpus: number of GPUs, a process on each.
         kind: of the GPUs.
+        shard: whether a GPU holds a part of the weights and of all that goes with them, as train.shard says.
+        shard_size: GPUs that share the weights with hsdp, usually those of a machine.
         batch_size: images of a step over all processes.
         images: images that are trained on, repetitions counted, such as 400M or 1.2B.
         mfu: share of the GPU's operations that is reached, above 0 and at most 1.
@@ -41,17 +45,19 @@ def run(
     from dit.models.counts import count
     from dit.models.families import arguments_of
     from dit.training.plan import GPUS, Plan
+    from dit.training.ranks.sharding import parts_of
 
     num_images = _checked(gpus, batch_size, images, mfu)
     arguments = arguments_of(model)
     parameters, macs = count(model, arguments)
-    plan = Plan(macs, num_images, gpus, GPUS[kind], mfu)
-    measured = {how: _measure(model, arguments, batch_size, gpus, how) for how in RECOMPUTED}
+    plan = Plan(macs, num_images, gpus, GPUS[kind], mfu, parts_of(shard, gpus, shard_size))
+    train = {"batch_size": batch_size, "shard": shard, "shard_size": shard_size}
+    measured = {how: _measure(model, arguments, train, gpus, how) for how in RECOMPUTED}
     rows = [
         ("model", f"{model}: {parameters:,} parameters, {macs / 1e9:.2f} GMAC per network call"),
         ("processes", f"{gpus} of {batch_size // gpus} images each, on {kind} of {plan.gpu.memory / 1e9:.0f} GB"),
         *_memory_rows(measured, plan.gpu.memory),
-        *_run_rows(plan, measured["none"].gradients, mfu),
+        *_run_rows(plan, 4 * parameters, mfu),
         *_latent_rows(arguments, plan, samples),
     ]
     if price is not None:
@@ -80,14 +86,16 @@ def _checked(gpus: int, batch_size: int, images: str, mfu: float) -> float:
     return num_images
 
 
-def _measure(model: str, arguments: "Arguments", batch_size: int, gpus: int, how: str) -> "StepMemory":
+def _measure(
+    model: str, arguments: "Arguments", train: dict[str, Any], gpus: int, how: Literal["none", "selective", "blocks"]
+) -> "StepMemory":
     import torch
 
     from dit.config import check_recipe
     from dit.training.memory import measure_step
 
     section = {"name": model, "input_size": list(arguments.input_size), "in_channels": arguments.in_channels}
-    train = {"batch_size": batch_size, "mixed_precision": "bf16", "activation_checkpointing": how}
+    train = {**train, "mixed_precision": "bf16", "activation_checkpointing": how}
     recipe = check_recipe({"model": section, "train": train})
     return measure_step(recipe, device=torch.device("cpu"), num_processes=gpus, as_gpu=True)[0]
 
@@ -97,7 +105,9 @@ def _memory_rows(measured: "dict[str, StepMemory]", available: float) -> list[tu
 
     kinds = ("parameters", "gradients", "optimizer", "averages")
     plain = measured["none"]
-    rows = [("memory", ", ".join(f"{kind} {in_bytes(getattr(plain, kind) or 0)}" for kind in kinds) + " a process")]
+    kinds += ("gathered",) if plain.gathered else ()
+    sizes = {kind: getattr(plain, kind) or 0 for kind in kinds}
+    rows = [("memory", ", ".join(f"{kind} {in_bytes(size)}" for kind, size in sizes.items()) + " a process")]
     for how, found in measured.items():
         fits = "fits" if found.peak < available else "does not fit"
         rows.append(

@@ -185,6 +185,7 @@ def _memory(recipe: "Recipe") -> str:
     device, count = choose_device(), num_processes()
     found, precision = measure_step(recipe, device=device, num_processes=count)
     kinds = ("parameters", "gradients", "optimizer", "averages", "activations")
+    kinds += ("gathered",) if found.gathered else ()
     sizes = {kind: getattr(found, kind) for kind in kinds}
     shown = ", ".join(f"{kind} {'not known' if size is None else in_bytes(size)}" for kind, size in sizes.items())
     micro = max(1, recipe.train.batch_size // (count * recipe.train.gradient_accumulation))

@@ -7,6 +7,7 @@ from dit.recipes import list_recipes
 from tests.command import ROOT
 
 EXPECTED = {"one_gpu": ("NO", 1, 1), "one_machine": ("MULTI_GPU", 1, 8), "several_machines": ("MULTI_GPU", 4, 32)}
+EXPECTED |= {"fsdp2": ("MULTI_GPU", 1, 8)}
 
 
 @pytest.mark.parametrize("name", EXPECTED)

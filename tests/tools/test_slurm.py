@@ -11,7 +11,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "tools/slurm/train.sbatch"
 SRUN = """#!/usr/bin/env bash
 while [ "$1" != bash ]; do shift; done
-for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NTASKS=2 "$@" & jobs="$jobs $!"; done
+for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NTASKS=4 SLURM_NNODES=2 "$@" & jobs="$jobs $!"; done
 code=0
 for job in $jobs; do wait "$job" || code=$?; done
 exit $code
@@ -20,7 +20,7 @@ SCONTROL = """#!/usr/bin/env bash
 case $1 in show) printf 'first\\nsecond\\n' ;; *) echo "$@" >> "$RECORD/scontrol" ;; esac
 """
 DIT = """#!/usr/bin/env bash
-echo "$RANK $LOCAL_RANK $WORLD_SIZE $MASTER_ADDR $MASTER_PORT $*" >> "$RECORD/dit"
+echo "$RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $MASTER_PORT $*" >> "$RECORD/dit"
 sleep "$SECONDS_OF_WORK"
 if [ "$RANK" = 0 ] && [ -n "$STATE" ]; then
   mkdir -p run
@@ -68,7 +68,7 @@ def test_each_task_is_a_process_of_the_run(submit, tmp_path):
     job = submit("recipe.yaml", "--output", "run", "--train.max_steps", "3", state="done")
     assert end(job) == (0, "train.sbatch: run: done, exit code 0\n", "")
     command = "first 20077 train recipe.yaml --output run --train.max_steps 3 --resume"
-    assert sorted((tmp_path / "dit").read_text().splitlines()) == [f"0 0 2 {command}", f"1 1 2 {command}"]
+    assert sorted((tmp_path / "dit").read_text().splitlines()) == [f"0 0 4 2 {command}", f"1 1 4 2 {command}"]
     assert not requeued(tmp_path)
 
 

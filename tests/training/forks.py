@@ -21,6 +21,13 @@ def fork(script=SCRIPT, **values):
     return process
 
 
+def free_port():
+    """Return a port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @dataclass
 class Done:
     """How processes ended."""
@@ -44,10 +51,7 @@ def start(count, folder, script=SCRIPT, *, env=None, local=None, **values):
         local: of them those of one machine; all.
         values: what the script finds among its globals.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(count)}
     shared |= {"LOCAL_WORLD_SIZE": str(local or count), "ACCELERATE_USE_CPU": "true"} | (env or {})
     Path(folder).mkdir(exist_ok=True, parents=True)
     processes = []

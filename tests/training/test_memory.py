@@ -14,6 +14,7 @@ from dit.models.families import variants
 from dit.training.activations import recompute_blocks
 from dit.training.memory import Allocations, StepMemory, measure_passes, measure_step
 from tests.training.fakes import make_recipe
+from tests.training.forks import free_port
 
 CPU = torch.device("cpu")
 GROWTH = Path(__file__).with_name("measure_growth.py")
@@ -57,6 +58,61 @@ def test_a_step_without_numbers_takes_what_one_with_them_takes(kind, autocast):
         passes=passes,
     )
     assert found.peak == found.parameters + found.optimizer + found.averages + max(passes, trained)
+
+
+def test_parts_take_their_share_and_what_is_gathered():
+    sizes = {
+        "model.hidden_size": 48,
+        "model.depth": 3,
+        "train.gradient_accumulation": 1,
+        "train.mixed_precision": "fp32",
+    }
+    plain, dealt, grouped = (
+        measure_step(make_recipe(**sizes, **shard), device=CPU, num_processes=4)[0]
+        for shard in ({}, {"train.shard": "fsdp2"}, {"train.shard": "hsdp", "train.shard_size": 2})
+    )
+    for found, parts in ((dealt, 4), (grouped, 2)):
+        for kind in ("parameters", "gradients", "optimizer", "averages"):
+            # Tensors that no even parts can be made of, and what is not trained, of which averages have parts as well.
+            assert getattr(found, kind) == pytest.approx(getattr(plain, kind) / parts, rel=0.1)
+        assert found.activations == plain.activations  # as many images, of as many numbers
+        assert found.passes < plain.passes
+    network = create_model("dit_ti_2", **make_recipe(**sizes).model.overrides())
+    block = sum(parameter.nbytes for parameter in network.blocks[0].parameters())
+    rest = sum(parameter.nbytes for parameter in network.parameters()) - 3 * block
+    assert dealt.gathered == rest + 3 * block  # of two blocks the weights, of one the gradients
+    half, _ = measure_step(
+        make_recipe(**sizes | {"train.shard": "fsdp2", "train.mixed_precision": "bf16"}), device=CPU, num_processes=4
+    )
+    assert half.gathered == rest + 2 * block
+    waiting, _ = measure_step(
+        make_recipe(**sizes | {"train.shard": "fsdp2", "train.gradient_accumulation": 2}), device=CPU, num_processes=4
+    )
+    assert waiting.gathered == rest + 2 * block + rest + 3 * block
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["none", "blocks"])
+def test_a_process_with_parts_grows_by_what_was_told(kind):
+    port = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    shared = {**os.environ, **port, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, GROWTH, kind, "fsdp2"],
+            env={**shared, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    for process in processes:
+        told, grown = map(int, process.communicate(timeout=300)[0].split())
+        assert 0.85 < told / grown < 1.15
 
 
 @pytest.mark.slow

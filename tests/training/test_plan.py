@@ -29,6 +29,15 @@ def test_a_ring_sends_the_gradients_twice():
     assert plan("dit_s_2", 1, gpus=4).bytes_sent(1000) == 1500
 
 
+def test_parts_are_gathered_twice_in_two_bytes_and_summed_once_in_four():
+    def sent(parts):
+        return Plan(1, 1, 32, GPUS["h100"], 0.2, parts).bytes_sent(32_000)
+
+    assert sent(1) == 2 * 31 / 32 * 32_000
+    assert sent(32) == pytest.approx(sent(1))  # 2 + 2 + 4 bytes of a number in place of twice 4
+    assert sent(8) == pytest.approx(2 * 7 / 8 * 32_000 + 2 * 3 / 4 * 4_000)
+
+
 def test_counts_are_read():
     assert [read_count(text) for text in ("1281167", "400M", "1.2b", "64k")] == [1281167, 4e8, 1.2e9, 6.4e4]
     for text in ("", "M", "many"):

@@ -20,11 +20,25 @@ def test_a_plan_says_all_there_is_to_know(capsys):
     assert "fits" in rows["activations"]
 
 
+def test_a_plan_with_parts_says_what_is_gathered(capsys):
+    def memory_with(*options):
+        lines = runs(capsys, "plan", "dit_ti_2", "--gpus", "4", "--batch_size", "64", *options)
+        (row,) = [line for line in lines if line.startswith("memory")]
+        return {kind: float(size) for kind, size in re.findall(r"(\w+) ([\d.]+) MB", row)}
+
+    whole = memory_with()
+    for options, parts in ((["--shard", "fsdp2"], 4), (["--shard", "hsdp", "--shard_size", "2"], 2)):
+        dealt = memory_with(*options)
+        assert dealt.pop("gathered") > 0
+        assert dealt == {kind: pytest.approx(size / parts, rel=0.1) for kind, size in whole.items()}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--gpus", "0"], "--gpus: expected at least 1, found 0"),
         (["--gpus", "3"], "--batch_size: expected a multiple of the 3 GPUs, found 256"),
+        (["--shard", "hsdp"], "train.shard_size: hsdp: expected the size, from 2 on, of two or more groups of 8"),
         (["--mfu", "1.5"], "--mfu: expected a share above 0 and at most 1, found 1.5"),
         (["--images", "many"], "--images: expected a number such as 400M, found 'many'"),
     ],

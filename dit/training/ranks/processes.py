@@ -192,6 +192,10 @@ def start_processes(config: TrainConfig, hidden_size: int = 0) -> Processes:
             f"WORLD_SIZE: the launcher started {launched} processes, found a group of {state.num_processes}; "
             "on a machine without a GPU set ACCELERATE_USE_CPU=true"
         )
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ConfigError(
+            "accelerate launch: distributed_type: expected MULTI_GPU, found FSDP; weights are dealt by train.shard"
+        )
     if config.deterministic:
         prepare_same_bits()
     precision = resolve_precision(config.mixed_precision, state.device or torch.device("cpu"), hidden_size)

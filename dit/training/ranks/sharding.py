@@ -53,6 +53,22 @@ def group_size(count: int, asked: int | None) -> int:
     return size
 
 
+def parts_of(kind: str, count: int, asked: int | None) -> int:
+    """Return the number of parts of the weights.
+
+    Args:
+        kind: `train.shard`.
+        count: processes of the run.
+        asked: `train.shard_size`.
+
+    Raises:
+        ConfigError: there are no two groups of that size.
+    """
+    if kind == "none" or count == 1:
+        return 1
+    return count if kind == "fsdp2" else group_size(count, asked)
+
+
 def create_mesh(kind: str, device: torch.device, timeout: timedelta, asked: int | None = None) -> "DeviceMesh":
     """Arrange the processes for `train.shard`, fsdp2 or hsdp.
 
@@ -71,7 +87,7 @@ def create_mesh(kind: str, device: torch.device, timeout: timedelta, asked: int 
     if kind == "fsdp2":
         return DeviceMesh.from_group(dist.group.WORLD, device.type, mesh_dim_names=(SHARD,))
     count = dist.get_world_size()
-    mesh = torch.arange(count).view(-1, group_size(count, asked))  # a row is a group
+    mesh = torch.arange(count).view(-1, parts_of(kind, count, asked))  # a row is a group
     rows, columns = (_own_group(ranks.tolist(), timeout) for ranks in (mesh, mesh.T))
     return DeviceMesh.from_group([columns, rows], device.type, mesh=mesh, mesh_dim_names=(REPLICATE, SHARD))
 
