@@ -1,5 +1,7 @@
 """Running commands in tests."""
 
+import importlib.util
+import sys
 from pathlib import Path
 
 from dit.cli import main
@@ -24,3 +26,11 @@ def runs(capsys, *argv):
     """Run a command that succeeds, and return the lines that it printed."""
     assert main([str(argument) for argument in argv]) == 0
     return capsys.readouterr().out.splitlines()
+
+
+def load_tool(name):
+    """Import a file of tools/, anew."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

@@ -1,6 +1,5 @@
 """The comparison of recipes, with finished runs in place of training."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -11,15 +10,13 @@ from PIL import Image
 import dit
 from dit.errors import ConfigError
 from dit.files import ASSETS
-from tests.command import ROOT
+from tests.command import load_tool
 
 
 @pytest.fixture
 def tool(monkeypatch):
     """The script, whose training hands out the two shipped models after 100 and 150 seconds; a third recipe fails."""
-    spec = importlib.util.spec_from_file_location("compare_recipes", ROOT / "tools" / "compare_recipes.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool("compare_recipes")
     module.trained = []
 
     def train(recipe, folder, overrides):

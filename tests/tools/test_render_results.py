@@ -1,12 +1,11 @@
 """docs/results.md: a line for each figure of results.csv, nothing without error, number and protocol."""
 
 import csv
-import importlib.util
 
 import pytest
 
 from dit.errors import DitError
-from tests.command import ROOT
+from tests.command import ROOT, load_tool
 
 COLUMNS = ["samples", "num", "protocol", "reference", "solver", "steps", "published", "verdict"]
 COLUMNS += [f"{name}{part}" for name in ("fid", "precision", "accuracy") for part in ("", "_standard_error", "_floor")]
@@ -14,10 +13,7 @@ COLUMNS += [f"{name}{part}" for name in ("fid", "precision", "accuracy") for par
 
 @pytest.fixture
 def tool():
-    spec = importlib.util.spec_from_file_location("render_results", ROOT / "tools" / "render_results.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("render_results")
 
 
 def write(path, *rows):

@@ -1,15 +1,13 @@
 """The sweep: every combination once, by `dit evaluate`, from the same start noise."""
 
-import importlib.util
 import json
-import sys
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 
 from dit.errors import ConfigError
-from tests.command import ROOT
+from tests.command import load_tool
 
 SOURCE = "dit_ti_2.mnist"
 
@@ -17,10 +15,7 @@ SOURCE = "dit_ti_2.mnist"
 @pytest.fixture
 def tool(monkeypatch):
     """The script; `calls` are the command lines that it ran, of which only the report is written."""
-    spec = importlib.util.spec_from_file_location("sweep", ROOT / "tools" / "sweep.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "sweep", module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    module = load_tool("sweep")
     module.evaluate, module.calls = module.dit, []
     monkeypatch.setattr(module, "dit", lambda argv: module.calls.append(argv) or write_report(argv))
     return module
