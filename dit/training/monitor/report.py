@@ -15,6 +15,7 @@ from dit.charts import COLOURS, Line, line_chart
 from dit.errors import ConfigError
 from dit.figures import Measured, read_figures
 from dit.run_files import METRICS_NAME, RunFiles, read_rows
+from dit.training.monitor.summary import summary
 
 MAX_PREVIEWS = 6
 REPORTS = "eval*.json"
@@ -35,6 +36,8 @@ th { color: var(--soft); font-weight: 500; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 svg .title { font-size: 13px; font-weight: 600; fill: var(--ink); }
 svg .grid { stroke: var(--rule); } svg .axis { stroke: var(--soft); fill: none; }
+.opening { display: flex; gap: 2rem; justify-content: space-between; font-size: 15px; margin-bottom: 1rem; }
+.opening ul { margin: .3rem 0; padding-left: 1.2rem; } .opening figure { max-width: 260px; flex: none; }
 .previews { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; max-width: 340px; }
 figure img { width: 100%; } figcaption { color: var(--soft); }
 """
@@ -74,13 +77,21 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
 def report_page(runs: Sequence[Run]) -> str:
     """Return the HTML page of these runs, beside each other where there are several."""
     title = " and ".join(run.name for run in runs)
-    parts = [f"<h1>{escape(title)}</h1>", _summary(runs)]
+    parts = [f"<h1>{escape(title)}</h1>", *map(_opening, runs), "<h2>Newest figures</h2>", _summary(runs)]
     parts += ['<h2>Loss</h2><div class="charts">', *_loss_charts(runs), *_charts_of_each(runs)]
     parts += _quality_charts(runs)
     parts += ['</div><h2>Health</h2><div class="charts">', *_health_charts(runs), "</div>"]
     parts += [_figures(runs), *(_previews(run) for run in runs)]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _opening(run: Run) -> str:
+    """Return what is to know of a run in a few sentences, beside its newest samples."""
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in summary(run.folder, run.rows))
+    newest = [_picture(step, path) for step, path in _drawn(run)[-1:]]
+    name = f'<b style="color:{run.colour}">{escape(run.name)}</b>'
+    return f'<div class="opening"><div>{name}<ul>{sentences}</ul></div>{"".join(newest)}</div>'
 
 
 def _summary(runs: Sequence[Run]) -> str:
@@ -243,16 +254,24 @@ def _measured(path: Path) -> list[Measured]:
 
 
 def _previews(run: Run) -> str:
-    found = [(row["step"], run.folder / row["preview"]) for row in run.rows if "preview" in row]
-    found = [(step, path) for step, path in found if path.is_file()]
+    found = _drawn(run)
     if not found:
         return ""
     stride = max(1, -(-len(found) // MAX_PREVIEWS))
     shown = found[::-1][::stride][::-1]  # the newest always
-    pictures = [(step, base64.b64encode(path.read_bytes()).decode()) for step, path in shown]
-    figures = [
-        f'<figure><img alt="samples at step {step}" src="data:image/png;base64,{picture}">'
+    pictures = "".join(_picture(step, path) for step, path in shown)
+    return f'<h2>Samples of {escape(run.name)}</h2><div class="previews">{pictures}</div>'
+
+
+def _drawn(run: Run) -> list[tuple[int, Path]]:
+    """Return step and file of the previews that are there."""
+    found = [(row["step"], run.folder / row["preview"]) for row in run.rows if "preview" in row]
+    return [(step, path) for step, path in found if path.is_file()]
+
+
+def _picture(step: int, path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (
+        f'<figure><img alt="samples at step {step}" src="data:image/png;base64,{data}">'
         f"<figcaption>step {step:,}</figcaption></figure>"
-        for step, picture in pictures
-    ]
-    return f'<h2>Samples of {escape(run.name)}</h2><div class="previews">{"".join(figures)}</div>'
+    )

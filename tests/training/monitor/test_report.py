@@ -91,7 +91,8 @@ def test_page_shows_what_the_run_measured(run_folder):
         "Learning rate",
         "Spikes of the loss so far",
     ]
-    assert [image["alt"] for image in found.images] == ["samples at step 3", "samples at step 6"]
+    assert [image["alt"] for image in found.images] == [f"samples at step {step}" for step in (6, 3, 6)]
+    assert "<li>Finished: step 6 of 6" in page
 
 
 def test_figures_are_never_alone(run_folder, tmp_path):
