@@ -105,6 +105,14 @@ class Figures(BaseModel):
     """Of the distance."""
     frechet_floor: float | None = None
     """Training images against the reference."""
+    precision: float | None = None
+    """Share of samples that lie among the reference."""
+    precision_standard_error: float | None = None
+    """Of the precision."""
+    recall: float | None = None
+    """Share of the reference that lies among the samples."""
+    recall_standard_error: float | None = None
+    """Of the recall."""
     accuracy: float | None = None
     """Share of samples that the classifier takes for what was asked."""
     accuracy_standard_error: float | None = None
@@ -160,6 +168,13 @@ class Figures(BaseModel):
         if self.frechet_distance is not None:
             numbers = self.frechet_distance, self.frechet_standard_error, self.frechet_floor
             yield Measured(*distance, *numbers, self.num or 0, against)
+        shares = {
+            "precision": (self.precision, self.precision_standard_error),
+            "recall": (self.recall, self.recall_standard_error),
+        }
+        for name, (value, error) in shares.items():
+            if value is not None:
+                yield Measured(name, TITLES.get(name, name), value, error, None, self.num or 0, against)
 
 
 def read_figures(path: Path) -> Figures | None:

@@ -3,7 +3,7 @@
 Shapes: B images of a batch, C channels, H and W pixels, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -13,7 +13,12 @@ from dit.evaluation.feature_set import FeatureSet
 from dit.evaluation.metrics.accuracy import Accuracy, ClassAccuracy
 from dit.evaluation.metrics.frechet import FrechetDistance
 from dit.evaluation.metrics.metric import Figure
+from dit.evaluation.metrics.neighbours import EXACT
+from dit.evaluation.metrics.precision_recall import PrecisionRecall
 from dit.evaluation.parts import Part, make_part
+
+MOST_COMPARED = 10_000
+"""Images whose features are compared pair by pair, as many as ADM takes of its reference; more would take minutes."""
 
 
 class DescribedImages:
@@ -48,6 +53,14 @@ class DescribedImages:
         """Return the Frechet distance from a reference."""
         (figure,) = FrechetDistance("frechet", "features").measure(self.features, reference.features).values()
         return figure
+
+    def precision_recall(self, reference: "DescribedImages") -> Mapping[str, Figure]:
+        """Return improved precision and recall beside a reference by name; nothing of too few or too many images."""
+        metric = PrecisionRecall(EXACT, "features")
+        counts = self.count, reference.count
+        if min(counts) < metric.num_needed(self.num_features) or max(counts) > MOST_COMPARED:
+            return {}
+        return metric.measure(self.features, reference.features)
 
     @property
     def sha256(self) -> str:

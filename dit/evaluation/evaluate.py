@@ -81,7 +81,7 @@ def draw_share(what: Evaluated, folder: Path, share: Share) -> None:
 def evaluate(
     what: Evaluated, folder: Path, *, failures: Failures | None = None, share: Share = ALONE, progress: bool = True
 ) -> Evaluation:
-    """Measure class accuracy and the Frechet distance of samples, once all processes have drawn their share.
+    """Measure accuracy, Frechet distance, precision and recall of samples, once all processes have drawn their share.
 
     Args:
         what: samples, extractor and images beside them.
@@ -114,7 +114,8 @@ def evaluate(
         floor_set = _image_set(floor, training)
     if failures is not None:
         failures.collect(drawn, samples.is_right)
-    frechet = samples.frechet(held_out)
+    frechet, shares = samples.frechet(held_out), samples.precision_recall(held_out)
+    precision, recall = shares.get("precision"), shares.get("recall")
     counts, accuracy = torch.bincount(drawn.labels, minlength=max(1, len(class_names))), samples.accuracy
     return Evaluation(
         num=config.num,
@@ -128,6 +129,10 @@ def evaluate(
         frechet_distance=frechet.value,
         frechet_standard_error=frechet.standard_error,
         frechet_floor=None if floor is None else floor.frechet(held_out).value,
+        precision=precision and precision.value,
+        precision_standard_error=precision and precision.standard_error,
+        recall=recall and recall.value,
+        recall_standard_error=recall and recall.standard_error,
         accuracy=accuracy and accuracy.overall,
         accuracy_standard_error=accuracy and accuracy.standard_error,
         accuracy_by_class=accuracy and accuracy.by_class,

@@ -51,6 +51,14 @@ class Evaluation:
     """Standard error of the distance, over samples drawn anew; None where there are too few for the features."""
     frechet_floor: float | None
     """Training images against the reference, where there are any: what perfect samples would reach."""
+    precision: float | None
+    """Share of samples that lie among the reference by their third neighbours; None of too few or too many images."""
+    precision_standard_error: float | None
+    """Standard error of the precision."""
+    recall: float | None
+    """Share of the reference that lies among the samples, likewise."""
+    recall_standard_error: float | None
+    """Standard error of the recall."""
     accuracy: float | None
     """Share of samples that the classifier takes for what was asked, where it knows the model's classes."""
     accuracy_standard_error: float | None
@@ -112,6 +120,10 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     if evaluation.frechet_floor is not None and evaluation.floor is not None:
         note = f"{evaluation.floor.num} training images against the same"
         rows.append(("its floor", f"{evaluation.frechet_floor:.3f}", note))
+    for name in ("precision", "recall"):
+        if (value := getattr(evaluation, name)) is not None:
+            error = getattr(evaluation, f"{name}_standard_error")
+            rows.append((name, f"{value:.3f}", f"± {error:.3f}, by third neighbours in the same features"))
     if evaluation.seconds_per_image is not None:
         rows.append(("time per image", f"{evaluation.seconds_per_image:.3f} s", f"batches of {evaluation.batch_size}"))
     rows.append(("network calls", f"{evaluation.num_calls:g}", "per image"))

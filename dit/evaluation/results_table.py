@@ -81,6 +81,10 @@ def row_of_evaluation(found: Evaluation) -> Row:
         "frechet_distance": found.frechet_distance,
         "frechet_distance_standard_error": found.frechet_standard_error,
         "frechet_distance_floor": found.frechet_floor,
+        "precision": found.precision,
+        "precision_standard_error": found.precision_standard_error,
+        "recall": found.recall,
+        "recall_standard_error": found.recall_standard_error,
         "accuracy": found.accuracy,
         "accuracy_standard_error": found.accuracy_standard_error,
     }

@@ -104,6 +104,12 @@ def test_figures_equal_those_computed_at_once():
     (mean_1, cov_1), (mean_2, cov_2) = [(features.mean(dim=0), torch.cov(features.T)) for features in described]
     assert evaluation.frechet_distance == pytest.approx(frechet_distance(mean_1, cov_1, mean_2, cov_2), rel=1e-9)
     assert 0 < evaluation.frechet_standard_error < evaluation.frechet_distance
+    distances = torch.cdist(*described)
+    radii = [torch.cdist(features, features).sort().values[:, 3] for features in described]  # column 0: each itself
+    assert evaluation.precision == (distances <= radii[1]).any(dim=1).double().mean() < 1
+    assert evaluation.recall == (distances <= radii[0][:, None]).any(dim=0).double().mean() < 1
+    assert evaluation.recall_standard_error == pytest.approx((evaluation.recall * (1 - evaluation.recall) / 30) ** 0.5)
+    assert run(num=3).precision is None  # no third neighbour
     assert run(num=2).frechet_standard_error is None
     assert evaluation.accuracy == evaluation.accuracy_reference == 1.0
     assert evaluation.num_per_class == (10, 10)

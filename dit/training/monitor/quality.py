@@ -45,7 +45,7 @@ class Quality:
     """Held-out images."""
 
     def measure(self, network: nn.Module, folder: Path) -> dict[str, float]:
-        """Return the Frechet distance and, where the features know the classes, the class accuracy.
+        """Return the Frechet distance, precision and recall, and class accuracy where the features know the classes.
 
         Args:
             network: to be measured; the same in every process.
@@ -66,8 +66,9 @@ class Quality:
         processes.on_main(lambda: shutil.rmtree(folder, ignore_errors=True))
         if found is None:
             return {}
-        accuracy = {} if found.accuracy is None else {"accuracy": found.accuracy}
-        return {"frechet_distance": found.frechet_distance, **accuracy}
+        others = {"precision": found.precision, "recall": found.recall, "accuracy": found.accuracy}
+        known = {name: value for name, value in others.items() if value is not None}
+        return {"frechet_distance": found.frechet_distance, **known}
 
 
 def create_quality(recipe: Recipe, process: Process, source: BatchSource, processes: Processes) -> Quality | None:

@@ -157,7 +157,8 @@ def _loss_charts(runs: Sequence[Run]) -> list[str]:
 def _quality_charts(runs: Sequence[Run]) -> list[str]:
     """Return the charts of the evaluations while training, where there were some."""
     charts = []
-    for key, title in (("eval_frechet_distance", "Frechet distance"), ("eval_accuracy", "Class accuracy")):
+    titles = {"frechet_distance": "Frechet distance", "accuracy": "Class accuracy", "precision": "Precision"}
+    for key, title in ((f"eval_{name}", title) for name, title in (titles | {"recall": "Recall"}).items()):
         evaluated = [run for run in runs if any(key in row for row in run.rows)]
         if lines := [_series(run, key, _label(run, runs)) for run in evaluated]:
             charts.append(line_chart(f"{title} of the average's samples", lines, y_label=title.lower(), x_range=START))
