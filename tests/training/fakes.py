@@ -9,7 +9,10 @@ import numpy as np
 import torch
 
 from dit.config import check_recipe
+from dit.data.config import DataConfig
+from dit.data.image_source import images_in_memory
 from dit.diffusion.create import create_process
+from dit.evaluation.extractors import FeatureExtractor
 from dit.latents.config import LatentsDescription
 from dit.latents.read_ahead import read_ahead
 from dit.models.registry import create_model
@@ -94,6 +97,25 @@ class FakeCodec:
 
     def decode(self, latents):
         return (127.5 * latents[:, :1] + 128).clamp(0, 255).to(torch.uint8)
+
+
+def make_extractor(name="pixels", device=None):
+    """Means of the four quarters of an image, and which of three grey levels it is nearest to."""
+
+    def network(images):
+        features = torch.nn.functional.avg_pool2d(images.float(), 2).flatten(1)
+        levels = torch.tensor([128.0, 192.0, 255.0])
+        return features, -(features.mean(1, keepdim=True) - levels).abs()
+
+    return FeatureExtractor(name, 4, network, "0" * 64, torch.device("cpu"), FakeLatents.class_names)
+
+
+def make_held_out(config=None, split="val", *, channels=1):
+    """Thirty images of the codec's."""
+    moments = FakeLatents(30, seed=1).moments[:, :1]
+    images = (127.5 * moments + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    source = images_in_memory(images[..., 0], np.arange(30) % 3, FakeLatents.class_names, DataConfig(image_size=8))
+    return replace(source, read=lambda index: images[index])
 
 
 def make_recipe(**overrides):

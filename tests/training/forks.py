@@ -1,5 +1,6 @@
 """Training processes that are forked from one that has imported everything: a run of two takes a second or two."""
 
+import json
 import multiprocessing
 import os
 import runpy
@@ -74,3 +75,10 @@ def end(processes, folder, seconds=120.0):
     said = [(Path(folder) / f"stderr-{rank}").read_text() for rank in range(len(processes))]
     assert None not in codes, f"it hangs: {codes}; {said}"
     return Done(codes, said, time.monotonic() - begun)
+
+
+def train_in(count, output, *flags, env=None, local=None, **overrides):
+    """Train in processes of their own, and return how they ended."""
+    folder = output.with_name(f"{output.name}-processes")
+    arguments = [str(output), json.dumps(overrides), *flags]
+    return end(start(count, folder, env=env, local=local, ARGUMENTS=arguments), folder)

@@ -15,7 +15,7 @@ from dit.files import sha256
 from dit.zoo.export import export
 from dit.zoo.source import locate
 from tests.training.fakes import make_recipe
-from tests.training.forks import end, start
+from tests.training.forks import train_in
 from tests.training.test_loop import compared, losses, rows, train
 
 EXACT = {  # every part is a whole number of vectors: the kernels of a CPU round the rest of a tensor in another way
@@ -24,15 +24,9 @@ EXACT = {  # every part is a whole number of vectors: the kernels of a CPU round
     "ema.further_decays": [0.5],
 }
 LONG = {**EXACT, "train.max_steps": 50, "train.log_every": 1, "train.checkpoint_every": 25}
-LONG |= {"train.validate_every": 25, "ema.sigma_rels": [0.1], "ema.snapshot_every": 25}
+LONG |= {"train.validate_every": 25, "ema.sigma_rels": [0.1], "ema.snapshot_every": 25, "train.preview_every": 50}
+LONG |= {"train.validation_samples": 9}  # of which one process makes a call more than the other
 FSDP2, KINDS = {"train.shard": "fsdp2"}, ("fsdp2", "none")
-
-
-def train_in(count, output, *flags, env=None, local=None, **overrides):
-    """Train in processes of their own, and return how they ended."""
-    folder = output.with_name(f"{output.name}-processes")
-    arguments = [str(output), json.dumps(overrides), *flags]
-    return end(start(count, folder, env=env, local=local, ARGUMENTS=arguments), folder)
 
 
 def trained_in(count, output, *flags, env=None, local=None, **overrides):
@@ -90,6 +84,11 @@ def test_parts_train_as_the_whole_to_the_last_bit(whole, dealt):
         row["val_loss_of_average"] for row in rows(whole)[24::25]
     ]
     assert_same_tensors(dealt, whole)
+    pictures = [(run / "samples" / "step-00000050.png").read_bytes() for run in (dealt, whole)]
+    assert pictures[0] == pictures[1]
+    sizes = [path.stat().st_size for path in (dealt / "checkpoints" / "step-00000050").glob("ema-0000*.safetensors")]
+    assert len(sizes) == 2
+    assert max(sizes) < 1.2 * min(sizes)
 
 
 def test_parts_train_like_one_process(folder, dealt):

@@ -12,11 +12,13 @@ import torch
 
 from dit.errors import DitError, Preempted
 from dit.training.loop import run
+from dit.training.monitor import quality
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(__file__))
-    from fakes import make_parts, make_recipe
+    from fakes import make_extractor, make_held_out, make_parts, make_recipe
 
+    quality.load_features, quality.open_images = make_extractor, make_held_out
     torch.set_num_threads(1)
     os.environ |= globals().get("ENVIRONMENT", {})
     if path := globals().get("STDERR"):

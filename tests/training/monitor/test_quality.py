@@ -1,49 +1,28 @@
 """Evaluations while a run trains: their figures, the best average, exact resume, any number of processes."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from dit import checkpoint
-from dit.data.config import DataConfig
-from dit.data.image_source import images_in_memory
 from dit.errors import ConfigError
-from dit.evaluation.extractors import FeatureExtractor
 from dit.training.monitor import quality
 from dit.training.monitor.quality import Quality
 from dit.training.ranks.processes import start_processes
-from tests.training.fakes import FakeLatents, make_parts, make_recipe
+from dit.zoo.export import find_best
+from tests.training.fakes import make_extractor, make_held_out, make_parts, make_recipe
+from tests.training.forks import train_in
 from tests.training.test_loop import assert_same_end, compared, rows, train, train_until
 
 EVERY_2 = {"train.evaluate_every": 2, "evaluation.features": "pixels", "evaluation.num": 12, "evaluation.batch_size": 5}
 
 
-def extractor(name="pixels", device=None):
-    """Means of the four quarters of an image, and which of three grey levels it is nearest to."""
-
-    def network(images):
-        features = torch.nn.functional.avg_pool2d(images.float(), 2).flatten(1)
-        levels = torch.tensor([128.0, 192.0, 255.0])
-        return features, -(features.mean(1, keepdim=True) - levels).abs()
-
-    return FeatureExtractor(name, 4, network, "0" * 64, torch.device("cpu"), FakeLatents.class_names)
-
-
-def held_out(config=None, split="val", *, channels=1):
-    moments = FakeLatents(30, seed=1).moments[:, :1]
-    images = (127.5 * moments + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    source = images_in_memory(images[..., 0], np.arange(30) % 3, FakeLatents.class_names, DataConfig(image_size=8))
-    return replace(source, read=lambda index: images[index])
-
-
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
-    monkeypatch.setattr(quality, "load_features", extractor)
-    monkeypatch.setattr(quality, "open_images", held_out)
+    monkeypatch.setattr(quality, "load_features", make_extractor)
+    monkeypatch.setattr(quality, "open_images", make_held_out)
 
 
 @pytest.fixture
@@ -67,6 +46,21 @@ def test_the_rows_hold_the_figures_and_the_best_average_is_kept(evaluated):
     assert best.step == min(found, key=found.get)
     assert best.state["frechet_distance"] == found[best.step]
     assert best.state["images_seen"] == 8 * best.step
+
+
+def test_parts_of_weights_are_gathered_for_it(evaluated, tmp_path):
+    """Whether there are two processes or one, and whatever each holds, the same samples are the best."""
+    options = {"train.shard": "fsdp2", "train.checkpoint_every": 2, "train.keep_checkpoints": 3}
+    done = train_in(2, tmp_path / "run", **EVERY_2, **options)
+    assert done.codes == [0, 0], done.said
+    assert figures(tmp_path / "run") == pytest.approx(figures(evaluated), rel=1e-4)
+    (best,) = (tmp_path / "run" / "best").iterdir()
+    assert best.name == next((evaluated / "best").iterdir()).name
+    kept, average = (checkpoint.load(path).tensors("ema") for path in (best, tmp_path / "run/checkpoints" / best.name))
+    assert kept.keys() == average.keys()
+    assert all(torch.equal(value, average[name]) for name, value in kept.items())
+    (part, _) = find_best(tmp_path / "run")["weights"]
+    assert part.name == "ema-00001-of-00002.safetensors"
 
 
 def test_the_best_is_the_average_of_its_step(tmp_path, monkeypatch):
@@ -129,7 +123,7 @@ def test_two_processes_measure_what_one_does(tmp_path, monkeypatch):
     )
 
     def measured(processes, name):
-        return Quality(recipe, process, source, processes, extractor(), held_out()).measure(
+        return Quality(recipe, process, source, processes, make_extractor(), make_held_out()).measure(
             model.eval(), tmp_path / name
         )
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
@@ -16,12 +17,13 @@ from dit.models.families import arguments_of, variants
 from dit.training.config import EmaConfig, OptimConfig, TrainConfig
 from dit.training.ranks.processes import Processes, start_processes
 from dit.training.ranks.sharding import is_sharded, own_part, put, shard_like, whole_of
+from dit.training.step import Stepper
 from dit.training.weights.ema import Ema
 from dit.training.weights.optim import create_optimizer
 
 
-def small(name: str) -> torch.nn.Module:
-    torch.manual_seed(0)
+def small(name: str, seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
     size = 4 * getattr(arguments_of(name), "patch_size", 1)
     network = create_model(name, num_classes=5, input_size=size).train()
     for parameter in network.parameters():
@@ -88,13 +90,14 @@ def storage_bytes(tensors: list[torch.Tensor]) -> int:
 def groups(processes: Processes) -> dict:
     """What hsdp deals to two groups of two."""
     assert processes.mesh is not None
-    network, plain = small("dit_ti_2"), small("dit_ti_2")
+    network, plain = small("dit_ti_2", seed=processes.rank), small("dit_ti_2")
     average = Ema(network, EmaConfig())
-    prepared = processes.prepare(network)
+    prepared = processes.prepare(network)  # with the weights of process 0
     average.shard(processes.shard)
     average.restart(network)
     sum(loss_of(plain, plain, rank) for rank in range(processes.count)).div(processes.count).backward()
     for last in (False, True):  # half a gradient each; it is exchanged with the second
+        assert all(parameter.grad is None for parameter in network.parameters())
         with processes.without_sync(prepared, last=last):
             (loss_of(prepared, network, processes.rank) / 2).backward()
     apart = [
@@ -104,6 +107,10 @@ def groups(processes: Processes) -> dict:
     ]
     squares = torch.stack([own_part(p.grad).square().sum() for p in network.parameters() if p.grad is not None]).sum()
     expected = torch.stack([p.grad.square().sum() for p in plain.parameters() if p.grad is not None]).sum()
+    unused = next(iter(network.parameters()))
+    unused.requires_grad_(True).grad = None
+    parts = SimpleNamespace(parameters=[unused], scaler=None, processes=processes, max_grad_norm=None)
+    no_norm = Stepper._gradient_norm(parts).item()
     values = torch.arange(7 * 3.0).view(7, 3)  # no multiple of the parts
     parameter = next(p for p in network.parameters() if p.ndim == 2)
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor
@@ -118,6 +125,7 @@ def groups(processes: Processes) -> dict:
         "part": own_part(parameter).shape[0] / parameter.shape[0],
         "uneven": torch.equal(whole_of(uneven), values) and torch.equal(whole_of(like), values),
         "average": all(torch.equal(gathered[key], value) for key, value in plain.state_dict().items()),
+        "no gradient": [no_norm, whole_of(unused.grad).abs().max().item()],
         "rows": processes.tell_all([row[0] for row in own_part(like).tolist()]),
     }
 

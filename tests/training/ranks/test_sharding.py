@@ -51,6 +51,7 @@ def test_groups_hold_equal_parts(tmp_path):
     assert found["norm"] == pytest.approx(1, abs=1e-5)
     assert found["part"] == 0.5
     assert found["uneven"]
+    assert found["no gradient"] == [0, 0]  # but there, as where gradients are exchanged whole
     assert found["average"]
     assert found["rows"] == [[0, 3, 6, 9], [12, 15, 18]] * 2
 
