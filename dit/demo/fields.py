@@ -87,8 +87,10 @@ def settings_fields(models: Models, name: str, model: gr.Dropdown, defaults: gr.
 
 def class_field(models: Models, model: str, name: str) -> gr.Dropdown:
     """Put the classes of a model on the page: chosen by name, completed while one types."""
+    choices = class_choices(models.config(model))
     return gr.Dropdown(
-        class_choices(models.config(model)),
+        choices,
+        visible=bool(choices),
         multiselect=True,
         allow_custom_value=True,
         label=CLASSES,

@@ -49,8 +49,6 @@ class Made:
     """The picture of them all."""
     columns: int
     """Images in a row."""
-    pixels: int
-    """Width of an image in pixels."""
     command: str
     """What makes the picture again."""
     words: tuple[str, ...]
@@ -131,15 +129,14 @@ def _kept(drawn: Drawn, pictures: Pictures, seconds: float) -> Made:
     request, is_strip = drawn.request, drawn.trajectory is not None
     stem = f"{name_of(request.source).replace('/', '_')}_{_what(request)}_seed{request.seed}"
     whole = Tile(pictures.add(drawn.png(strip=is_strip)), _what(request), f"{stem}.png")
-    tiles, pixels = (whole,), drawn.picture.width
+    tiles = (whole,)
     if drawn.images is not None and not is_strip:
         names = [_class_name(drawn, label) for label in drawn.labels]
         tiles = tuple(Tile(pictures.add(drawn.one(i).png()), name, f"{stem}_{i}.png") for i, name in enumerate(names))
-        pixels = drawn.images.shape[3]
     files = {"out": f"{stem}_last.png", "trajectory": whole.filename} if is_strip else {"out": whole.filename}
     command = request.command(**files)
     across = _across(drawn.pipeline, request, len(tiles))
-    return Made(tiles, whole, across, pixels, command, (_how(drawn), *_explained(drawn)), seconds)
+    return Made(tiles, whole, across, command, (_how(drawn), *_explained(drawn)), seconds)
 
 
 def _across(pipeline: "Pipeline", request: Request, num: int) -> int:

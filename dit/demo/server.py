@@ -128,7 +128,7 @@ def application(models: Models, folder: str) -> App:
     """Return the page of these models as an ASGI application; what is uploaded goes into the folder."""
     os.environ["GRADIO_TEMP_DIR"] = folder  # read when gradio is imported
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["GRADIO_NUM_PORTS"] = "1"
+    os.environ["MPLCONFIGDIR"] = folder  # where matplotlib is, gradio imports it, and it keeps a list of fonts
     import gradio as gr
     from fastapi import FastAPI
 

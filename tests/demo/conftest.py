@@ -45,6 +45,8 @@ class Server:
     """Where it was started."""
     temporary: Path
     """Where it may write."""
+    home: Path
+    """The home folder of its user."""
     process: subprocess.Popen
 
 
@@ -62,7 +64,7 @@ def serving(folder, *sources):
         address = process.stdout.readline().strip()
         assert address.startswith("http://127.0.0.1:"), address
         try:
-            yield Server(address, int(address.rpartition(":")[2]), started, temporary, process)
+            yield Server(address, int(address.rpartition(":")[2]), started, temporary, home, process)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)

@@ -164,6 +164,7 @@ def test_nothing_is_left_behind(tmp_path):
     with serving(tmp_path) as running:
         run_job(running, "someone", **{"sample-steps": 1})
         assert list(running.folder.iterdir()) == []
+    assert [path for path in running.home.rglob("*") if path.is_file()] == []
     assert [path.name for path in running.temporary.iterdir()] == []
 
 
