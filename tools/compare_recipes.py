@@ -15,7 +15,7 @@ import argparse
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from dit.run_files import RunFiles, read_rows
 BASELINE = "dit_ti_2_mnist"
 SEED = "train.seed"
 PREEMPTED = 75
+POLL_SECONDS = 1.0
 NUM_SAMPLES = 20  # in a row of the picture, the classes in turn
 COLUMNS = {
     "parameters": ("parameters", "{:,}"),
@@ -129,10 +130,19 @@ def check(runs: Sequence[Run], overrides: Sequence[str]) -> None:
         load_recipe(run.recipe, fields)
 
 
-def train(recipe: str, folder: Path, overrides: Sequence[str]) -> int:
-    """Run `dit train`, which evaluates too, in a process of its own; return its exit code."""
+def train(recipe: str, folder: Path, overrides: Sequence[str], is_enough: Callable[[], bool] = lambda: False) -> int:
+    """Run `dit train`, which evaluates too, in a process of its own; return its exit code.
+
+    Once it is enough, the process is asked to stop, with a checkpoint.
+    """
     command = [sys.executable, "-m", "dit", "train", recipe, "--output", str(folder), "--resume", *overrides]
-    return subprocess.run(command, check=False).returncode
+    with subprocess.Popen(command) as process:
+        while True:
+            try:
+                return process.wait(timeout=POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if is_enough():
+                    process.terminate()
 
 
 def read_row(run: Run) -> dict[str, Any]:
@@ -207,7 +217,10 @@ def draw(found: Settings) -> Iterator[str]:
     """Yield the charts by seconds of training: validation loss on the way, and quality at the end."""
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(found)}
     label = "seconds of training"
-    lines = [loss_line(name, several, colours[name]) for name, several in found.items()]
+    lines = [
+        line_by_seconds(name, [read_rows(run.files.metrics) for run, _ in several], "val_loss", colours[name])
+        for name, several in found.items()
+    ]
     if any(len(line.x) > 1 for line in lines):
         yield line_chart("Validation loss", lines, x_label=label, y_label="validation loss", log=True)
     points = [
@@ -233,16 +246,13 @@ def quality_point(name: str, rows: Sequence[Mapping[str, Any]], figure_name: str
     return Line(name, x, y, colour, errors=errors if len(rows) > 1 else [figures[0].standard_error])
 
 
-def loss_line(name: str, several: Sequence[tuple[Run, dict[str, Any]]], colour: str) -> Line:
-    """Return the validation losses of a setting: the median over its seeds at each step that all of them validated."""
-    rows = [
-        {row["step"]: (seconds_of(row), row["val_loss"]) for row in read_rows(run.files.metrics) if "val_loss" in row}
-        for run, _ in several
-    ]
+def line_by_seconds(name: str, logs: Sequence[Sequence[Mapping[str, Any]]], key: str, colour: str) -> Line:
+    """Return a column of the metrics of some runs: the median over them at each step at which all of them have it."""
+    rows = [{row["step"]: (seconds_of(row), row[key]) for row in log if key in row} for log in logs]
     steps = sorted(set.intersection(*map(set, rows)))
     points = [median_and_errors([of_run[step] for of_run in rows]) for step in steps]
     x, y, errors = ([value for point in points for value in point[number]] for number in range(3))
-    return Line(name, x, y, colour, errors=errors if len(several) > 1 else ())
+    return Line(name, x, y, colour, errors=errors if len(logs) > 1 else ())
 
 
 def median_and_errors(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float], list[float]]:

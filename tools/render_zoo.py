@@ -6,6 +6,7 @@ python tools/render_zoo.py
 from pathlib import Path
 
 from dit.files import write_text
+from dit.markdown import between_markers
 from dit.zoo.described import entry_card
 from dit.zoo.entries import entries
 from dit.zoo.tables import measured_table, zoo_document, zoo_table
@@ -22,9 +23,7 @@ def main() -> None:
     write_text(ROOT / "docs" / "zoo.md", zoo_document())
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, table in TABLES.items():
-        before, _, rest = readme.partition(f"<!-- {name} -->")
-        _, _, after = rest.partition(f"<!-- /{name} -->")
-        readme = f"{before}<!-- {name} -->\n\n{table()}\n\n<!-- /{name} -->{after}"
+        readme = between_markers(readme, name, table())
     write_text(ROOT / "README.md", readme)
 
 
