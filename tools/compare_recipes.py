@@ -12,6 +12,7 @@ DIR/samples.png has a row of samples for each setting.
 """
 
 import argparse
+import signal
 import statistics
 import subprocess
 import sys
@@ -133,15 +134,18 @@ def check(runs: Sequence[Run], overrides: Sequence[str]) -> None:
 def train(recipe: str, folder: Path, overrides: Sequence[str], is_enough: Callable[[], bool] = lambda: False) -> int:
     """Run `dit train`, which evaluates too, in a process of its own; return its exit code.
 
-    Once it is enough, the process is asked to stop, with a checkpoint.
+    Once it is enough, the process is asked to stop, with a checkpoint; the code is that of a stop then.
     """
+    is_asked = False
     command = [sys.executable, "-m", "dit", "train", recipe, "--output", str(folder), "--resume", *overrides]
     with subprocess.Popen(command) as process:
         while True:
             try:
-                return process.wait(timeout=POLL_SECONDS)
+                code = process.wait(timeout=POLL_SECONDS)
+                return PREEMPTED if is_asked and code == -signal.SIGTERM else code
             except subprocess.TimeoutExpired:
-                if is_enough():
+                if not is_asked and is_enough():  # once: after the checkpoint a second signal would kill
+                    is_asked = True
                     process.terminate()
 
 

@@ -1,20 +1,15 @@
 """What breaks digits, and what the digits' features see of it."""
 
-import importlib.util
-
 import pytest
 import torch
 from PIL import Image
 
-from tests.command import ROOT
+from tests.command import load_tool
 
 
 @pytest.fixture
 def tool():
-    spec = importlib.util.spec_from_file_location("check_features", ROOT / "tools" / "check_features.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("check_features")
 
 
 def test_each_way_changes_digits_as_it_says(tool):

@@ -1,6 +1,5 @@
 """The race: who runs when, when a run is over, what is kept, and what the tables say; runs are made up."""
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -10,7 +9,7 @@ from PIL import Image
 
 from dit.errors import ConfigError
 from dit.yaml12 import dump_yaml
-from tests.command import ROOT
+from tests.command import ROOT, load_tool
 
 PLAN = {
     "common": {"train.log_every": 10},
@@ -29,16 +28,13 @@ REACHES = {"quick": 100, "slow": 150, "peer": 1_000}
 def tool(monkeypatch, tmp_path):
     """The script; training is made up, and stops when it is told to as it does."""
     monkeypatch.syspath_prepend(ROOT / "tools")
-    spec = importlib.util.spec_from_file_location("race", ROOT / "tools" / "race.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool("race")
     module.trained = []
     monkeypatch.setattr(module, "commit", lambda: "abc1234")
     monkeypatch.setattr(module, "train", lambda *run: module.trained.append(run[1].name) or made_up(*run))
     (tmp_path / "plan.yaml").write_text(dump_yaml(PLAN))
     module.argv = ["--output", str(tmp_path / "race"), "--plan", str(tmp_path / "plan.yaml")]
-    yield module
-    sys.modules.pop("compare_recipes", None)
+    return module
 
 
 def made_up(recipe, folder, options, is_enough):
@@ -133,16 +129,24 @@ def test_a_run_that_fails_does_not_end_the_race(tool, tmp_path, monkeypatch):
     assert found["the-original_seed=0"]["trained"] == 400
 
 
-def test_training_is_told_when_it_is_enough(tmp_path, tool, monkeypatch):
-    """A process that ends by the code of a stop once it is asked to, and by 3 if it never is."""
+@pytest.mark.parametrize("on_signal", ["lambda *_: (signal.signal(15, signal.SIG_DFL), stop())", "signal.SIG_DFL"])
+def test_training_is_told_once_when_it_is_enough(tool, tmp_path, monkeypatch, on_signal):
+    """A process that is in the middle of its stop, or not ready for one, ends by the code of a stop; else by 3."""
+    program = f"""
+import signal, sys, time
+def stop():
+    time.sleep(1)
+    sys.exit(75)
+signal.signal(15, {on_signal})
+time.sleep(20)
+sys.exit(3)"""
     compare = sys.modules["compare_recipes"]
-    program = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); time.sleep(20); sys.exit(3)"
     start = compare.subprocess.Popen
     monkeypatch.setattr(compare.subprocess, "Popen", lambda command: start([sys.executable, "-c", program]))
-    monkeypatch.setattr(compare, "POLL_SECONDS", 0.5)
+    monkeypatch.setattr(compare, "POLL_SECONDS", 0.2)
     asked = []
-    assert compare.train("r", tmp_path, [], lambda: asked.append(1) or len(asked) > 3) == 75
-    assert len(asked) >= 4
+    assert compare.train("r", tmp_path, [], lambda: asked.append(1) or len(asked) > 9) == 75
+    assert len(asked) == 10
 
 
 @pytest.mark.parametrize(
