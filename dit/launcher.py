@@ -60,7 +60,12 @@ def is_main() -> bool:
 
 def share_cores(count: int) -> None:
     """Let torch, once it is imported, compute in so many threads that `count` processes fill the machine."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_cores() // count)))
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use; macOS does not say, and means all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def wait_for_files(paths: Iterable[Path]) -> None:

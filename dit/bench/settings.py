@@ -1,6 +1,5 @@
 """What all benchmarks share: what and where they measure, how long they may take, what the machine is."""
 
-import os
 import platform
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from dit.device import processor_name
+from dit.launcher import num_cores
 from dit.layers.precision import MIN_WIDTH, bf16_pays, has_bf16
 
 
@@ -57,7 +57,7 @@ class Settings:
 
 def pin_threads() -> int:
     """Let torch use one thread per core that this process may use, and return how many."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = num_cores()
     torch.set_num_threads(count)
     return count
 
