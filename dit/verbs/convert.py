@@ -20,16 +20,17 @@ def run(
     max_shard_size: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> None:
-    """Read a model of any layout and write it in another: native folder, original keys, or diffusers' DiTPipeline.
+    """Read a model of any layout and write it in another: native folder, original keys, or a folder for diffusers.
 
     What a file is is told from its content. Only here may a source be a .pt file, which is read without running
     anything that it holds. A file with an autoencoder of latent diffusion (VA-VAE, REPA-E) or with the decoder of a
     representation autoencoder becomes a folder for --vae.
 
     Args:
-        source: zoo name, folder, file or Hub id: exported, run, diffusers, or what a family's authors publish.
+        source: zoo name, folder, file or Hub id: exported, run, for diffusers, or what a family's authors publish.
         target: new or empty folder; with --to original a new file ending in .safetensors or .pt.
-        to: layout to write.
+        to: layout to write; diffusers: what DiTPipeline loads, or where it can't hold the model a folder with code, which
+            diffusers runs with trust_remote_code=True.
         weights: which weights of a training checkpoint: the average, the raw ones, or the autoencoder's trained along.
         process: process that the network was trained for, where the content does not tell; of a DiT's names gaussian
             (by default) or flow (a SiT).

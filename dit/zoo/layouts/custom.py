@@ -4,12 +4,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dit.errors import ConfigError
 from dit.files import write_json, write_text
+from dit.latents.autoencoder import CONFIG_NAME
 from dit.latents.codec import Codec
 from dit.latents.config import COPY_NAME
+from dit.latents.rae import RAE, STATISTICS
 from dit.models.families import family_of
 from dit.zoo.folder.config import FOREIGN_CONFIG_NAME, write_config
 from dit.zoo.folder.weights import check_finite, check_header, empty_model, save_weights
@@ -59,7 +62,7 @@ def write_custom(model: ForeignModel, folder: Path, *, max_shard_size: str | Non
     has_autoencoder = config.latents.class_name != "Pixels"
     if has_autoencoder:
         own = {} if model.autoencoder_folder is None else {"vae": str(model.autoencoder_folder)}
-        Codec.from_description(config.latents.model_copy(update=own)).folder.copy(folder / COPY_NAME)
+        _write_autoencoder(Codec.from_description(config.latents.model_copy(update=own)), folder / COPY_NAME)
     index = {
         "_class_name": [pipeline.module, pipeline.class_name],
         "_diffusers_version": version("diffusers"),
@@ -90,6 +93,27 @@ def read_custom(folder: Path, options: ReadOptions) -> ForeignModel:
     check_finite(folder, tensors)
     is_own = config.latents is not None and config.latents.vae == COPY_NAME
     return ForeignModel(config, tensors, autoencoder_folder=folder / COPY_NAME if is_own else None)
+
+
+def _write_autoencoder(codec: Codec, folder: Path) -> None:
+    """Copy an autoencoder; statistics of every position, which its file holds, go into its configuration, too.
+
+    By their shape there diffusers knows that of the tensors in the file.
+    """
+    codec.folder.copy(folder)
+    if not isinstance(codec.autoencoder, RAE):
+        return
+    if codec.per_channel is not None:
+        raise ConfigError(
+            "--to diffusers: expected latents normalised by the statistics in the autoencoder's file, as its class in "
+            "diffusers does, found scale and shift in their place"
+        )
+    found: dict[str, Any] = {}
+    for path in codec.folder.weights():
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                found |= {name[1:]: file.get_tensor(name).tolist() for name in STATISTICS if name in file.keys()}  # noqa: SIM118
+    write_json(folder / CONFIG_NAME, codec.folder.config() | found)
 
 
 def _made_by(code: CodeFile) -> dict[str, Any]:

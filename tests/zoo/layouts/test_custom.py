@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dit.errors import ConfigError, DitError
 from dit.latents.codec import load_codec
@@ -22,9 +23,11 @@ from dit.zoo.layouts.entry import process_of_entry
 from dit.zoo.layouts.native import write_native
 from dit.zoo.layouts.original import ForeignModel, ReadOptions
 from dit.zoo.pipeline import load_pipeline
+from tests.latents.conftest import write_small_rae
 from tests.zoo.conftest import equal
 
 STEPS = 4
+NORMALISATION = {"scale": (0.5, 1.0, 2.0, 0.25), "shift": (0.1, -0.2, 0.3, 1.0)}
 PIXELS = ("jit", "pmf")
 
 
@@ -60,7 +63,7 @@ def tiny_model(name, kind):
     config = FolderConfig(
         model=ModelDescription(name=tiny, arguments=arguments),
         process=process_of_entry(name),
-        latents=codec.describe(),
+        latents=codec.describe() if family.name in PIXELS else codec.describe().model_copy(update=NORMALISATION),
         sampling=setting,
         id2label={str(i): f"digit {i}" for i in range(10)},
     )
@@ -244,6 +247,25 @@ def test_a_damaged_folder_is_refused(flow_folder, tmp_path, file, change, messag
 def test_a_folder_tells_everything_itself(flow_folder):
     with pytest.raises(ConfigError, match="--vae: expected it left out"):
         read_custom(flow_folder, ReadOptions(vae="mnist"))
+
+
+def test_statistics_of_every_position_are_where_diffusers_looks_for_them(tmp_path):
+    """Its class takes their shape from the configuration."""
+    codec = load_codec(write_small_rae(tmp_path / "rae"))
+    model = tiny_model("ditdh_xl_1.in256", "published")
+    config = model.config.model_copy(update={"latents": codec.describe()})
+    folder = written(ForeignModel(config, model.tensors, autoencoder_folder=tmp_path / "rae"), tmp_path / "folder")
+    described = json.loads((folder / "vae" / "config.json").read_text())
+    tensors = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
+    for name in ("latents_mean", "latents_std"):
+        assert torch.equal(torch.tensor(described[name]), tensors[f"_{name}"])
+    assert described["decoder_hidden_size"] == 16
+    again = load_codec(str(folder / "vae"))
+    assert torch.equal(again.shift, codec.shift)
+    codec.with_normalisation([1.0] * 32, [0.0] * 32)
+    config = model.config.model_copy(update={"latents": codec.describe()})
+    with pytest.raises(ConfigError, match="expected latents normalised by the statistics"):
+        written(ForeignModel(config, model.tensors, autoencoder_folder=tmp_path / "rae"), tmp_path / "other")
 
 
 def test_what_only_this_package_has_is_refused(tmp_path):
