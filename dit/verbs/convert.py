@@ -29,8 +29,8 @@ def run(
     Args:
         source: zoo name, folder, file or Hub id: exported, run, for diffusers, or what a family's authors publish.
         target: new or empty folder; with --to original a new file ending in .safetensors or .pt.
-        to: layout to write; diffusers: what DiTPipeline loads, or where it can't hold the model a folder with code, which
-            diffusers runs with trust_remote_code=True.
+        to: layout to write; diffusers: what DiTPipeline loads, or where that can't hold the model, a folder with code
+            of its own, which diffusers runs with trust_remote_code=True.
         weights: which weights of a training checkpoint: the average, the raw ones, or the autoencoder's trained along.
         process: process that the network was trained for, where the content does not tell; of a DiT's names gaussian
             (by default) or flow (a SiT).
