@@ -44,6 +44,26 @@ def to_device(values: "torch.Tensor", device: "torch.device", dtype: "torch.dtyp
     return values.to(device, dtype)
 
 
+class Pending:
+    """A tensor on its way from the device to the host, which a GPU sends when it has computed it."""
+
+    def __init__(self, values: "torch.Tensor") -> None:
+        import torch
+
+        self._event = None
+        self._values = values
+        if values.device.type == "cuda":
+            self._values = torch.empty_like(values, device="cpu", pin_memory=True).copy_(values, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+
+    def read(self) -> "torch.Tensor":
+        """Return the tensor on the CPU, waiting for it if need be."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._values.cpu()
+
+
 @cache
 def processor_name() -> str:
     """Return what the processor calls itself."""

@@ -11,7 +11,7 @@ Randomness is always passed in, so that a draw depends on nothing but its noise.
 B images, 1 or 3 channels, H x W pixels; C latent channels, h x w positions; M moments, 2C (Gaussian) or C.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,6 +19,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from dit.device import Pending
 from dit.errors import ConfigError, DitError
 from dit.latents.autoencoder import CONFIG_NAME, AutoencoderFolder, find_autoencoder, load_autoencoder
 from dit.latents.config import COPY_NAME, LatentsConfig, LatentsDescription
@@ -191,16 +192,36 @@ class Codec:
         Raises:
             DitError: there is NaN or infinity in the decoded image.
         """
+        images, is_finite = self._decode(latents)
+        _check_finite(is_finite)
+        return images
+
+    @torch.no_grad()
+    def begin_decode(self, latents: Tensor) -> Callable[[], Tensor]:
+        """Begin `decode`, whose arguments and errors these are, without waiting for a GPU.
+
+        Returns:
+            A function, for any thread, that waits and returns the images on the CPU.
+        """
+        images, is_finite = map(Pending, self._decode(latents))
+
+        def finish() -> Tensor:
+            _check_finite(is_finite.read())
+            return images.read()
+
+        return finish
+
+    def _decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images as `decode` does, and whether they are all finite, ()."""
         height, width = (size * self.downscale for size in latents.shape[-2:])
         slice_size = self.slice_size or slice_size_on(self.device, height, width)
         padding = -len(latents) % slice_size
         filled = nn.functional.pad(latents.to(self.device), (0, 0) * 3 + (0, padding))  # zeros are a common latent
         with tf32_products(self.device):
             parts = [self._decode_slice(part) for part in filled.split(slice_size)]
-        # Asked once for all, for on a GPU the answer is waited for.
-        if not torch.stack([is_finite for _, is_finite in parts]).all():
-            raise DitError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
-        return torch.cat([images for images, _ in parts])[: len(latents)]
+        # One answer for all, for on a GPU it is waited for.
+        is_finite = torch.stack([is_finite for _, is_finite in parts]).all()
+        return torch.cat([images for images, _ in parts])[: len(latents)], is_finite
 
     def describe(self) -> LatentsDescription:
         """Return what `from_description` needs, for an exported folder's config.json.
@@ -270,6 +291,11 @@ class Codec:
         images = self.autoencoder.decode(latents).float()  # (B, channels, H, W)
         half = 0.5 if self.rounding == "nearest" else 0.0  # the conversion truncates
         return (127.5 * images + (127.5 + half)).clamp(0, 255).to(torch.uint8), images.isfinite().all()
+
+
+def _check_finite(is_finite: Tensor) -> None:
+    if not is_finite:
+        raise DitError("decode: expected finite pixels, found NaN or infinity; the latents or the weights are bad")
 
 
 def slice_size_on(device: torch.device, height: int, width: int) -> int:

@@ -1,5 +1,6 @@
-"""Parts written by a thread, so that a disk and an encoder work at the same time."""
+"""What was made, written by threads, so that a disk and the processor or GPU that makes it work at the same time."""
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -7,11 +8,16 @@ from typing import Self
 
 
 class Writer:
-    """Runs one action at a time in a thread while the block runs; its error is raised by what follows it."""
+    """Runs actions in threads while the block runs; errors are raised, in the order of the actions, by what follows.
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="writer")
-        self._pending: Future[None] | None = None
+    Args:
+        num_threads: actions that run at a time; no more of them wait in memory.
+    """
+
+    def __init__(self, num_threads: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="writer")
+        self._num_threads = num_threads
+        self._pending: deque[Future[None]] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -26,15 +32,15 @@ class Writer:
     @property
     def is_busy(self) -> bool:
         """Whether an action still runs."""
-        return self._pending is not None and not self._pending.done()
+        return not all(action.done() for action in self._pending)
 
     def start(self, action: Callable[[], None]) -> None:
-        """Begin an action when the one before is done: no more than one part waits in memory."""
-        self.wait()
-        self._pending = self._pool.submit(action)
+        """Begin an action once a thread is free, the oldest one's."""
+        while len(self._pending) >= self._num_threads:
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(action))
 
     def wait(self) -> None:
         """Wait until nothing runs any more."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        while self._pending:
+            self._pending.popleft().result()

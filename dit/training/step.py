@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from dit.device import to_device
+from dit.device import Pending, to_device
 from dit.diffusion.process import Losses
 from dit.failpoints import failpoint
 from dit.signals import StopSignals
 from dit.training.batch import Batch, BatchSource
-from dit.training.monitor.step_totals import Pending, StepMetrics, StepTotals
+from dit.training.monitor.step_totals import StepMetrics, StepTotals
 from dit.training.objectives.objective import Objective
 from dit.training.ranks.processes import Processes
 from dit.training.ranks.sharding import is_sharded, own_part

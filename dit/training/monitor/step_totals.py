@@ -113,21 +113,3 @@ class StepMetrics:
     def loss(self) -> float:
         """Mean loss of the step."""
         return self.totals.loss.item() / self.num_samples
-
-
-class Pending:
-    """A vector on its way from the device to the host."""
-
-    def __init__(self, vector: Tensor) -> None:
-        self._event = None
-        self._vector = vector
-        if vector.device.type == "cuda":
-            self._vector = torch.empty_like(vector, device="cpu", pin_memory=True).copy_(vector, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
-
-    def read(self) -> Tensor:
-        """Return the vector on the CPU, waiting for it if need be."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._vector

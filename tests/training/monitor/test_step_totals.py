@@ -2,8 +2,9 @@
 
 import torch
 
+from dit.device import Pending
 from dit.diffusion.process import Losses
-from dit.training.monitor.step_totals import Pending, StepMetrics, StepTotals, by_time
+from dit.training.monitor.step_totals import StepMetrics, StepTotals, by_time
 
 
 def make_losses(loss, t, **terms):

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 import zipfile
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from dit.errors import ConfigError, DitError
+from dit.latents.writer import Writer
 from dit.sampling.config import SamplingConfig
 from dit.zoo.pictures import many
 from dit.zoo.pictures.many import ManyImages, png_name, sample_to_folder, sample_to_npz
@@ -177,6 +179,44 @@ def test_a_folder_of_something_else_is_refused(pipe, tmp_path):
     (tmp_path / "thesis.txt").write_text("x")
     with pytest.raises(ConfigError, match="new or empty folder"):
         sample_to_folder(pipe, wanted(), tmp_path)
+
+
+def test_a_batch_is_sampled_while_another_is_written(pipe, tmp_path, monkeypatch):
+    sample_to_folder(pipe, wanted(), tmp_path / "plain")
+    second, draw, png, drawn = threading.Event(), type(pipe).draw, many._png, []
+
+    def noted(*arguments, **options):
+        drawn.append(None)
+        if len(drawn) == 2:
+            second.set()
+        return draw(*arguments, **options)
+
+    monkeypatch.setattr(type(pipe), "draw", noted)
+    monkeypatch.setattr(many, "_png", lambda picture: png(picture) if second.wait(10) else None)
+    assert sample_to_folder(pipe, wanted(), tmp_path / "overlapped") == 7
+    assert contents(tmp_path / "overlapped") == contents(tmp_path / "plain")
+
+
+def test_as_many_threads_as_beside_a_gpu_write_the_same_bytes(pipe, tmp_path, monkeypatch):
+    sample_to_folder(pipe, wanted(), tmp_path / "one")
+    monkeypatch.setattr(many, "Writer", lambda num_threads: Writer(many.GPU_WRITERS))
+    assert sample_to_folder(pipe, wanted(), tmp_path / "four") == 7
+    assert contents(tmp_path / "four") == contents(tmp_path / "one")
+
+
+def test_an_error_of_a_write_ends_the_sampling_and_keeps_what_was_written(pipe, tmp_path, monkeypatch):
+    write = many.write_bytes
+
+    def full(path, content):
+        if path.name == png_name(3):
+            raise DitError("the disk is full")
+        write(path, content)
+
+    monkeypatch.setattr(many, "write_bytes", full)
+    with pytest.raises(DitError, match="the disk is full"):
+        sample_to_folder(pipe, wanted(), tmp_path / "out")
+    assert {png_name(0), png_name(1), png_name(2)} <= set(os.listdir(tmp_path / "out"))
+    assert "labels.json" not in os.listdir(tmp_path / "out")
 
 
 def test_s3_nan_weights_stop_without_an_image(pipe, tmp_path):
