@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from dit.layers.compiler import Compilation
     from dit.layers.quantize import Quantization
     from dit.sampling.config import Published, Rounding, SamplingConfig
     from dit.zoo.pictures.many import ManyImages
@@ -31,6 +32,12 @@ class Making:
     """What of the blocks is in 8 bits."""
     adapter: Path | None = None
     """Adapter that the weights are changed by."""
+    compiled: "Compilation" = "off"
+    """How the networks are compiled."""
+    offload: bool = False
+    """Whether weights are on the host while they don't compute."""
+    decoder_tile: int | None = None
+    """Side, in latent positions, of the tiles that are decoded; None: in one piece."""
 
     def locate(self, source: str | Path) -> "Located":
         """Find a model, and refuse settings that don't fit it, before torch is imported."""
@@ -51,6 +58,9 @@ class Making:
             published=self.published,
             guide=self.guide,
             adapter=self.adapter,
+            compiled=self.compiled,
+            offload=self.offload,
+            decoder_tile=self.decoder_tile,
         )
         pipeline.codec.rounding = self.rounding or pipeline.codec.rounding
         return pipeline
@@ -150,4 +160,6 @@ def many_images(
         rounding=pipeline.codec.rounding,
         autoencoder=pipeline.codec.fingerprint,
         precision=pipeline.precision,
+        compilation=pipeline.compilation,
+        decoder_tile=pipeline.codec.tile,
     )

@@ -25,10 +25,12 @@ from dit.latents.autoencoder import CONFIG_NAME, AutoencoderFolder, find_autoenc
 from dit.latents.config import COPY_NAME, LatentsConfig, LatentsDescription
 from dit.latents.decoder import speed_up_decoder
 from dit.latents.kind import Autoencoder
+from dit.latents.tiles import decode_in_tiles
 from dit.layers.precision import tf32_products
 
 DECODED_PIXELS = 2**14  # decoded at a time on a CPU: 16 images of 32 x 32, one of 128 x 128 or more
 DECODED_IMAGES = 16  # decoded at a time on a GPU, which one alone does not fill
+MIN_TILE = 8  # a smaller one is little more than its edges
 LOG_VAR_RANGE = (-30.0, 20.0)  # diffusers' clamp
 
 
@@ -62,6 +64,7 @@ class Codec:
         self.folder, self.class_name = folder, folder.class_name
         self.decoder_dtype: torch.dtype | None = None  # decided when something is decoded
         self.slice_size: int | None = None  # images decoded at a time; None: as many as suit the device
+        self.tile: int | None = None  # side, in positions, of the tiles that are decoded; None: in one piece
         self.rounding: Literal["nearest", "down"] = "nearest"  # how pixels in [0, 255] become bytes
         self.preview: Codec = self  # decodes what is only looked at
         self.fingerprint = folder.fingerprint()
@@ -99,6 +102,25 @@ class Codec:
         """Decode in the type of the weights, also where bfloat16 would be faster, and return the codec itself."""
         self.decoder_dtype = self.dtype
         return self
+
+    def in_tiles(self, tile: int | None) -> Self:
+        """Decode image by image in tiles of so many positions a side, None: in one piece; return the codec itself.
+
+        Raises:
+            ConfigError: a tile is too small, or the autoencoder makes images of one size alone.
+        """
+        if tile is not None and tile < MIN_TILE:
+            raise ConfigError(f"decoder_tile: expected at least {MIN_TILE}, found {tile}")
+        if tile is not None and self.autoencoder.image_size is not None:
+            raise ConfigError(
+                f"decoder_tile: expected none, for {self.folder.source!r} makes images of one size alone, found {tile}"
+            )
+        self.tile = tile
+        return self
+
+    def slice_size_on(self, device: torch.device, height: int, width: int) -> int:
+        """Return how many images of this size are decoded at a time unless `slice_size` says so."""
+        return 1 if self.tile is not None else slice_size_on(device, height, width)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -214,7 +236,7 @@ class Codec:
     def _decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Return images as `decode` does, and whether they are all finite, ()."""
         height, width = (size * self.downscale for size in latents.shape[-2:])
-        slice_size = self.slice_size or slice_size_on(self.device, height, width)
+        slice_size = self.slice_size or self.slice_size_on(self.device, height, width)
         padding = -len(latents) % slice_size
         filled = nn.functional.pad(latents.to(self.device), (0, 0) * 3 + (0, padding))  # zeros are a common latent
         with tf32_products(self.device):
@@ -287,8 +309,11 @@ class Codec:
     def _decode_slice(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         if self.decoder_dtype is None:
             self.decoder_dtype = speed_up_decoder(self.autoencoder, self.device)
-        latents = self.denormalise(latents).to(self.decoder_dtype, memory_format=torch.channels_last)
-        images = self.autoencoder.decode(latents).float()  # (B, channels, H, W)
+        z = self.denormalise(latents).to(self.decoder_dtype, memory_format=torch.channels_last)
+        if self.tile is None:
+            images = self.autoencoder.decode(z).float()  # (B, channels, H, W)
+        else:
+            images = decode_in_tiles(self.autoencoder.decode, z, tile=self.tile, downscale=self.downscale)
         half = 0.5 if self.rounding == "nearest" else 0.0  # the conversion truncates
         return (127.5 * images + (127.5 + half)).clamp(0, 255).to(torch.uint8), images.isfinite().all()
 

@@ -19,6 +19,7 @@ from torch.nn.functional import silu
 from dit.errors import ConfigError
 from dit.layers.embed import FourierEmbedder, LabelEmbedder, TimestepEmbedder
 from dit.layers.precision import dtype_of
+from dit.models.graphs import call
 from dit.models.network import Network, Step
 from dit.models.prepared import Modulations
 
@@ -117,24 +118,29 @@ class DecoupledTransformer(Network):
         modulations = Modulations(list(self.blocks)[: self.encoder_depth], self.condition, times, classes)
         known: tuple[int, Tensor] | None = None
 
-        def encode(x_t: Tensor, i: int, rows: slice) -> Tensor:
-            of_rows = class_of_row[rows]
-            tokens = self.enter_encoder(x_t).repeat(len(of_rows) // len(x_t), 1, 1)
-            tokens = self._run(tokens, None, [table[of_rows] for table in modulations.at(i)])
-            return self.widen(silu(times[i] + tokens))
+        def known_of(i: int, rows: slice) -> list[Tensor]:
+            return [times[i], *(table[class_of_row[rows]] for table in modulations.at(i))]
+
+        def encode(x_t: Tensor, time: Tensor, *modulations: Tensor) -> Tensor:
+            tokens = self.enter_encoder(x_t).repeat(len(modulations[0]) // len(x_t), 1, 1)
+            return self.widen(silu(time + self._run(tokens, None, modulations)))
+
+        def decode(x_t: Tensor, state: Tensor) -> Tensor:
+            return self.decode(x_t.repeat(len(state) // len(x_t), 1, 1, 1), state)
+
+        def predict(x_t: Tensor, *known: Tensor) -> Tensor:
+            return decode(x_t, encode(x_t, *known))
 
         @torch.no_grad()
         def step(x_t: Tensor, i: int, rows: slice = slice(None)) -> Tensor:
             nonlocal known
             self.check_input(x_t)
             if cache is None:
-                state = encode(x_t, i, rows)
-            else:
-                if known is None or known[0] != i // cache_interval:
-                    # For all rows, also those that are not asked for now: a later step may ask for them.
-                    known = i // cache_interval, encode(x_t, i, slice(None))
-                state = known[1][rows]
-            return self.decode(x_t.repeat(len(state) // len(x_t), 1, 1, 1), state)
+                return call(self.graphs, predict, x_t, *known_of(i, rows))
+            if known is None or known[0] != i // cache_interval:
+                # For all rows, also those that are not asked for now: a later step may ask for them.
+                known = i // cache_interval, encode(x_t, *known_of(i, slice(None)))
+            return decode(x_t, known[1][rows])
 
         return step
 

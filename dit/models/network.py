@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dit.errors import ConfigError
 from dit.models.family import Arguments
+from dit.models.graphs import Graphs
 
 Step = Callable[..., Tensor]
 """step(x_t (B, C, H, W), i, rows=slice(None)) -> output of the network at the i-th time for those rows of labels."""
@@ -30,6 +31,8 @@ class Network(nn.Module):
     """What the names of the parameters begin with that `forward_masked` alone uses."""
     modulations: ClassVar[frozenset[str]] = frozenset({"adaLN_modulation"})
     """Names, in a block, of layers that see the condition and no token."""
+    graphs: Graphs | None = None
+    """What replays its calls of `prepare` on a GPU; None: nothing."""
 
     def __init__(self, arguments: Arguments) -> None:
         super().__init__()
@@ -161,10 +164,15 @@ def cast_blocks(network: N, dtype: torch.dtype) -> N:
     return network
 
 
-def compile_blocks(network: N) -> N:
-    """Compile one block for all of a kind, in place; names of parameters stay as they are."""
+def compile_blocks(network: N, *, dynamic: bool | None = None) -> N:
+    """Compile one block for all of a kind, in place; names of parameters stay as they are.
+
+    Args:
+        network: the network.
+        dynamic: as `torch.compile` takes it; False: anew for each shape.
+    """
     for block in network.block_list():
-        block.compile()
+        block.compile(dynamic=dynamic)
     return network
 
 

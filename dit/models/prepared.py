@@ -7,6 +7,7 @@ B samples, N steps, U distinct classes, D width.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from dit.layers.precision import dtype_of
 from dit.models.cache import StepCache
+from dit.models.graphs import Graphs, call
 
 MAX_BYTES = 2**28
 """Largest table of modulations that is kept; a longer sampling computes it for a window of steps at a time."""
@@ -28,6 +30,8 @@ class AdaLNNetwork(Protocol):
 
     final_layer: Any
     """Its `adaLN_modulation` makes (..., 2D) of the conditioning."""
+    graphs: Graphs | None
+    """What replays its calls; None: nothing."""
 
     def block_list(self) -> list[nn.Module]:
         """Return the blocks: block(tokens, None, modulation), whose `adaLN_modulation` makes it of the conditioning."""
@@ -108,8 +112,7 @@ class Prepared:
     ) -> None:
         self.model, self.cache, self.times = model, cache, t_grid.tolist()
         self.classes, self.class_of_row = y.unique(return_inverse=True)  # (U,), (R,)
-        self.blocks: list[Any] = list(model.block_list())
-        layers = [*self.blocks, model.final_layer]
+        layers = [*model.block_list(), model.final_layer]
         self.modulations = Modulations(layers, model.conditioning, t_grid, self.classes, conditions)
 
     @torch.no_grad()
@@ -125,17 +128,35 @@ class Prepared:
             (rows, C or 2C, H, W).
         """
         class_of_row = self.class_of_row[rows]
-        tokens = self.model.embed(x_t).repeat(len(class_of_row) // len(x_t), 1, 1)  # (rows, T, D)
-        *blocks, final = self.modulations.at(i)
+        y = self.classes[class_of_row]  # (rows,)
+        modulations = [values[class_of_row] for values in self.modulations.at(i)]  # each (rows, values)
+        if (cache := self.cache) is None:
+            return call(self.model.graphs, partial(predict, self.model), x_t, y, *modulations)
+        part = (rows.start, rows.stop)
+        return predict(self.model, x_t, y, *modulations, around=partial(cache, part, self.times[i]))
 
-        def call(i: int, tokens: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-            return self.blocks[i](tokens, None, blocks[i][class_of_row], **inputs)
 
-        def run_blocks(tokens: Tensor) -> Tensor:
-            return self.model.run_blocks(tokens, self.classes[class_of_row], call)
+def predict(
+    model: AdaLNNetwork,
+    x_t: Tensor,
+    y: Tensor,
+    *modulations: Tensor,
+    around: Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor] = lambda tokens, blocks: blocks(tokens),
+) -> Tensor:
+    """Return the output (R, C or 2C, H, W) of a network whose modulations are known.
 
-        if self.cache is None:
-            tokens = run_blocks(tokens)
-        else:
-            tokens = self.cache((rows.start, rows.stop), self.times[i], tokens, run_blocks)
-        return self.model.leave(final[class_of_row], tokens)
+    Args:
+        model: the network.
+        x_t: (B, C, H, W) noised latents; R is B or a multiple.
+        y: (R,) labels.
+        modulations: of each block, and of the final layer, each (R, values).
+        around: around(tokens, blocks) calls the blocks or does without.
+    """
+    tokens = model.embed(x_t).repeat(len(y) // len(x_t), 1, 1)  # (R, T, D)
+    blocks: list[Any] = list(model.block_list())
+    *of_blocks, final = modulations
+
+    def call_block(i: int, tokens: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        return blocks[i](tokens, None, of_blocks[i], **inputs)
+
+    return model.leave(final, around(tokens, lambda tokens: model.run_blocks(tokens, y, call_block)))

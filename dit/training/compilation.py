@@ -4,12 +4,9 @@ One block is compiled and reused by all of them, which takes up to two minutes o
 a quarter of a step, so that it pays in runs of more than ten minutes.
 """
 
-import logging
-import os
-import shutil
-
 import torch
 
+from dit.layers.compiler import has_compiler
 from dit.training.config import TrainConfig
 
 MIN_SECONDS = 600.0
@@ -38,16 +35,6 @@ def compiles(config: TrainConfig, macs: int, device: torch.device, precision: st
     return operations / rate > MIN_SECONDS
 
 
-def expect_no_gpu() -> None:
-    """Let the compiler not warn, in every run on a CPU, of a CUDA toolkit without a GPU."""
-    log = logging.getLogger("torch.utils.cpp_extension")
-    log.addFilter(_is_not_about_a_missing_gpu)  # adding it again changes nothing
-
-
-def _is_not_about_a_missing_gpu(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith("No CUDA runtime is found")
-
-
 def keep_blocks_whole() -> None:
     """Let each compiled block be one graph also where several processes exchange its gradients.
 
@@ -56,12 +43,3 @@ def keep_blocks_whole() -> None:
     import torch._dynamo
 
     torch._dynamo.config.optimize_ddp = False
-
-
-def has_compiler(device: torch.device) -> bool:
-    """Tell whether what torch.compile needs for this device is installed."""
-    if device.type == "cuda":
-        import importlib.util
-
-        return importlib.util.find_spec("triton") is not None
-    return shutil.which(os.environ.get("CXX", "g++")) is not None

@@ -13,6 +13,7 @@ from dit.display import say, warn
 from dit.errors import ConfigError
 from dit.files import write_text
 from dit.latents.features import WithFeatures
+from dit.layers.compiler import expect_no_gpu
 from dit.models.counts import count
 from dit.models.network import Network, compile_blocks, hidden_matrices
 from dit.plugins import loaded_plugins
@@ -21,7 +22,7 @@ from dit.run_files import Change, RunFacts, cut_rows, read_rows
 from dit.signals import StopSignals
 from dit.training.activations import recompute_blocks
 from dit.training.batch import BatchSource, Share, TrainingSet
-from dit.training.compilation import compiles, expect_no_gpu, keep_blocks_whole
+from dit.training.compilation import compiles, keep_blocks_whole
 from dit.training.monitor.health import SpikeMonitor
 from dit.training.objectives import create as objectives
 from dit.training.ranks.joint_checkpoint import load_newest

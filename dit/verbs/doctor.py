@@ -58,9 +58,9 @@ def _fast() -> Lines:
     """Yield what this package chooses by itself here, and why not where it does not."""
     import torch
 
+    from dit.layers.compiler import has_compiler
     from dit.layers.linear import has_fused_kernel
     from dit.layers.precision import MIN_WIDTH, bf16_pays
-    from dit.training.compilation import has_compiler
 
     for kind in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         device = torch.device(kind)

@@ -36,6 +36,9 @@ def run(
     adapter: Path | None = None,
     quantize: Literal["int8_weight", "int8"] | None = None,
     rounding: Literal["nearest", "down"] | None = None,
+    decoder_tile: int | None = None,
+    compiled: Literal["off", "blocks", "graphs"] = "off",
+    offload: bool = False,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     processes: int = 1,
@@ -72,6 +75,11 @@ def run(
         quantize: hold the blocks' weights in 8 bits (int8_weight), or compute their products so too (int8, for GPUs and
             for CPUs with VNNI or AMX); images change a little. Needs torchao, the extra `quantize`.
         rounding: how pixels become bytes: to the nearest, or down as several authors do; nearest by default.
+        decoder_tile: decode image by image, in tiles of so many latent positions a side that fade into each other, for
+            small GPUs; images change a little.
+        compiled: compile the network's blocks, or replay its calls as CUDA graphs too (graphs, for GPUs), which pays
+            for many batches of one size; images change a little.
+        offload: keep weights on the host while they don't compute, for small GPUs; images stay the same.
         seed: seed of the noise; an image depends on it and on its own position alone.
         batch_size: images at a time; it changes memory and speed, not the images but for rounding.
         processes: for a folder or .npz: number of processes on this machine, each on an accelerator of its own where
@@ -97,7 +105,7 @@ def run(
     launcher.check_processes(processes)
     if processes > 1 and not is_many:
         raise ConfigError(f"--processes: expected 1 for one picture, found {processes}; --out takes a folder or .npz")
-    making = Making(settings, published, guide, rounding, quantize, adapter)
+    making = Making(settings, published, guide, rounding, quantize, adapter, compiled, offload, decoder_tile)
     own = making.locate(source).config  # answers a wrong source before torch is imported
     order = label_order(own.published if published else None, balanced=balanced, drawn=drawn, classes=classes)
     image = None if inversion is None else inversion.name

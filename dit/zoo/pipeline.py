@@ -11,10 +11,10 @@ N images, B of them in a batch, C x H x W latents, K classes.
 
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -26,9 +26,11 @@ from dit.diffusion.process import Process
 from dit.errors import ConfigError, DitError
 from dit.files import new_folder, sha256
 from dit.latents.codec import Codec
+from dit.layers.compiler import Compilation, check_compilation, expect_no_gpu
 from dit.layers.precision import bf16_pays
 from dit.layers.quantize import Quantization, check_torchao, quantize_linears
-from dit.models.network import Network, narrowest_width
+from dit.models.graphs import Graphs
+from dit.models.network import Network, compile_blocks, narrowest_width
 from dit.rng import Purpose, uniform
 from dit.sampling.config import SamplingConfig, changed
 from dit.sampling.network import check_conditions
@@ -41,6 +43,7 @@ from dit.zoo.folder.weights import check_finite, empty_model, fill, save_weights
 from dit.zoo.hub.push import push
 from dit.zoo.labels import parse_classes
 from dit.zoo.source import Located, locate
+from dit.zoo.turns import Turns
 
 
 def load_pipeline(
@@ -53,6 +56,9 @@ def load_pipeline(
     published: bool = False,
     guide: str | Path | None = None,
     adapter: str | Path | None = None,
+    compiled: Compilation = "off",
+    offload: bool = False,
+    decoder_tile: int | None = None,
 ) -> "Pipeline":
     """Load everything that makes images.
 
@@ -67,15 +73,25 @@ def load_pipeline(
             place of the defaults.
         guide: source of a weaker model that guides in place of the null class (autoguidance).
         adapter: file, or folder, of `dit export --adapter`, which goes over the weights and is merged into them.
+        compiled: the network's blocks, or on a GPU its calls as CUDA graphs too, for many images of one batch size;
+            images change a little.
+        offload: keep the weights on the host, the network on the device only while it samples, and the autoencoder only
+            while it decodes.
+        decoder_tile: decode image by image, in tiles of so many latent positions a side: images change a little.
 
     Raises:
-        ConfigError: there is no such source, device or published setting; the network can't be quantised here; or the
-            guide is not for these latents.
+        ConfigError: there is no such source, device or published setting; the network can't be quantised or compiled
+            here, or not while its weights are on the host; the autoencoder can't decode in tiles; or the guide is not
+            for these latents.
         DitError: what is there is damaged or lacks a part; or the adapter is another model's.
     """
     device = choose_device(device)
     if quantize is not None:
         check_torchao()
+    check_compilation(compiled, device)
+    if offload and (quantize is not None or compiled == "graphs"):
+        found = f"quantize {quantize}" if quantize is not None else "compiled graphs"
+        raise ConfigError(f"offload: expected weights that may move, found {found}; leave out one of them")
     located = locate(source, revision, published=published, adapter=adapter)
     config = located.config
     setting = config.published if published else None
@@ -89,8 +105,9 @@ def load_pipeline(
     weaker = None if guide is None else locate(guide)
     if weaker is not None:
         _check_guide(weaker.config, config)
-    model, process = _load_network(located, device, dtype, quantize)
-    codec = Codec.from_description(config.latents, folder=located.folder, device=device)
+    place = torch.device("cpu") if offload else device
+    model, process = _load_network(located, device, dtype, quantize, place)
+    codec = Codec.from_description(config.latents, folder=located.folder, device=place).in_tiles(decoder_tile)
     if setting is not None:
         codec.rounding = setting.rounding
     if dtype is not None:
@@ -98,9 +115,11 @@ def load_pipeline(
     files = {path.name: path for path in located.weights}
     pipeline = Pipeline(model, process, codec, config, weights=files, quantize=quantize)
     if weaker is not None:
-        pipeline.weaker, _ = _load_network(weaker, device, dtype)
+        pipeline.weaker, _ = _load_network(weaker, device, dtype, place=place)
         pipeline.weights |= {f"guide {path.name}": path for path in weaker.weights}
-    return pipeline
+    if compiled != "off":
+        pipeline.compile(compiled)
+    return pipeline.offload(device) if offload else pipeline
 
 
 def _check_guide(guide: FolderConfig, config: FolderConfig) -> None:
@@ -114,9 +133,13 @@ def _check_guide(guide: FolderConfig, config: FolderConfig) -> None:
 
 
 def _load_network(
-    located: Located, device: torch.device, dtype: torch.dtype | None, quantize: Quantization | None = None
+    located: Located,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    quantize: Quantization | None = None,
+    place: torch.device | None = None,
 ) -> tuple[Network, Process]:
-    """Load a network and its process; for the arguments see `load_pipeline`."""
+    """Load a network, onto `place` where that is another device, and its process; see `load_pipeline`."""
     config = located.config
     empty = empty_model(config.model)
     infos = (info for path in located.weights for info in read_header(path).tensors.values())
@@ -124,7 +147,7 @@ def _load_network(
     blocks = torch.bfloat16 if is_fast else None
     process = create_process(config.process)
     check_conditions(empty, process)
-    model = fill(empty, located.weights, device=device, dtype=dtype, block_dtype=blocks)
+    model = fill(empty, located.weights, device=place or device, dtype=dtype, block_dtype=blocks)
     if quantize is not None:
         quantize_linears(model.block_list(), quantize)
     return model, process
@@ -152,11 +175,15 @@ class Pipeline:
     """Name -> weight file; a guide's begin with "guide "."""
     quantize: Quantization | None = None
     """What of the blocks is in 8 bits."""
+    compilation: Compilation = "off"
+    """How the networks are compiled."""
+    turns: Turns | None = None
+    """Which of network and codec is on the device; None: both."""
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.model.parameters()).device
+        """Where it computes."""
+        return next(self.model.parameters()).device if self.turns is None else self.turns.device
 
     @property
     def precision(self) -> str:
@@ -190,6 +217,35 @@ class Pipeline:
         self.model.to(device)
         self.codec.to(device)
         return self
+
+    def compile(self, kind: Compilation) -> "Pipeline":
+        """Compile the networks; see `load_pipeline`.
+
+        Raises:
+            ConfigError: it can't be had here.
+        """
+        check_compilation(kind, self.device)
+        if self.device.type == "cpu":
+            expect_no_gpu()
+        for network in self._networks():
+            compile_blocks(network, dynamic=False)
+            network.graphs = Graphs() if kind == "graphs" else None
+        self.compilation = kind
+        return self
+
+    def offload(self, device: str | torch.device) -> "Pipeline":
+        """Keep the weights on the host, and on a device only what computes."""
+        self.to("cpu")
+        self.turns = Turns(torch.device(device), {"network": self._networks(), "codec": [self.codec]})
+        return self
+
+    def bring(self, part: Literal["network", "codec"]) -> None:
+        """Have the network, or the codec, on the device, where they share it."""
+        if self.turns is not None:
+            self.turns.bring(part)
+
+    def _networks(self) -> list[Network]:
+        return [network for network in (self.model, self.weaker) if network is not None]
 
     @classmethod
     def of(
@@ -369,7 +425,13 @@ class Pipeline:
 
     def decode(self, latents: Tensor, *, batch_size: int = 32) -> Tensor:
         """Decode normalised latents (N, C, H, W) to images (N, channels, height, width) uint8."""
+        self.bring("codec")
         return torch.cat([self.codec.decode(part) for part in latents.split(batch_size)])
+
+    def begin_decode(self, latents: Tensor) -> Callable[[], Tensor]:
+        """Begin to decode normalised latents (N, C, H, W) without waiting for a GPU; see `Codec.begin_decode`."""
+        self.bring("codec")
+        return self.codec.begin_decode(latents)
 
     def sampler(self, *, seed: int = 0, **sampling: Any) -> "PipelineSampler":
         """Return a function from labels and sample positions to images, as the evaluation asks for.
@@ -409,6 +471,7 @@ class Pipeline:
             noise: (B, C, H, W) start noise in place of the seed's.
             callback: sees each step; see `sample_latents`.
         """
+        self.bring("network")
         return sample(
             self.model,
             self.process,

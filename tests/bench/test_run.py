@@ -43,7 +43,7 @@ def test_it_runs_and_leaves_out_what_the_device_emulates(name, monkeypatch, caps
     monkeypatch.setattr("dit.bench.settings.has_bf16", lambda device: False)  # emulated it takes minutes
     monkeypatch.setattr(sample, "has_bf16", lambda device: False)
     monkeypatch.setattr("dit.training.weights.muon.has_bf16", lambda device: False)
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: None)
     monkeypatch.setattr(decode, "WIDTHS", (32, 32, 32, 32))
     monkeypatch.setattr(decode, "LATENT_SIZE", 2)
     monkeypatch.setattr(encode, "WIDTHS", (32, 32, 32, 32))
@@ -76,6 +76,6 @@ def test_a_file_is_named_by_the_device_that_was_used():
 
 @pytest.mark.parametrize(("name", "peer"), [("meanflow_ti_2", "with loss meanflow"), ("imf_ti_2", "with loss imf")])
 def test_networks_of_average_velocities_are_trained_by_their_loss(name, peer, monkeypatch):
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: None)
     settings = Settings(torch.device("cpu"), rounds=1, budget=600, arguments={"hidden_size": 24, "input_size": 4})
     assert [row.peer for row in objectives.measure(name, 2, settings)] == [peer]

@@ -7,12 +7,13 @@ import torch.distributed as dist
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.parallel import DistributedDataParallel
 
+from dit.layers.compiler import expect_no_gpu
 from dit.models import create_model
 from dit.models.counts import count
 from dit.models.families import arguments_of
 from dit.models.network import compile_blocks
 from dit.training import compilation
-from dit.training.compilation import compiles, expect_no_gpu, keep_blocks_whole
+from dit.training.compilation import compiles, keep_blocks_whole
 from dit.training.config import TrainConfig
 
 CPU = torch.device("cpu")

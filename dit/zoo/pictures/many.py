@@ -40,6 +40,8 @@ from dit.zoo.pipeline import Pipeline, to_pictures
 
 SETTINGS_NAME = "sampling.json"
 LABELS_NAME = "labels.json"
+LATER = {"compiled": "off", "decoder_tile": None}
+"""What earlier versions did not write."""
 GPU_WRITERS = 4
 """Threads that write beside a GPU, which makes images faster than one of them compresses."""
 
@@ -66,6 +68,10 @@ class ManyImages:
     """Fingerprint of what decodes."""
     precision: str = "float32"
     """Number type of the blocks, or how they are quantised."""
+    compilation: str = "off"
+    """How the network is compiled."""
+    decoder_tile: int | None = None
+    """Side, in latent positions, of the tiles that are decoded; None: in one piece."""
 
     def about(self) -> dict[str, Any]:
         """Return everything that decides the bytes but the labels themselves, as JSON values."""
@@ -79,6 +85,8 @@ class ManyImages:
             "rounding": self.rounding,
             "autoencoder": self.autoencoder,
             "precision": self.precision,
+            "compiled": self.compilation,
+            "decoder_tile": self.decoder_tile,
         }
 
     def description(self) -> dict[str, Any]:
@@ -160,12 +168,12 @@ def _begin(folder: Path, wanted: ManyImages, pipeline: Pipeline, *, extend: bool
     So many images are decoded at a time as when the folder was begun, on whatever device.
     """
     settings = folder / SETTINGS_NAME
-    now = slice_size_on(pipeline.device, *pipeline.image_size)
+    now = pipeline.codec.slice_size_on(pipeline.device, *pipeline.image_size)
     description: dict[str, Any] = wanted.description() | {"decoded_at_a_time": now}
     # An earlier version wrote none of these, and decoded as on a CPU.
     first = slice_size_on(torch.device("cpu"), *pipeline.image_size)
     unwritten = {key: description[key] for key in ("autoencoder", "order", "precision")}
-    unwritten |= {"rounding": "nearest", "decoded_at_a_time": first}
+    unwritten |= {"rounding": "nearest", "decoded_at_a_time": first, **LATER}
     found = unwritten | begin_folder(settings, description)
     if type(begun_with := found["decoded_at_a_time"]) is int and begun_with > 0:
         description["decoded_at_a_time"] = begun_with
@@ -214,7 +222,7 @@ def _write_missing(
             padding = torch.zeros(wanted.batch_size - len(labels), dtype=labels.dtype)
             filled = range(positions.start, positions.start + wanted.batch_size)
             latents = pipeline.draw(torch.cat([labels, padding]), filled, wanted.sampling, wanted.seed).latents
-            images = pipeline.codec.begin_decode(latents)
+            images = pipeline.begin_decode(latents)
             writer.start(partial(_write_decoded, positions, images, write, made))
             shown.advance()
     return sum(made)
@@ -229,7 +237,7 @@ def _write_decoded(
 def _check_finished(path: Path, wanted: ManyImages) -> int:
     """Return that nothing is to be made, once a finished file holds what is wanted."""
     reader = NpzReader(path)
-    about = reader.read_json("about")
+    about = LATER | reader.read_json("about")
     if about != about | wanted.about() or reader.read("arr_1").tolist() != wanted.labels.tolist():
         raise ConfigError(f"{path}: expected a new file, found one of other images; choose another or remove it")
     return 0

@@ -55,6 +55,7 @@ def trace(
             callback(k, t, x, x_0)
 
     labels = labels.to(pipeline.device)
+    pipeline.bring("network")
     sampled = sample(
         pipeline.model,
         pipeline.process,
@@ -72,6 +73,7 @@ def trajectory_frames(pipeline: Pipeline, trajectory: Trajectory, *, columns: in
     """Return one picture per step, at most MAX_FRAMES: the decoded states, and below them the predicted data."""
     names = _names(pipeline, trajectory.labels)
     num_rows = -(-len(trajectory.labels) // columns)
+    pipeline.bring("codec")
     above, further = names if num_rows == 1 else [], [""] * (num_rows - 1)
     decode, frames = pipeline.codec.preview.decode, []
     for k in _spread(len(trajectory.states), MAX_FRAMES):
@@ -85,6 +87,7 @@ def trajectory_frames(pipeline: Pipeline, trajectory: Trajectory, *, columns: in
 def trajectory_strip(pipeline: Pipeline, trajectory: Trajectory, *, columns: int = 10) -> Image.Image:
     """Return a picture with two rows per sample: its state, and the predicted data, from noise (left) to the end."""
     chosen = _spread(len(trajectory.states), columns)
+    pipeline.bring("codec")
     decode = pipeline.codec.preview.decode
     states = torch.stack([decode(trajectory.states[k]) for k in chosen], dim=1)  # (N, columns, c, h, w)
     predicted = torch.stack([decode(trajectory.predicted[k]) for k in chosen], dim=1)
@@ -135,11 +138,13 @@ def invert_image(
     The latent is drawn from the autoencoder's posterior by the seed. The callback sees the steps of both ways.
     """
     y = torch.tensor([label], device=pipeline.device)
+    pipeline.bring("codec")
     moments = pipeline.codec.encode(image.to(pipeline.device).float() / 127.5 - 1)
     # A draw and not the mean: networks are trained on draws, and the mean has a smaller variance.
     drawn = normal(seed, Purpose.LATENT_DRAW, [0], pipeline.latent_shape).to(pipeline.device)
     latents = pipeline.codec.latents_from_moments(moments, drawn)
     model, process = pipeline.model, pipeline.process
+    pipeline.bring("network")
     noise = invert(model, process, y, latents, sampling=sampling, callback=callback).latents
     back = sample(model, process, y, pipeline.latent_shape, sampling=sampling, noise=noise, callback=callback).latents
     noise = noise / process.schedule.start_deviation
@@ -191,6 +196,7 @@ def interpolate(
         other = labels.roll(-1).repeat_interleave(columns).to(device)
         model = ClassMixture(model, other, shares.repeat(rows).to(device))
     noise = pipeline.process.schedule.start_deviation * noise
+    pipeline.bring("network")
     latents = sample(
         model, pipeline.process, y, shape, sampling=sampling, seed=seed, noise=noise, callback=callback
     ).latents

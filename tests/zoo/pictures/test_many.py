@@ -92,6 +92,18 @@ def test_a_folder_goes_on_with_as_many_images_decoded_at_a_time_as_it_began_with
         sample_to_folder(pipe, wanted(4), tmp_path)
 
 
+@pytest.mark.parametrize(("field", "key"), [("compilation", "compiled"), ("decoder_tile", "decoder_tile")])
+def test_a_folder_of_images_made_otherwise_is_refused(pipe, tmp_path, field, key):
+    sample_to_folder(pipe, wanted(2), tmp_path / "folder")
+    settings = tmp_path / "folder" / "sampling.json"
+    begun = json.loads(settings.read_text())
+    settings.write_text(json.dumps({name: value for name, value in begun.items() if name != key}))
+    sample_to_folder(pipe, wanted(2), tmp_path / "folder")  # of a version that did not write it
+    other = wanted(2, **{field: "blocks" if field == "compilation" else 8})
+    with pytest.raises(ConfigError, match=rf"sampling\.json: {key} is (off|None) there and (blocks|8) now"):
+        sample_to_folder(pipe, other, tmp_path / "folder")
+
+
 def read_as_adm_does(path):
     """Stream arr_0 out of the archive as ADM's evaluator does, through numpy's public readers of headers alone."""
     with zipfile.ZipFile(path) as archive, archive.open("arr_0.npy") as file:
