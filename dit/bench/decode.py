@@ -33,8 +33,17 @@ def run(settings: Settings) -> Iterator[Row]:
         autoencoder = nn.Module.to(kl_autoencoder(WIDTHS, layers=2), settings.device, dtype)
         return lambda: _decode_as_is(autoencoder, latents.to(dtype))
 
+    def compiled() -> Run:
+        autoencoder = kl_autoencoder(WIDTHS, layers=2)
+        nn.Module.to(autoencoder, settings.device, torch.bfloat16)
+        autoencoder.to(memory_format=torch.channels_last)
+        autoencoder.get_submodule("decoder").compile()
+        return lambda: _decode_as_is(autoencoder, latents.to(torch.bfloat16))
+
     contenders = {"dit": ours, "diffusers float32": lambda: theirs(torch.float32)}
     contenders |= settings.in_bf16({"diffusers bf16": lambda: theirs(torch.bfloat16)})
+    if settings.device.type == "cuda":
+        contenders["diffusers bf16 compiled"] = compiled
     yield from race("decode", f"{8 * LATENT_SIZE} px batch {batch}", contenders, settings)
 
 

@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from dit.bench.harness import Row, Run, race
-from dit.bench.peers import diffusers_dit, fast_network, inputs, network
+from dit.bench.peers import diffusers_dit, fast_network, forward_operations, inputs, network
 from dit.bench.products import products, replay
 from dit.bench.settings import Settings
+from dit.layers.compiler import Compilation
 from dit.layers.precision import dtype_of
 from dit.models.dit.network import DiT
-from dit.models.network import CanPrepare
+from dit.models.graphs import Graphs
+from dit.models.network import CanPrepare, compile_blocks
 
 CASES = (("dit_s_2", 1), ("dit_s_2", 8), ("dit_b_2", 8))
 
@@ -34,10 +36,12 @@ def _race(name: str, batch: int, settings: Settings) -> Iterator[Row]:
     x, t, y = inputs(ours, batch, settings.device)
     conditions = {condition: torch.zeros_like(t) for condition in ours.condition_names}
 
-    def our_step() -> Run:
-        if not isinstance(ours, CanPrepare):
-            return lambda: ours(x, t, y, **conditions)
-        step = ours.prepare(t[:1], y, **{condition: value[:1] for condition, value in conditions.items()})
+    def our_step(compiled: Compilation = "off") -> Run:
+        network = ours if compiled == "off" else compile_blocks(fast_network(name, settings), dynamic=False)
+        network.graphs = Graphs() if compiled == "graphs" else None
+        if not isinstance(network, CanPrepare):
+            return lambda: network(x, t, y, **conditions)
+        step = network.prepare(t[:1], y, **{condition: value[:1] for condition, value in conditions.items()})
         return lambda: step(x, 0)
 
     def products_alone() -> Run:
@@ -55,7 +59,10 @@ def _race(name: str, batch: int, settings: Settings) -> Iterator[Row]:
     }
     if isinstance(ours, DiT):
         contenders |= _of_diffusers(ours, batch, settings)
-    yield from race("denoise", f"{name} batch {batch}", contenders, settings)
+    if settings.device.type == "cuda":
+        contenders |= {"dit compiled": lambda: our_step("blocks"), "dit graphs": lambda: our_step("graphs")}
+    work = forward_operations(name, batch, settings)
+    yield from race("denoise", f"{name} batch {batch}", contenders, settings, operations=work)
 
 
 def _of_diffusers(ours: DiT, batch: int, settings: Settings) -> dict[str, Callable[[], Run]]:
@@ -66,10 +73,17 @@ def _of_diffusers(ours: DiT, batch: int, settings: Settings) -> dict[str, Callab
                 block.compile()
         return _call(model, *inputs(ours, batch, settings.device))
 
+    def graphs() -> Run:
+        model = diffusers_dit(ours.arguments, torch.bfloat16).to(settings.device)
+        model.compile(mode="reduce-overhead", fullgraph=True)
+        return _call(model, *inputs(ours, batch, settings.device))
+
     halves = {
         "diffusers bf16": lambda: build(torch.bfloat16),
         "diffusers bf16 compiled": lambda: build(torch.bfloat16, True),
     }
+    if settings.device.type == "cuda":
+        halves["diffusers bf16 graphs"] = graphs
     return {"diffusers float32": lambda: build(torch.float32), **settings.in_bf16(halves)}
 
 

@@ -2,7 +2,7 @@
 
 from dit.errors import ConfigError, did_you_mean
 
-BENCHMARKS = ("denoise", "data", "encode", "decode", "sample", "train-step", "evaluate")
+BENCHMARKS = ("denoise", "data", "encode", "decode", "sample", "train-step", "scaling", "evaluate")
 """In the order in which `all` runs them."""
 
 

@@ -3,6 +3,7 @@
 B batch, C latent channels, T tokens, D width.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from timm.layers.mlp import Mlp
 from timm.models.vision_transformer import Attention  # pyright: ignore[reportPrivateImportUsage]
 from torch import Tensor, nn
 
+from dit.bench.products import operations, products
 from dit.bench.settings import Settings
 from dit.layers.precision import bf16_pays
 from dit.models import create_model
@@ -36,6 +38,13 @@ def inputs(model: Any, batch: int, device: torch.device) -> tuple[Tensor, Tensor
     x = torch.randn(batch, model.arguments.in_channels, *model.arguments.input_size, device=device)
     y = torch.arange(batch, device=device) % max(1, model.arguments.num_classes)
     return x, torch.full((batch,), 500.0, device=device), y
+
+
+def forward_operations(name: str, batch: int, settings: Settings) -> int:
+    """Return the operations of the products of one forward pass of one of our networks."""
+    empty = network(name, replace(settings, device=torch.device("meta"))).eval()
+    x, t, y = inputs(empty, batch, torch.device("meta"))
+    return operations(products(empty, (x, t, y), {name: torch.zeros_like(t) for name in empty.condition_names}))
 
 
 class PlainBlock(nn.Module):

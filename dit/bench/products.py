@@ -3,6 +3,7 @@
 What a network needs beyond that goes to norms, modulation, activation, softmax and the interpreter.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -35,6 +36,11 @@ def products(network: Any, arguments: tuple[Tensor, ...], conditions: dict[str, 
     with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Recorder() as recorder:
         network(*(x.to("meta") for x in arguments), **{name: x.to("meta") for name, x in conditions.items()})
     return recorder.shapes
+
+
+def operations(shapes: list[Shapes]) -> int:
+    """Return the operations of products, two for a multiply-accumulate."""
+    return sum(2 * math.prod(first) * second[-1] for first, second in shapes)
 
 
 def replay(shapes: list[Shapes], device: torch.device, dtype: torch.dtype) -> Run:

@@ -27,6 +27,7 @@ def run(name: str, settings: Settings) -> Iterator[Row]:
 
 
 def result_path(name: str, machine: dict[str, Any]) -> Path:
-    """Return the file under tools/results that is named by the kind of device, torch and precision."""
+    """Return the file under tools/results that is named by the kind of device, or the GPU, torch and precision."""
     version = machine["torch"].split("+")[0]
-    return RESULTS / f"{name}_{machine['device']}_torch-{version}_{'bf16' if machine['bf16'] else 'fp32'}.json"
+    device = machine["gpu"].replace(" ", "-") if machine["gpu"] else machine["device"]
+    return RESULTS / f"{name}_{device}_torch-{version}_{'bf16' if machine['bf16'] else 'fp32'}.json"

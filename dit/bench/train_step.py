@@ -14,7 +14,7 @@ from torch import nn
 
 from dit.bench import objectives
 from dit.bench.harness import Row, Run, race
-from dit.bench.peers import PlainDiT, inputs, network
+from dit.bench.peers import PlainDiT, forward_operations, inputs, network
 from dit.bench.settings import Settings
 from dit.layers.precision import bf16_pays
 from dit.models.dit.network import DiT
@@ -52,7 +52,8 @@ def run(settings: Settings) -> Iterator[Row]:
                 "plain autocast compiled": partial(plain, autocast=True, compiled=True),
             }
         )
-        yield from race("train-step", f"{name} batch {batch}", contenders, share)
+        work = 3 * forward_operations(name, batch, settings)  # the backward pass takes twice the forward pass
+        yield from race("train-step", f"{name} batch {batch}", contenders, share, operations=work)
         ours, theirs = (held_bytes(network(name, settings), config) / 1e6 for config in (WHOLE, LORA))
         ratio = theirs / ours
         yield Row("train-step", name, "dit with lora, memory", ratio, ratio, ratio, ours, theirs, 1, unit="MB")
@@ -78,7 +79,7 @@ def our_step(name: str, batch: int, settings: Settings, config: OptimConfig) -> 
     optimizer, average = _optimizer_and_average(model, config)
     compile_blocks(model)
     counter = iter(range(1, 10**9))
-    return _step(
+    return training_step(
         model, optimizer, lambda: average.update(next(counter)), inputs(model, batch, settings.device), autocast=half
     )
 
@@ -98,7 +99,7 @@ def plain_step(name: str, batch: int, settings: Settings, *, autocast: bool = Fa
     def update() -> None:
         torch._foreach_lerp_(averages, list(model.parameters()), 1 - DECAY)  # pyright: ignore[reportPrivateImportUsage]
 
-    return _step(model, optimizer, update, inputs(ours, batch, settings.device), autocast=autocast)
+    return training_step(model, optimizer, update, inputs(ours, batch, settings.device), autocast=autocast)
 
 
 def _optimizer_and_average(model: Network, config: OptimConfig) -> tuple[torch.optim.Optimizer, Ema]:
@@ -107,7 +108,7 @@ def _optimizer_and_average(model: Network, config: OptimConfig) -> tuple[torch.o
     return create_optimizer(model, config, hidden_matrices(model)), Ema(model, EmaConfig(decay=DECAY))
 
 
-def _step(
+def training_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     update_average: Callable[[], None],
@@ -115,6 +116,7 @@ def _step(
     *,
     autocast: bool,
 ) -> Run:
+    """Return a step: forward on arguments (x, t, y), mean squared error, backward, optimizer, average."""
     x = arguments[0]
     noise = torch.randn_like(x)
 

@@ -1,5 +1,6 @@
 """`dit bench`: how fast this is here, against what else there is."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def run(
     `with ...` how many times our own plain step it takes. What the device only emulates is left out.
 
     Args:
-        name: denoise, data, encode, decode, sample, train-step, evaluate, or all of them.
+        name: denoise, data, encode, decode, sample, train-step, scaling, evaluate, or all of them.
         model: name of the network, in place of the benchmark's own; `dit models` lists them.
         batch: batch size, in place of the benchmark's own; of evaluate the number of samples.
         device: such as cpu, cuda or cuda:1; the first accelerator, else the CPU, by default.
@@ -50,6 +51,8 @@ def run(
 
     arguments = {name.removeprefix("model."): value for name, value in (overrides or {}).items()}
     settings = Settings(choose_device(device), rounds, budget, model, batch, arguments)
+    if settings.device.type == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # also where there is a GPU
     machine = describe_machine(settings.device)
     files = [json] if json is not None else []
     if save:
@@ -62,4 +65,6 @@ def run(
             write_json(file, {"machine": machine, "rows": rows})
         times = f"{row.ours:.4g} against {row.theirs:.4g} {row.unit}, {row.rounds} rounds"
         spread = f"{row.ratio:.2f}  {row.low:.2f}-{row.high:.2f}"
-        print(f"{row.benchmark}  {row.case}  {row.peer}  {spread}  {times}", flush=True)
+        held = f", {row.memory[0]:.0f} against {row.memory[1]:.0f} MB" if row.memory is not None else ""
+        reached = f", {row.share:.0%} of the device's products" if row.share is not None else ""
+        print(f"{row.benchmark}  {row.case}  {row.peer}  {spread}  {times}{held}{reached}", flush=True)

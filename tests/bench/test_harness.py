@@ -61,3 +61,46 @@ def test_nothing_is_begun_that_the_budget_has_no_time_for(clock, capsys, budget,
 
 def test_one_round_has_no_spread():
     assert quartiles([2.0]) == (2.0, 2.0, 2.0)
+
+
+def test_a_gpu_is_waited_for_on_both_sides_of_the_clock_and_tells_its_memory(clock, monkeypatch):
+    ran, most = [], iter([7e6, 9e6])
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: ran.append("wait"))
+    for name in ("synchronize", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda device: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5e6)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: next(most))
+    monkeypatch.setattr(harness, "peak_of", lambda device: 1e12)
+    contenders = {name: contender(clock, name, [2.0], ran) for name in ("dit", "other")}
+    settings = Settings(torch.device("cuda"), rounds=1, budget=1000)
+    (row,) = race("b", "c", contenders, settings, operations=5e11)
+    assert ran == [turn for name in ("dit", "other") * 2 for turn in ("wait", name, "wait")]
+    assert row.memory == (2.0, 4.0)
+    assert row.share == 0.25  # 5e11 operations in 2 s, of 1e12 a second
+
+
+def test_float32_peers_multiply_in_tf32_on_a_gpu_too(monkeypatch):
+    found = []
+
+    class NotedError(Exception):
+        pass
+
+    def build():
+        found.append(torch.get_float32_matmul_precision())
+        raise NotedError
+
+    before = torch.get_float32_matmul_precision()
+    monkeypatch.setattr(harness, "_begin_memory", lambda device: None)
+    with pytest.raises(NotedError):
+        next(race("b", "c", {"dit": build}, Settings(torch.device("cuda"))))
+    assert found == ["high"]
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_the_peak_is_that_of_square_products(monkeypatch):
+    monkeypatch.setitem(harness.PEAK_SIZES, "cpu", 100)
+    seconds = iter([9.0, 4.0, 2.0, 4.0, 4.0, 4.0])
+    monkeypatch.setattr(harness, "_seconds_of_product", lambda a, b: next(seconds))
+    harness.peak_of.cache_clear()
+    assert harness.peak_of(CPU) == 1e6
+    harness.peak_of.cache_clear()

@@ -4,7 +4,9 @@ import re
 from importlib.metadata import PackageNotFoundError
 
 import pytest
+import torch
 
+from dit.bench.settings import describe_machine
 from dit.cli import main
 
 
@@ -48,3 +50,11 @@ def test_it_says_what_is_not_installed(home, capsys, monkeypatch):
     lines = {name.strip(): value for name, value in page(capsys).items()}
     assert lines["dit-zoo"].startswith("not installed")
     assert lines["--quantize"] == "no: pip install 'dit-zoo[quantize]'"
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_told(home, capsys):
+    lines = {name.strip(): value for name, value in page(capsys).items()}
+    name = torch.cuda.get_device_name()
+    assert lines["cuda:0"].startswith(name)
+    assert describe_machine(torch.device("cuda"))["gpu"] == name
