@@ -4,7 +4,9 @@
     python tools/compare_recipes.py dit_ti_2_mnist --vary optim.name=adamw,muon --vary train.seed=0,1,2 --output DIR
 
 Without names: every shipped recipe of the digits. A FIELD is one of the recipe, its values in YAML; every combination
-is trained. Runs that differ in train.seed alone are one row: the median and the range.
+is trained. Runs that differ in train.seed alone are one row: the median and the range. With train.evaluate_every a
+column compares at the same time, that of the quickest; take a constant learning rate then, for one that falls is still
+high there in the other runs.
 
 DIR/NAME is a run's folder: a finished run is not trained again, an interrupted one goes on. DIR/table.md and table.json
 (a row for each run), and charts.png, the validation loss and the quality by the seconds of training, grow run by run;
@@ -47,6 +49,8 @@ COLUMNS = {
     "validation_loss": ("validation loss", "{:.3f}"),
 }
 """Key of a row -> heading and format; a loss is in the terms of its process. Figures of the samples follow."""
+ON_THE_WAY = {"val_loss": "Validation loss", "eval_frechet_distance": "Frechet distance on the way"}
+"""Column of metrics.jsonl -> title of its chart."""
 CHARTED = ("fid", "frechet_distance", "fd_dinov2")
 """What the chart of quality shows: the first of these that was measured."""
 
@@ -183,6 +187,7 @@ def write(folder: Path, found: Settings) -> None:
 def table(found: Settings) -> str:
     """Return the table, a row for each setting, below lines that say what all its figures have in common."""
     unit = statistics.median(row["seconds"] for _, row in next(iter(found.values())))
+    quickest = min(row["seconds"] for several in found.values() for _, row in several)
     cells = []
     for name, several in found.items():
         rows = [row for _, row in several]
@@ -193,6 +198,9 @@ def table(found: Settings) -> str:
             values = [row["seconds"] / unit if key == "ratio" else row[key] for row in rows]
             if known := [value for value in values if value is not None]:
                 cells[-1][heading] = middle(known, form)
+        in_time = [distance_in_time(read_rows(run.files.metrics), quickest) for run, _ in several]
+        if known := [distance for distance in in_time if distance is not None]:
+            cells[-1][f"Frechet distance after {quickest:.0f} s"] = middle(known, "{:.2f}")
         by_seed = [figures_of(row) for row in rows]
         cells[-1] |= figure_cells(by_seed[0])
         if len(rows) > 1:  # what seeds change stands in place of the error of one measurement
@@ -202,6 +210,16 @@ def table(found: Settings) -> str:
     if any("seeds" in cell for cell in cells):
         facts.append("Of several seeds: the median (the least to the most).")
     return "\n".join([*facts, "", markdown_table(cells), ""])
+
+
+def distance_in_time(log: Sequence[Mapping[str, Any]], seconds: float) -> float | None:
+    """Return the distance after so many seconds of training, between two evaluations; None before the first."""
+    import numpy as np
+
+    found = [(seconds_of(row), row["eval_frechet_distance"]) for row in log if "eval_frechet_distance" in row]
+    if not found or seconds < found[0][0]:
+        return None
+    return float(np.interp(seconds, *zip(*found, strict=True)))
 
 
 def figures_of(row: Mapping[str, Any]) -> list[Measured]:
@@ -218,15 +236,14 @@ def middle(values: Sequence[float], form: str) -> str:
 
 
 def draw(found: Settings) -> Iterator[str]:
-    """Yield the charts by seconds of training: validation loss on the way, and quality at the end."""
+    """Yield the charts by seconds of training: validation loss and quality on the way, and quality at the end."""
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(found)}
     label = "seconds of training"
-    lines = [
-        line_by_seconds(name, [read_rows(run.files.metrics) for run, _ in several], "val_loss", colours[name])
-        for name, several in found.items()
-    ]
-    if any(len(line.x) > 1 for line in lines):
-        yield line_chart("Validation loss", lines, x_label=label, y_label="validation loss", log=True)
+    logs = {name: [read_rows(run.files.metrics) for run, _ in several] for name, several in found.items()}
+    for key, title in ON_THE_WAY.items():
+        lines = [line_by_seconds(name, several, key, colours[name]) for name, several in logs.items()]
+        if any(len(line.x) > 1 for line in lines):
+            yield line_chart(title, lines, x_label=label, y_label=title.lower(), log=True)
     points = [
         (figure, quality_point(name, [row for _, row in several], figure.name, colours[name]))
         for name, several in found.items()

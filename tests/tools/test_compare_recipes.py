@@ -123,6 +123,33 @@ def test_settings_are_varied_and_seeds_are_one_row(tool, tmp_path, monkeypatch, 
     assert table in capsys.readouterr().out
 
 
+def test_settings_are_compared_at_the_time_of_the_quickest(tool, tmp_path, monkeypatch):
+    """One step of three takes 10 seconds, or 25; evaluations find 30, 20 and 10."""
+
+    def train(recipe, folder, overrides):
+        seconds = 10.0 if overrides[1] == "adamw" else 25.0
+        shutil.copytree(ASSETS / "dit_ti_2.mnist", folder / "export")
+        rows = [
+            {"step": n, "eval_frechet_distance": 40.0 - 10 * n, "seconds": {"train": seconds * n}} for n in (1, 2, 3)
+        ]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "status.json").write_text(json.dumps({"step": 3, "seconds": {"train": 3 * seconds}}))
+        return 0
+
+    monkeypatch.setattr(tool, "train", train)
+    monkeypatch.setattr(tool, "draw_samples", lambda runs, path: None)
+    drawn = []
+    monkeypatch.setattr(tool, "line_chart", lambda title, *_, **__: drawn.append(title))
+    monkeypatch.setattr(tool, "save_charts", lambda charts, path: None)
+    assert tool.main(["dit_ti_2_mnist", "--vary", "optim.name=adamw,muon", "--output", str(tmp_path)]) == 0
+    heading, _, *lines = (tmp_path / "table.md").read_text().splitlines()[3:]
+    column = [cell.strip() for cell in heading.split("|")].index("Frechet distance after 30 s")
+    assert [line.split("|")[column].strip() for line in lines if line] == ["10.00", "28.00"]
+    assert "Frechet distance on the way" in drawn
+    log = [{"eval_frechet_distance": 5.0, "seconds": {"train": 20.0, "data": 5.0}}]
+    assert [tool.distance_in_time(log, seconds) for seconds in (24, 25, 90)] == [None, 5, 5]
+
+
 def test_what_can_not_vary_is_refused_before_anything_is_trained(tool, tmp_path):
     argv = ["dit_ti_2_mnist", "--output", str(tmp_path), "--vary"]
     with pytest.raises(ConfigError, match=r"--optim\.lr: expected a value greater than 0"):
