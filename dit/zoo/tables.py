@@ -65,7 +65,7 @@ def zoo_document() -> str:
     rows = [
         {
             **row,
-            "FID as published": _reported(entries()[row["name"]]),
+            "FID as published": reported_figures(entries()[row["name"]]),
             "where": _link(entries()[row["name"]].sources[0]),
         }
         for row in entry_rows(entries())
@@ -75,6 +75,11 @@ def zoo_document() -> str:
         entries=markdown_table(rows, code=["name"]),
         architectures=markdown_table(architecture_rows(list_models()), code=["model"]),
     )
+
+
+def reported_figures(entry: Entry) -> str:
+    """Return an entry's figures with their settings, a line each, for a cell of a table."""
+    return "<br>".join(f"{report.value:g}: {report.setting}" for report in entry.reported) or "none"
 
 
 _DOCUMENT = """# The zoo
@@ -110,10 +115,6 @@ multiply-accumulates of one forward pass of one image.
 def _fid(entry: Entry) -> str:
     found = [report for report in entry.reported if report.metric.startswith("FID")]
     return f"{found[0].value:g} ({found[0].setting.split(',')[0]})" if found else "none"
-
-
-def _reported(entry: Entry) -> str:
-    return "<br>".join(f"{report.value:g}: {report.setting}" for report in entry.reported) or "none"
 
 
 def _link(source: SourceEntry) -> str:

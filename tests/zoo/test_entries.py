@@ -24,6 +24,7 @@ from dit.sampling.solvers.step import create_solver
 from dit.validation import validate
 from dit.zoo.described import describe_entry, entry_card
 from dit.zoo.entries import SourceEntry, architecture_of, entries, entry_arguments, entry_counts
+from dit.zoo.family_tables import family_pages, family_tables
 from dit.zoo.folder.config import Provenance, read_config
 from dit.zoo.labels import parse_classes
 from dit.zoo.layouts.table import from_native, recognise
@@ -53,6 +54,18 @@ def test_the_readme_and_the_document_hold_the_zoos_tables():
     for name, table in (("zoo", zoo_table()), ("measured", measured_table())):
         assert f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->" in readme, "run tools/render_zoo.py"
     assert zoo_document() == (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8"), "run tools/render_zoo.py"
+
+
+@pytest.mark.parametrize("page", family_pages())
+def test_pages_of_families_hold_the_tables_of_the_entries(page):
+    text = (ROOT / "docs" / "families" / f"{page}.md").read_text(encoding="utf-8")
+    for name, table in family_tables(page).items():
+        assert f"<!-- {name} -->\n\n{table}\n\n<!-- /{name} -->" in text, "run tools/render_zoo.py"
+
+
+def test_every_page_of_a_family_has_weights_and_all_weights_have_one():
+    assert {path.stem for path in (ROOT / "docs" / "families").glob("*.md")} == {*family_pages(), "index"}
+    assert sorted(name for names in family_pages().values() for name in names) == sorted(entries())
 
 
 def test_the_readme_shows_one_of_each_kind_of_network():
