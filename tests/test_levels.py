@@ -26,7 +26,7 @@ RANKS = {
         "measure", "results_table", "evaluate likelihood",
     ],
     "zoo": [
-        "entries labels", "folder tables", "cards", "layouts", "hub", "source turns",
+        "entries labels", "folder tables", "cards family_tables", "layouts", "hub", "source turns",
         "load pipeline create convert described finetune", "pictures", "export",
     ],
     "training": [

@@ -31,15 +31,19 @@ def family_pages() -> dict[str, list[str]]:
 def family_tables(page: str) -> dict[str, str]:
     """Return the tables of a page by the marker that they stand in: `weights` and `published`."""
     names = family_pages()[page]
-    weights = [
-        {**row, "FID as published": reported_figures(entries()[row["name"]]), "autoencoder": entries()[row["name"]].vae}
-        for row in entry_rows(names)
-    ]
-    published = [{"name": name} | _setting(name) for name in names if entries()[name].published]
+    weights = [_weights(row) for row in entry_rows(names)]
+    published = [{"name": name, **_setting(name)} for name in names if entries()[name].published]
     return {
         "weights": markdown_table(weights, code=["name", "autoencoder"]),
         "published": markdown_table(published, code=["name"]) if published else "None is told in full.",
     }
+
+
+def _weights(row: Row) -> Row:
+    """Return an entry's row without its data, which hardly differ, and with all figures and the autoencoder."""
+    entry = entries()[row["name"]]
+    kept = {column: cell for column, cell in row.items() if column not in ("data", "FID as published")}
+    return kept | {"FID as published": reported_figures(entry), "autoencoder": entry.vae}
 
 
 def _setting(name: str) -> Row:
