@@ -213,8 +213,10 @@ class Pipeline:
         return height * self.codec.downscale, width * self.codec.downscale
 
     def to(self, device: str | torch.device) -> "Pipeline":
-        """Move the network and the codec."""
-        self.model.to(device)
+        """Move the networks and the codec; what was recorded of calls is recorded anew."""
+        for network in self._networks():
+            network.to(device)
+            network.graphs = None if network.graphs is None else Graphs()
         self.codec.to(device)
         return self
 

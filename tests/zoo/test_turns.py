@@ -1,9 +1,12 @@
 """Parts that share a device: which of them is there, and the same images as with all of them there."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from dit.errors import ConfigError
+from dit.models.graphs import Graphs
 from dit.sampling.config import SamplingConfig
 from dit.zoo.pictures.pictures import interpolate, invert_image, trace, trajectory_strip
 from dit.zoo.pipeline import load_pipeline
@@ -101,6 +104,15 @@ def test_a_model_is_loaded_onto_the_host(exported_once):
     assert torch.equal(
         pipe.sample_images([1], seed=2), load_pipeline(exported_once, device="cpu").sample_images([1], seed=2)
     )
+
+
+def test_all_networks_move_and_forget_where_their_weights_were(pipe, mnist_codec):
+    pipe.weaker, graphs = make(mnist_codec).model, Graphs()
+    pipe.model.graphs = graphs
+    pipe.codec = SimpleNamespace(to=lambda device: None)
+    pipe.to("meta")
+    assert pipe.model.graphs is not graphs
+    assert next(pipe.weaker.parameters()).device.type == "meta"
 
 
 def test_compiled_blocks_are_compiled_for_each_shape(pipe, monkeypatch):
