@@ -140,7 +140,7 @@ def test_tracker_that_fails_does_not_end_the_run(tmp_path, monkeypatch, capsys):
     def fail(*arguments):
         raise ConnectionError("unreachable")
 
-    monkeypatch.setattr("dit.training.monitor.log._start_tracker", fail)
+    monkeypatch.setattr("dit.training.monitor.trackers._start", fail)
     train(tmp_path / "run", **{"train.trackers": ["wandb"]})
     assert "wandb could not be started (unreachable)" in capsys.readouterr().err
 

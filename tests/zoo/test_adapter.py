@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dit.cli import main
@@ -92,7 +93,7 @@ def test_the_command_samples_with_it(parts, tmp_path):
     for source, *options in ((whole,), (base, "--adapter", apart / "adapter.safetensors"), (apart,), (base,)):
         out = tmp_path / f"{len(pictures)}.png"
         assert main(["sample", str(source), *map(str, options), "--num", "2", "--out", str(out)]) == 0
-        pictures.append(out.read_bytes())
+        pictures.append(Image.open(out).tobytes())  # their texts name the sources
     assert pictures[0] == pictures[1] == pictures[2] != pictures[3]
 
 
