@@ -183,6 +183,14 @@ def test_other_parts_in_another_process_are_refused(tmp_path):  # T13
     assert not (tmp_path / "run").exists()
 
 
+def test_another_batch_size_is_refused_in_both(dealt):  # T15
+    before = {path: sha256(path) for path in dealt.rglob("*.safetensors")}
+    done = train_in(2, dealt, "--resume", **{**LONG, "train.batch_size": 16}, **FSDP2)
+    assert done.codes == [2, 2]
+    assert all("train.batch_size: the run has 8, found 16" in said for said in done.said), done.said
+    assert {path: sha256(path) for path in dealt.rglob("*.safetensors")} == before
+
+
 def test_a_full_disk_of_one_process_keeps_the_older_checkpoint(tmp_path):  # C2
     output = tmp_path / "run"
     done = train_in(2, output, env={"DIT_FAILPOINT": "checkpoint-6:ema-rank-1:enospc"}, **FSDP2)
@@ -191,7 +199,7 @@ def test_a_full_disk_of_one_process_keeps_the_older_checkpoint(tmp_path):  # C2
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["step-00000003"]
     damage = next((output / "checkpoints").glob("*/model-00002-of-00002.safetensors"))
     damage.write_bytes(damage.read_bytes()[:-1] + b"?")
-    done = train_in(2, output, "--resume", **FSDP2)  # T15 C5: all processes agree, whoever found it
+    done = train_in(2, output, "--resume", **FSDP2)  # C5: all processes agree, whoever found it
     assert done.codes == [1, 1]
     assert all("none: " in said and "model-00002-of-00002.safetensors: expected SHA-256" in said for said in done.said)
 
