@@ -109,10 +109,12 @@ def begin_folder(settings: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     """
     folder = settings.parent
     if not settings.is_file():
-        # Another process may be about to write the settings, or was killed then.
-        if folder.exists() and (not folder.is_dir() or not all(map(_is_temporary, folder.iterdir()))):
+        # Another process may be about to write the settings, or was killed then, or has written them by now.
+        is_free = not folder.exists() or (folder.is_dir() and all(map(_is_temporary, folder.iterdir())))
+        if is_free:
+            write_json(settings, facts)
+        elif not settings.is_file():
             raise ConfigError(f"{folder}: expected a new or empty folder, found files there; choose another --out")
-        write_json(settings, facts)
     return read_json(settings)
 
 

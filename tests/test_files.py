@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
+from dit import files
 from dit.errors import ConfigError, DitError, did_you_mean
 from dit.failpoints import failpoint
-from dit.files import new_folder, read_json, write_bytes, write_json
+from dit.files import begin_folder, new_folder, read_json, write_bytes, write_json
 
 
 def test_write_replaces_whole_files_and_leaves_nothing_else(tmp_path):
@@ -88,3 +89,17 @@ def test_read_json_names_the_file(tmp_path):
 def test_did_you_mean_finds_near_names_of_any_case():
     assert did_you_mean("DIT_XL2", ["dit_xl_2", "dit_s_2"]).startswith(" Did you mean 'dit_xl_2'")
     assert did_you_mean("zebra", ["dit_xl_2"]) == ""
+
+
+def test_a_folder_that_another_process_claims_meanwhile_is_gone_on_with(tmp_path, monkeypatch):
+    settings = tmp_path / "folder" / "settings.json"
+    write_json(settings.parent / "part.json", {})
+    with pytest.raises(ConfigError, match="expected a new or empty folder, found files there"):
+        begin_folder(settings, {"seed": 0})
+
+    def is_temporary(path):  # between the look for settings and that for other files
+        write_json(settings, {"seed": 0})
+        return False
+
+    monkeypatch.setattr(files, "_is_temporary", is_temporary)
+    assert begin_folder(settings, {"seed": 1}) == {"seed": 0}
