@@ -150,12 +150,10 @@ def shard_like(tensor: Tensor, values: Tensor) -> Tensor:
     """Return values that every process has as a tensor that is sharded as another one of their shape."""
     if not is_sharded(tensor):
         return values
-    from torch.distributed.tensor import DTensor
+    from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(tensor, DTensor)
-    part = _part_of(values, tensor).to(tensor.device, copy=True)
-    placed = (tensor.device_mesh, tensor.placements)
-    return DTensor.from_local(part, *placed, run_check=False, shape=tensor.shape, stride=tensor.stride())
+    return distribute_tensor(values.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None)
 
 
 def _part_of(values: Tensor, tensor: Tensor) -> Tensor:
