@@ -1,6 +1,7 @@
 """The command line `dit VERB ...`: finds the verb, reads its options, turns errors into one line and an exit code.
 
-Each verb is a file in `dit/verbs` with a function `run`, whose signature and docstring are its options and help text.
+Each verb is a file in `dit/verbs` with a function `run`, whose signature and docstring are its options and help text;
+options that several verbs have are those of the functions in SHARED, and reach `run` as keywords.
 Nothing is imported here before it is needed: `dit --help` and a configuration error must not pay for torch.
 """
 
@@ -191,11 +192,16 @@ def _parse(run: Callable[..., None], verb: str, argv: list[str]) -> functools.pa
 
 def add_options(parser: argparse.ArgumentParser, verb: str) -> list[argparse.Action]:
     """Give a parser the description and the options of a verb, recipe overrides apart, and return the options."""
-    run = _verb(verb).run
-    parameters = [parameter for name, parameter in inspect.signature(run).parameters.items() if name != "overrides"]
-    parser.description, _, listed = (inspect.getdoc(run) or "").partition("\n\nArgs:\n")
-    helps = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5}.*)*)", listed, re.MULTILINE))
-    options = [_add(parser, parameter, helps[parameter.name]) for parameter in parameters]
+    options = []
+    for function in options_of(verb):
+        description, _, listed = (inspect.getdoc(function) or "").partition("\n\nArgs:\n")
+        parser.description = parser.description or description
+        helps = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5}.*)*)", listed, re.MULTILINE))
+        options += [
+            _add(parser, parameter, helps[name])
+            for name, parameter in inspect.signature(function).parameters.items()
+            if name != "overrides" and parameter.kind is not parameter.VAR_KEYWORD
+        ]
     if verb not in WITHOUT_PLUGINS:
         help_text = "your own Python file with a family, solver, data source or features; may be given several times."
         options.append(parser.add_argument("--plugin", metavar="FILE", help=help_text))
@@ -252,6 +258,11 @@ def _reader(kind: Any, choices: Sequence[str]) -> Callable[[str], Any]:
 
 def _verb(name: str) -> ModuleType:
     return import_module(f"dit.verbs.{name}")
+
+
+def options_of(verb: str) -> tuple[Callable[..., Any], ...]:
+    """Return the functions whose parameters are a verb's options: its own, and those that it shares with others."""
+    return _verb(verb).run, *getattr(_verb(verb), "SHARED", ())
 
 
 def describe(verb: str) -> str:

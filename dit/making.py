@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +64,61 @@ class Making:
         )
         pipeline.codec.rounding = self.rounding or pipeline.codec.rounding
         return pipeline
+
+
+def making_of(
+    overrides: Mapping[str, Any],
+    *,
+    published: bool = False,
+    steps: int | None = None,
+    solver: str | None = None,
+    guidance: float | None = None,
+    guidance_interval: str | None = None,
+    cache: Literal["off", "static", "taylor", "encoder"] | None = None,
+    guide: str | None = None,
+    quantize: Literal["int8_weight", "int8"] | None = None,
+    rounding: Literal["nearest", "down"] | None = None,
+    decoder_tile: int | None = None,
+    compiled: Literal["off", "blocks", "graphs"] = "off",
+    offload: bool = False,
+) -> Making:
+    """Return how samples are made, as those options say it that several verbs have.
+
+    Args:
+        overrides: `sampling.FIELD` -> value.
+        published: sample as for the published figure: solver, steps, guidance, guide, labels of a folder or .npz,
+            rounding and decoding autoencoder; options that are given beside it win.
+        steps: solver steps, at least 1.
+        solver: name of the solver; below, under --sampling.solver.name, is the list.
+        guidance: scale of classifier-free guidance; 1 is off.
+        guidance_interval: times between which guidance acts, such as 0.1,0.8; outside, the network is called once.
+        cache: skip the blocks in every other call: reuse (static) or extrapolate (taylor) their work, or that of the
+            network's encoder (encoder); images change.
+        guide: source of a weaker model that guides in place of the null class (autoguidance).
+        quantize: hold the blocks' weights in 8 bits (int8_weight), or compute their products so too (int8, for GPUs and
+            for CPUs with VNNI or AMX); images change a little. Needs torchao, the extra `quantize`.
+        rounding: how pixels become bytes: to the nearest, or down as several authors do; nearest by default.
+        decoder_tile: decode image by image, in tiles of so many latent positions a side that fade into each other, for
+            small GPUs; images change a little.
+        compiled: compile the network's blocks, or replay its calls as CUDA graphs too (graphs, for GPUs), which pays
+            for many batches of one size; images change a little.
+        offload: keep weights on the host while they don't compute, for small GPUs; images stay the same.
+
+    Raises:
+        ConfigError: naming the option, what was expected and what was found.
+    """
+    fields = {"steps": steps, "solver": solver, "guidance": guidance, "guidance_interval": guidance_interval}
+    settings = sampling_settings(overrides, **fields, cache=cache)
+    return Making(
+        settings,
+        published,
+        guide,
+        rounding,
+        quantize,
+        compiled=compiled,
+        offload=offload,
+        decoder_tile=decoder_tile,
+    )
 
 
 def sampling_settings(overrides: Mapping[str, Any] | None, **given: Any) -> dict[str, Any]:

@@ -3,11 +3,10 @@ import os
 import re
 import subprocess
 import sys
-from importlib import import_module
 
 import pytest
 
-from dit.cli import VERBS, main, split_overrides
+from dit.cli import VERBS, main, options_of, split_overrides
 from dit.errors import ConfigError, DitError, Preempted
 from dit.models.families import list_models
 from tests.command import RECIPE, ROOT, fails
@@ -28,9 +27,8 @@ def test_every_option_of_every_verb_has_a_help_text(verb, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main([verb, "--help"]) == 0
     text = capsys.readouterr().out.splitlines()
-    for name in inspect.signature(import_module(f"dit.verbs.{verb}").run).parameters:
-        if name == "overrides":
-            continue
+    parameters = [p for function in options_of(verb) for p in inspect.signature(function).parameters.values()]
+    for name in [p.name for p in parameters if p.name != "overrides" and p.kind is not p.VAR_KEYWORD]:
         option = name.rstrip("_")
         (start,) = [i for i, line in enumerate(text) if re.match(rf"\W*--{option} |\W*{name.upper()} ", line)]
         assert re.search(r"[a-z]{2,} [a-z,]{2,} ", " ".join(text[start : start + 2])), text[start]

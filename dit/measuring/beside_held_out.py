@@ -106,6 +106,8 @@ class Subject:
             "device": str(self.pipeline.device),
             "precision": self.pipeline.precision,
             "rounding": self.pipeline.codec.rounding,
+            "compiled": self.pipeline.compilation,
+            "decoder_tile": self.pipeline.codec.tile,
         }
 
     def draw_share(self, share: launcher.Share) -> None:
@@ -211,6 +213,7 @@ def _measure_likelihood(pipeline: "Pipeline", recipe: "Recipe") -> dict[str, Any
     from dit.latents.encode import encode_dataset
     from dit.latents.stored import open_stored
 
+    pipeline.bring("codec")
     if (stored := open_stored(recipe.data, recipe.latents)) is None:
         held_out = encode_dataset(recipe.data, recipe.latents, pipeline.codec, "val")
     else:
@@ -218,6 +221,7 @@ def _measure_likelihood(pipeline: "Pipeline", recipe: "Recipe") -> dict[str, Any
         held_out = stored.val
     names = names_of(held_out.class_names, tuple(pipeline.class_names), recipe.data.source)
     held_out.class_names = names
+    pipeline.bring("network")
     found = evaluate_likelihood(
         pipeline.model,
         pipeline.process,

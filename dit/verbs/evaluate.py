@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dit import launcher
-from dit.making import Making, sampling_settings
+from dit.making import making_of
 from dit.measuring.beside_held_out import measure_beside_held_out
 from dit.measuring.by_protocol import FileSamples, ModelSamples, is_images, measure_by_protocol
 from dit.measuring.report import report_path
 
 SECTIONS = ("sampling", "evaluation")
+SHARED = (making_of,)
 
 
 def run(
@@ -19,19 +20,11 @@ def run(
     num: int | None = None,
     features: str | None = None,
     data: str | None = None,
-    published: bool = False,
-    steps: int | None = None,
-    solver: str | None = None,
-    guidance: float | None = None,
-    guidance_interval: str | None = None,
-    guide: str | None = None,
-    rounding: Literal["nearest", "down"] | None = None,
     balanced: bool = False,
     drawn: bool = False,
     seed: int | None = None,
     batch_size: int | None = None,
     likelihood: bool = False,
-    quantize: Literal["int8_weight", "int8"] | None = None,
     protocol: Literal["adm", "edm2", "dgm-eval", "torch-fidelity", "clean", "cmmd"] | None = None,
     reference: Path | None = None,
     metrics: str | None = None,
@@ -40,6 +33,7 @@ def run(
     device: str | None = None,
     out: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    **making_options: Any,
 ) -> None:
     """Measure a model's samples: class accuracy and Frechet distance, beside the distance that real images reach.
 
@@ -58,38 +52,32 @@ def run(
         features: feature extractor: mnist, inception-v3-compat or timm/MODEL; with --protocol the classifier of one
             more figure, accuracy, of samples whose classes are known.
         data: source of the held-out images, where it is another one here than in the recipe.
-        published: sample as for the published figure; see dit sample --help.
-        steps: solver steps, at least 1.
-        solver: name of the solver; below, under --sampling.solver.name, is the list.
-        guidance: scale of classifier-free guidance; 1 is off.
-        guidance_interval: times between which guidance acts, such as 0.1,0.8; outside, the network is called once.
-        guide: source of a weaker model that guides in place of the null class (autoguidance).
-        rounding: how pixels become bytes: to the nearest, or down as several authors do; nearest by default.
         balanced: with --protocol, all classes in turn, as always without.
         drawn: with --protocol, classes drawn at random, as by default unless --published says otherwise.
         seed: seed of the samples.
         batch_size: samples at a time; it changes memory and speed, not the samples but for rounding.
         likelihood: also compute how likely held-out latents are, in nats and bits per dimension of the latent; where
             no feature extractor is known, only that. --evaluation.likelihood.num says of how many.
-        quantize: as in `dit sample`; the report is eval.KIND.json here by default.
         protocol: how samples are measured: it fixes network, resizing, arithmetic and splits.
         reference: what they are measured against: an .npz of ADM's, JiT's or `dit reference`, or EDM2's .pkl.
         metrics: figures of the protocol to compute, such as fid,inception_score; all by default.
         allow_jpeg: take JPEGs too, whose losses change the figures.
         processes: number of processes on this machine, each on an accelerator of its own where there are several.
         device: such as cpu, cuda or cuda:1; the process's accelerator, else the CPU, by default.
-        out: where the figures are written; eval.json in the model's folder, of a zoo name or Hub id here, of files
-            SOURCE.PROTOCOL.json.
+        out: where the figures are written; eval.json in the model's folder, of a zoo name or Hub id here, with
+            --quantize KIND eval.KIND.json here, of files SOURCE.PROTOCOL.json.
         overrides: `sampling.FIELD` or `evaluation.FIELD` -> value.
+        making_options: see `dit.making.making_of`.
     """
     from dit.errors import ConfigError
 
     launcher.check_processes(processes)
     of_recipe = {key: value for key, value in (overrides or {}).items() if not key.startswith("sampling.")}
     of_sampling = {key: value for key, value in (overrides or {}).items() if key not in of_recipe}
-    fields = {"steps": steps, "solver": solver, "guidance": guidance, "guidance_interval": guidance_interval}
-    making = Making(sampling_settings(of_sampling, **fields), published, guide, rounding, quantize)
+    making = making_of(of_sampling, **making_options)
     order = {"balanced": balanced or None, "drawn": drawn or None}
+    if likelihood and making.compiled == "graphs":
+        raise ConfigError("--likelihood: expected --compiled off or blocks, for it needs gradients, found graphs")
     if protocol is None:
         _refuse({"reference": reference, "metrics": metrics, "allow_jpeg": allow_jpeg or None} | order, "by --protocol")
         if is_images(source):
@@ -104,8 +92,8 @@ def run(
     _refuse({"data": data, "likelihood": likelihood or None} | of_recipe, "without --protocol")
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
     if is_images(source):
-        of_models = {"num": num, "seed": seed, "published": published or None, "guide": guide, "rounding": rounding}
-        _refuse(of_models | {"quantize": quantize} | fields | of_sampling | order, "of a model")
+        given = {name: value for name, value in making_options.items() if value not in (None, False, "off")}
+        _refuse({"num": num, "seed": seed} | given | of_sampling | order, "of a model")
         samples = FileSamples(Path(source), allow_jpeg, 50 if batch_size is None else batch_size)
         out = out or samples.path.with_name(f"{samples.path.name}.{protocol}.json")
     else:

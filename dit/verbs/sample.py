@@ -2,17 +2,19 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dit import launcher
 from dit.drawing import BATCH_SIZE, Drawn, Request, columns, draw
-from dit.making import Making, label_order, many_images, sampling_settings
+from dit.making import label_order, making_of, many_images
 
 if TYPE_CHECKING:
     from dit.zoo.pipeline import Pipeline
 
 SECTIONS = ("sampling",)
+SHARED = (making_of,)
 MAX_TILES = 4096
 """Most images in one picture."""
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -26,19 +28,7 @@ def run(
     only: int | None = None,
     balanced: bool = False,
     drawn: bool = False,
-    published: bool = False,
-    steps: int | None = None,
-    solver: str | None = None,
-    guidance: float | None = None,
-    guidance_interval: str | None = None,
-    cache: Literal["off", "static", "taylor", "encoder"] | None = None,
-    guide: str | None = None,
     adapter: Path | None = None,
-    quantize: Literal["int8_weight", "int8"] | None = None,
-    rounding: Literal["nearest", "down"] | None = None,
-    decoder_tile: int | None = None,
-    compiled: Literal["off", "blocks", "graphs"] = "off",
-    offload: bool = False,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     processes: int = 1,
@@ -48,6 +38,7 @@ def run(
     inversion: Path | None = None,
     interpolate: Literal["seeds", "classes"] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    **making_options: Any,
 ) -> None:
     """Draw images and write them as one picture, a folder of pictures or one .npz file.
 
@@ -62,24 +53,7 @@ def run(
         only: of all these images write this one alone, counted from 0.
         balanced: in a folder or .npz: all classes in turn, and so equally often.
         drawn: in a folder or .npz: classes drawn at random, as by default unless --published says otherwise.
-        published: sample as for the published figure: solver, steps, guidance, guide, labels of a folder or .npz,
-            rounding and decoding autoencoder; options that are given beside it win.
-        steps: solver steps, at least 1.
-        solver: name of the solver; below, under --sampling.solver.name, is the list.
-        guidance: scale of classifier-free guidance; 1 is off.
-        guidance_interval: times between which guidance acts, such as 0.1,0.8; outside, the network is called once.
-        cache: skip the blocks in every other call: reuse (static) or extrapolate (taylor) their work, or that of the
-            network's encoder (encoder); images change.
-        guide: source of a weaker model that guides in place of the null class (autoguidance).
         adapter: file of `dit export --adapter`, or its folder: low-rank updates that are merged into the weights.
-        quantize: hold the blocks' weights in 8 bits (int8_weight), or compute their products so too (int8, for GPUs and
-            for CPUs with VNNI or AMX); images change a little. Needs torchao, the extra `quantize`.
-        rounding: how pixels become bytes: to the nearest, or down as several authors do; nearest by default.
-        decoder_tile: decode image by image, in tiles of so many latent positions a side that fade into each other, for
-            small GPUs; images change a little.
-        compiled: compile the network's blocks, or replay its calls as CUDA graphs too (graphs, for GPUs), which pays
-            for many batches of one size; images change a little.
-        offload: keep weights on the host while they don't compute, for small GPUs; images stay the same.
         seed: seed of the noise; an image depends on it and on its own position alone.
         batch_size: images at a time; it changes memory and speed, not the images but for rounding.
         processes: for a folder or .npz: number of processes on this machine, each on an accelerator of its own where
@@ -94,20 +68,18 @@ def run(
             for otherwise without guidance, and by heun where the model's own solver can't go back.
         interpolate: in place of samples, draw what lies between two seeds or between neighbouring classes.
         overrides: dotted field of the sampling section -> value.
+        making_options: see `dit.making.making_of`.
     """
     from dit.errors import ConfigError
 
-    settings = sampling_settings(
-        overrides, steps=steps, solver=solver, guidance=guidance, guidance_interval=guidance_interval, cache=cache
-    )
+    making = replace(making_of(overrides or {}, **making_options), adapter=adapter)
     _check_places(out, num, only, trajectory, inversion, interpolate)
     is_many = out.suffix.lower() not in FORMATS
     launcher.check_processes(processes)
     if processes > 1 and not is_many:
         raise ConfigError(f"--processes: expected 1 for one picture, found {processes}; --out takes a folder or .npz")
-    making = Making(settings, published, guide, rounding, quantize, adapter, compiled, offload, decoder_tile)
     own = making.locate(source).config  # answers a wrong source before torch is imported
-    order = label_order(own.published if published else None, balanced=balanced, drawn=drawn, classes=classes)
+    order = label_order(own.published if making.published else None, balanced=balanced, drawn=drawn, classes=classes)
     image = None if inversion is None else inversion.name
     with_strip = trajectory is not None
     request = Request(source, making, classes, num, only, seed, batch_size, with_strip, image, interpolate)

@@ -2,11 +2,13 @@ import json
 import shutil
 
 import pytest
+import torch
 from PIL import Image
 
 from dit.data.imagenet import imagenet_classes
 from dit.errors import ConfigError
 from dit.measuring.beside_held_out import names_of
+from dit.zoo.turns import Turns
 from tests.command import fails, runs
 from tests.data.pictures import write_folder
 
@@ -78,6 +80,41 @@ def test_likelihoods_of_held_out_latents_join_the_report(trained, tmp_path, caps
     text = "\n".join(lines)
     for words in ("Frechet distance", "NLL by the ODE", "bits per dimension of the latent", "±"):
         assert words in text
+
+
+LIKELIHOOD = ["--likelihood", "--evaluation.likelihood.num", "4", "--evaluation.likelihood.steps", "1"]
+
+
+def test_offloaded_models_are_measured_with_what_computes_on_the_device(trained, tmp_path, capsys, monkeypatch):
+    brought, bring = [], Turns.bring
+
+    def watch(turns, name):
+        brought.append(name)
+        bring(turns, name)
+
+    monkeypatch.setattr(Turns, "bring", watch)
+    options = ["--num", "20", "--steps", "2", *LIKELIHOOD]
+    reports = []
+    for name, further in (("plain", []), ("offload", ["--offload"])):
+        runs(capsys, "evaluate", trained / "export", *options, *further, "--out", tmp_path / f"{name}.json")
+        reports.append(json.loads((tmp_path / f"{name}.json").read_text()))
+    assert reports[0] == reports[1]
+    assert brought == ["network", "codec"] * 2 + ["codec", "network"]  # two batches; moments, and their likelihood
+
+
+def test_a_report_says_how_its_model_was_compiled_and_decoded(trained, tmp_path, capsys, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append(module))
+    options = ["--num", "20", "--steps", "2", "--compiled", "blocks", "--decoder_tile", "8"]
+    runs(capsys, "evaluate", trained / "export", *options, "--out", tmp_path / "eval.json")
+    subject = json.loads((tmp_path / "eval.json").read_text())["subject"]
+    assert (subject["compiled"], subject["decoder_tile"]) == ("blocks", 8)
+    assert compiled
+
+
+def test_likelihoods_by_recorded_calls_are_refused(trained, capsys):
+    message = fails(capsys, "evaluate", trained / "export", "--likelihood", "--compiled", "graphs")
+    assert message == "--likelihood: expected --compiled off or blocks, for it needs gradients, found graphs"
 
 
 def test_where_no_extractor_is_known_the_likelihood_is_all_there_is(trained, tmp_path, capsys):

@@ -31,6 +31,7 @@ def test_wrong_options_are_refused_before_the_work(tmp_path, trained, capsys):
     by = ("--protocol", "adm")
     assert fails(capsys, "evaluate", samples, *by, "--seed", "0").startswith("--seed: it is for samples of a model")
     assert fails(capsys, "evaluate", samples, *by, "--sampling.steps", "2").startswith("--sampling.steps: it is for")
+    assert fails(capsys, "evaluate", samples, *by, "--offload").startswith("--offload: it is for samples of a model")
     assert "expected figures of protocol adm" in fails(capsys, "evaluate", samples, *by, "--metrics", "kid")
     assert fails(capsys, "evaluate", "nothing", *by).startswith("nothing: expected a zoo name, a folder, a")
     assert fails(capsys, "evaluate", "dit_ti_2.mnist", "--metrics", "fid").startswith("--metrics: it is for samples by")
