@@ -52,7 +52,7 @@ class Desk:
                 job.changed.wait(POLL_SECONDS)
                 job.changed.clear()
         finally:  # the visitor may have gone
-            job.stop()
+            self.jobs.leave(job)
         yield self._end(job, settings.model)
 
     def _work(self, model: str, request: Request, form: Form) -> functools.partial[Made]:

@@ -97,7 +97,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self._jobs: list[Job] = []  # those that are not over, the running one first
-        self._there = threading.Condition()
+        self._there = threading.Condition()  # reentrant
         threading.Thread(target=self._run, daemon=True, name="dit demo jobs").start()
 
     def submit(self, owner: str, work: Callable[[Job], Any]) -> Job:
@@ -107,7 +107,7 @@ class Jobs:
             DitError: too many are waiting.
         """
         with self._there:
-            self._stop(owner)
+            self._end(owner)
             waiting = sum(job.owner != owner for job in self._jobs)
             if waiting > MAX_WAITING:
                 raise DitError(f"{waiting} others are waiting for this machine; try again in a minute")
@@ -119,17 +119,24 @@ class Jobs:
     def stop(self, owner: str) -> None:
         """Stop what somebody asked for."""
         with self._there:
-            self._stop(owner)
+            self._end(owner)
 
     def num_before(self, job: Job) -> int:
         """Return how many jobs come before one that waits."""
         with self._there:
             return self._jobs.index(job) if job in self._jobs else 0
 
-    def _stop(self, owner: str) -> None:
-        for job in self._jobs:
-            if job.owner == owner:
-                job.stop()
+    def leave(self, job: Job) -> None:
+        """Stop a job; one that waits is over at once."""
+        job.stop()
+        with self._there:
+            if job in self._jobs[1:]:
+                self._jobs.remove(job)
+                job.run()  # to its first check, which ends it
+
+    def _end(self, owner: str) -> None:
+        for job in [job for job in self._jobs if job.owner == owner]:
+            self.leave(job)
 
     def _run(self) -> None:
         while True:

@@ -110,11 +110,14 @@ def test_the_line_goes_on_after_an_error(error, capsys):
     assert ("Traceback" in capsys.readouterr().err) == (not isinstance(error, DitError))  # for who runs the server
 
 
-def test_a_waiting_job_that_is_stopped_never_begins():
+def test_a_waiting_job_that_is_stopped_is_over_at_once_and_never_begins():
     jobs, began = Jobs(), []
-    first, second = jobs.submit("a", until_stopped), jobs.submit("b", began.append)
-    second.stop()
-    first.stop()
-    assert (ends(second), began) == ("stopped", [])
+    first = jobs.submit("a", until_stopped)
+    second, third = jobs.submit("b", began.append), jobs.submit("c", began.append)
+    jobs.stop("b")
+    jobs.leave(third)
+    assert (first.is_over, second.state, third.state) == (False, "stopped", "stopped")
+    jobs.stop("a")
+    assert (ends(first), ends(jobs.submit("d", lambda _: None)), began) == ("stopped", "done", [])
     with pytest.raises(Stopped):
         second.step()
