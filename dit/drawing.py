@@ -200,15 +200,21 @@ def draw(
     return drawn if request.only is None else drawn.one(request.only)
 
 
-def inversion_settings(pipeline: "Pipeline", given: Mapping[str, Any]) -> "SamplingConfig":
-    """Return how an image is inverted where the user does not say otherwise: without guidance, by what can go back."""
+def inversion_defaults(own: "SamplingConfig") -> dict[str, Any]:
+    """Return what differs from a model's own settings where an image is inverted and the user does not say otherwise.
+
+    Guidance is off, and where the model's own solver can't go from data to noise, Heun's method takes its place.
+    """
     from dit.sampling.solvers.step import create_solver
 
-    own = pipeline.config.sampling
-    defaults: dict[str, Any] = {"solver": "heun", "guidance": 1.0}
     if create_solver(own.solver).is_invertible:
-        defaults |= {"solver": own.solver.name, "steps": max(own.steps, INVERSION_STEPS)}
-    return pipeline.settings(**defaults | dict(given))
+        return {"steps": max(own.steps, INVERSION_STEPS), "guidance": 1.0}
+    return {"solver": "heun", "guidance": 1.0}
+
+
+def inversion_settings(pipeline: "Pipeline", given: Mapping[str, Any]) -> "SamplingConfig":
+    """Return how an image is inverted; see `inversion_defaults`."""
+    return pipeline.settings(**inversion_defaults(pipeline.config.sampling) | dict(given))
 
 
 def _sampled(pipeline: "Pipeline", request: Request, callback: "Callback | None") -> Drawn:

@@ -27,8 +27,8 @@ class Fields:
     """Whose settings the others begin with."""
     drawing: tuple[Any, ...]
     """Steps, solver, guidance, and the times between which it acts."""
-    interval: gr.Accordion
-    """Around the last two."""
+    group: gr.Column
+    """Around `drawing`."""
 
     @property
     def settings(self) -> list[Any]:
@@ -49,7 +49,9 @@ def model_field(models: Models, name: str, model: str) -> tuple[gr.Dropdown, gr.
     return chosen, gr.Radio([FAST, PUBLISHED], value=FAST, label="Settings to begin with", visible=has_published)
 
 
-def settings_fields(models: Models, name: str, model: gr.Dropdown, defaults: gr.Radio) -> Fields:
+def settings_fields(
+    models: Models, name: str, model: gr.Dropdown, defaults: gr.Radio, *, inverts: bool = False
+) -> Fields:
     """Put the settings on the page, as the chosen model has them.
 
     Args:
@@ -57,31 +59,33 @@ def settings_fields(models: Models, name: str, model: gr.Dropdown, defaults: gr.
         name: prefix of their ids.
         model: the field of the model.
         defaults: the field of the settings to begin with.
+        inverts: whether they are those of an inversion, which are hidden until it is chosen.
     """
-    chosen = str(model.value)
-    own = Settings.of(chosen, models.config(chosen), published=False)
-    with gr.Row(elem_classes="dit-row"):
-        solver = gr.Dropdown(
-            list(SOLVERS), value=own.solver, label="Solver", scale=2, min_width=180, elem_id=f"{name}-solver"
-        )
-        steps = gr.Number(own.steps, label="Steps", precision=0, min_width=90, elem_id=f"{name}-steps")
-        guidance = gr.Number(own.guidance, label="Guidance", step=0.25, min_width=90, elem_id=f"{name}-guidance")
-    with gr.Accordion("Guidance at some times only", open=False, elem_classes="dit-more") as interval, gr.Row():
-        low = gr.Number(own.low, label="From t (0 is data)", step=0.05, min_width=90, elem_id=f"{name}-low")
-        high = gr.Number(own.high, label="To t (1 is noise)", step=0.05, min_width=90, elem_id=f"{name}-high")
-    fields = Fields(model, defaults, (steps, solver, guidance, low, high), interval)
+
+    def begin(model: str, defaults: str = FAST) -> list[Any]:
+        own = Settings.of(model, models.config(model), published=defaults == PUBLISHED, inverts=inverts)
+        return [own.steps, own.solver, own.guidance, own.low, own.high]
 
     def of_model(model: str) -> list[Any]:
-        config = models.config(model)
-        offers = gr.update(visible=config.published is not None, value=FAST)
-        return [offers, *_values(Settings.of(model, config, published=False))]
+        offers = gr.update(visible=models.config(model).published is not None, value=FAST)
+        return [offers, *begin(model)]
 
-    def of_defaults(model: str, defaults: str) -> list[Any]:
-        return _values(Settings.of(model, models.config(model), published=defaults == PUBLISHED))
+    own_steps, own_solver, own_guidance, own_low, own_high = begin(str(model.value))
+    with gr.Column(visible=not inverts) as group:
+        with gr.Row(elem_classes="dit-row"):
+            solver = gr.Dropdown(
+                list(SOLVERS), value=own_solver, label="Solver", scale=2, min_width=180, elem_id=f"{name}-solver"
+            )
+            steps = gr.Number(own_steps, label="Steps", precision=0, min_width=90, elem_id=f"{name}-steps")
+            guidance = gr.Number(own_guidance, label="Guidance", step=0.25, min_width=90, elem_id=f"{name}-guidance")
+        with gr.Accordion("Guidance at some times only", open=False, elem_classes="dit-more"), gr.Row():
+            low = gr.Number(own_low, label="From t (0 is data)", step=0.05, min_width=90, elem_id=f"{name}-low")
+            high = gr.Number(own_high, label="To t (1 is noise)", step=0.05, min_width=90, elem_id=f"{name}-high")
+    fields = Fields(model, defaults, (steps, solver, guidance, low, high), group)
 
     quiet: Any = {"show_progress": "hidden", "api_visibility": "private"}
     model.input(of_model, model, [defaults, *fields.drawing], **quiet)
-    defaults.input(of_defaults, [model, defaults], list(fields.drawing), **quiet)
+    defaults.input(begin, [model, defaults], list(fields.drawing), **quiet)
     return fields
 
 
@@ -105,5 +109,8 @@ def class_choices(config: "FolderConfig") -> list[tuple[str, str]]:
     return [(f"{name} ({i})" if name in shared else name, str(i)) for i, name in enumerate(names)]
 
 
-def _values(settings: Settings) -> list[Any]:
-    return [settings.steps, settings.solver, settings.guidance, settings.low, settings.high]
+def same_classes(chosen: Sequence[Any], old: "FolderConfig", new: "FolderConfig") -> list[str]:
+    """Return the ids that chosen classes of one model have in another; those that it does not have are left out."""
+    names = {i: name for name, i in class_choices(old)}
+    ids = dict(class_choices(new))
+    return [ids[names[i]] for i in chosen if names.get(i) in ids]

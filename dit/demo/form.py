@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from dit.drawing import Request
+from dit.drawing import Request, inversion_defaults
 from dit.errors import ConfigError
 from dit.making import Making, checked_settings, sampling_settings
 
@@ -41,11 +41,14 @@ class Settings:
     high: Any = None
 
     @classmethod
-    def of(cls, model: str, config: "FolderConfig", *, published: bool) -> "Settings":
-        """Return what a model is drawn with where the user changes nothing."""
+    def of(cls, model: str, config: "FolderConfig", *, published: bool, inverts: bool = False) -> "Settings":
+        """Return what a model is drawn with, or inverts a picture with, where the user changes nothing."""
         published = published and config.published is not None
         own = own_sampling(config, published=published)
-        return cls(model, published, own.steps, own.solver.name, own.guidance, *own.guidance_interval or EVERYWHERE)
+        values = {"steps": own.steps, "solver": own.solver.name, "guidance": own.guidance}
+        values |= inversion_defaults(own) if inverts else {}
+        low, high = own.guidance_interval or EVERYWHERE
+        return cls(model, published, **values, low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,10 @@ def request_of(models: "Models", settings: Settings, form: Form) -> Request:
     num = _whole("Number of pictures", form.num, 1, MAX_NUM)
     seed = _whole("Seed", form.seed, 0, MAX_SEED)
     classes = ",".join(map(str, ids)) or None
+    making = _making(config, settings)
     if form.kind == "inversion":
         name, _ = checked_picture(form, num_classes=config.num_classes, num_chosen=len(ids))
-        return Request(source, Making(published=bool(settings.published)), classes, seed=seed, inversion=name)
-    making = _making(config, settings)
+        return Request(source, making, classes, seed=seed, inversion=name)
     if form.kind in ("samples", "denoising"):
         if form.kind == "denoising" and num > MAX_ROWS:
             raise ConfigError(f"Number of pictures: expected at most {MAX_ROWS} to be shown step by step, found {num}")

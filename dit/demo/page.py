@@ -16,6 +16,7 @@ from dit.demo.fields import (
     class_choices,
     class_field,
     model_field,
+    same_classes,
     settings_fields,
     settings_of,
 )
@@ -77,6 +78,7 @@ def _sample_tab(desk: Desk) -> None:
             classes = class_field(desk.models, first, "sample")
             num, seed = _num_and_seed("sample")
             fields = settings_fields(desk.models, "sample", model, defaults)
+            inversion = settings_fields(desk.models, "inversion", model, defaults, inverts=True)
             start, stop = _buttons("sample", "Make pictures")
         with gr.Column(scale=3, min_width=320):
             shown = gr.HTML(html.welcome(), elem_id="sample-shown")
@@ -85,25 +87,27 @@ def _sample_tab(desk: Desk) -> None:
         request: gr.Request, kind: str, picture: str | None, classes: list, num: Any, seed: Any, *settings: Any
     ) -> Iterator[list[Update]]:
         form = Form(KINDS.get(kind, kind), classes or (), num, seed, _uploaded(picture))  # pyright: ignore[reportArgumentType]
-        for seen in desk.watch(f"{request.session_hash}/sample", settings_of(settings), form):
+        values = settings[len(fields.settings) :] if form.kind == "inversion" else settings[: len(fields.settings)]
+        for seen in desk.watch(f"{request.session_hash}/sample", settings_of(values), form):
             yield [seen.page, *_while(seen.goes_on)]
 
     def choose(kind: str) -> list[Update]:
         chosen = KINDS[kind]
-        has_settings = gr.update(visible=chosen != "inversion")
-        hidden = [has_settings] * len([*fields.drawing, fields.interval])
+        inverts = chosen == "inversion"
         return [
             gr.update(info=ABOUT[chosen]),
-            gr.update(visible=chosen == "inversion"),
+            gr.update(visible=inverts),
             gr.update(visible=chosen in ("samples", "denoising")),
-            gr.update(label=CLASS if chosen == "inversion" else CLASSES),
-            *hidden,
+            gr.update(label=CLASS if inverts else CLASSES),
+            gr.update(visible=not inverts),
+            gr.update(visible=inverts),
         ]
 
-    start.click(make, [kind, picture, classes, num, seed, *fields.settings], [shown, start, stop], **QUIET)
+    inputs = [kind, picture, classes, num, seed, *fields.settings, *inversion.settings]
+    start.click(make, inputs, [shown, start, stop], **QUIET)
     _on_stop(desk, stop, "sample")
     _on_model(desk, fields, classes)
-    kind.input(choose, kind, [kind, picture, num, classes, *fields.drawing, fields.interval], **QUIET)
+    kind.input(choose, kind, [kind, picture, num, classes, fields.group, inversion.group], **QUIET)
 
 
 def _compare_tab(desk: Desk) -> None:
@@ -162,11 +166,14 @@ def _on_stop(desk: Desk, stop: gr.Button, tab: str) -> None:
 
 
 def _on_model(desk: Desk, fields: Fields, classes: gr.Dropdown) -> None:
-    def of_model(model: str) -> Update:
-        choices = class_choices(desk.models.config(model))
-        return gr.update(choices=choices, value=[], visible=bool(choices))
+    before = gr.State(fields.model.value)
 
-    fields.model.input(of_model, fields.model, classes, **QUIET)
+    def of_model(model: str, before: str, chosen: list) -> list[Update]:
+        config = desk.models.config(model)
+        choices, same = class_choices(config), same_classes(chosen or (), desk.models.config(before), config)
+        return [gr.update(choices=choices, value=same, visible=bool(choices)), model]
+
+    fields.model.input(of_model, [fields.model, before, classes], [classes, before], **QUIET)
 
 
 def _while(is_running: bool) -> list[Update]:

@@ -197,7 +197,24 @@ def test_a_picture_is_inverted(visitor):
     visitor.press("sample-start")
     visitor.sees(".dit-picture img")
     assert "Reconstruction error: 0.0" in visitor.sees(".dit-words").inner_text()
-    assert visitor.command().startswith(f"dit sample {MODEL} --classes 0 --inversion seven.png")
+    own = f"dit sample {MODEL} --classes 0 --steps 12 --solver heun --guidance 1"
+    assert visitor.command() == f"{own} --inversion seven.png --out {MODEL}_inversion_seed0.png"
+    visitor.fill("steps", 5, tab="inversion")
+    visitor.press("sample-start")
+    visitor.sees(".dit-how:has-text('heun, 5 steps')")
+    visitor.choose_kind("Samples")
+    visitor.sees_value("steps", "12")
+
+
+def test_classes_stay_chosen_where_another_model_has_them(visitor):
+    visitor.choose_class("7")
+    visitor.choose_class("3")
+    visitor.choose_model(f"{MODEL}_gaussian")
+    visitor.sees_value("steps", "15")
+    visitor.fill("num", 2)
+    visitor.press("sample-start")
+    visitor.sees(".dit-download")
+    assert visitor.page.locator("#sample-shown figcaption").all_inner_texts() == ["7", "3"]
 
 
 def test_a_model_that_fails_to_load_is_told_and_others_go_on(visitor):
@@ -231,9 +248,8 @@ def test_two_browsers_at_once(browser, server):
         visitor.press("sample-start")
     both[0].sees(".dit-preview img")
     assert both[1].sees(".dit-progress:has-text('Waiting')").inner_text() == "Waiting: 1 job is before this one."
-    for visitor in both:
+    for visitor in reversed(both):  # who waits is not kept waiting
         visitor.press("sample-stop")
-    for visitor in both:
         assert visitor.sees(".dit-note").inner_text() == "Stopped."
         visitor.fill("steps", 3)
     for visitor in both:

@@ -28,8 +28,12 @@ def test_commands_of_the_page(models, settings):
     )
     assert command(models, settings, kind="denoising", num=2) == f"{plain} --num 2 {own} --trajectory trajectory.png"
     assert command(models, settings, kind="seeds", classes=["1"]) == f"{plain} --classes 1 {own} --interpolate seeds"
+    inverts = Settings.of(MODEL, models.config(MODEL), published=False, inverts=True)
     asked = {"kind": "inversion", "classes": ["1"], "picture": ("my 1.png", b"x")}
-    assert command(models, settings, **asked) == f"{plain} --classes 1 --inversion 'my 1.png'"
+    back = "--steps 12 --solver heun --guidance 1 --inversion 'my 1.png'"
+    assert command(models, inverts, **asked) == f"{plain} --classes 1 {back}"
+    more = dataclasses.replace(inverts, steps=99, solver="midpoint")
+    assert "--steps 99 --solver midpoint" in command(models, more, **asked)
     acts = dataclasses.replace(settings, low=0.2)
     assert command(models, acts) == f"{plain} --num 10 {own} --guidance_interval 0.2,1"
 

@@ -46,9 +46,11 @@ def job_of(models, settings, pictures, form):
     ],
     ids=lambda form: form.kind,
 )
-def test_the_command_makes_the_file_of_the_page(models, settings, form, tmp_path, monkeypatch):
+def test_the_command_makes_the_file_of_the_page(models, form, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pictures = Pictures()
+    own = Settings.of(MODEL, models.config(MODEL), published=False, inverts=form.kind == "inversion")
+    settings = replace(own, steps=3)
     job = job_of(models, settings, pictures, form)
     job.run()
     made = job.result
