@@ -75,7 +75,7 @@ def held_bytes(model: Network, config: OptimConfig) -> int:
 def our_step(name: str, batch: int, settings: Settings, config: OptimConfig) -> Run:
     """Return a step as `dit train` makes it."""
     model = network(name, settings)
-    half = bf16_pays(settings.device, narrowest_width(model))
+    half = bf16_pays(settings.device, narrowest_width(model), in_training=True)
     optimizer, average = _optimizer_and_average(model, config)
     compile_blocks(model)
     counter = iter(range(1, 10**9))

@@ -93,7 +93,7 @@ def fit(
             raise ConfigError(f"model.{key}: the weights of {source.folder.name} have {found}, asked for {asked}")
     weights = empty_model(source.config.model)
     if source.tensors is None:
-        fill(weights, source.weights)
+        fill(weights, source.weights).float()  # what is trained is float32
     else:
         weights.load_state_dict(source.tensors, assign=True)
     same_labels = id2label is None or list(id2label.values()) == source.config.class_names

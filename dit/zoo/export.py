@@ -45,6 +45,7 @@ def export(
     weights: Sequence[Path] | None = None,
     provenance: Mapping[str, Any] | None = None,
     adapter: bool = False,
+    half: bool = False,
 ) -> Path:
     """Write the exported folder of a run; it is there whole or not at all.
 
@@ -55,6 +56,7 @@ def export(
         weights: safetensors file, or its parts, of other weights of the same network, in place of the average.
         provenance: what else is to be known of where the weights come from.
         adapter: write only what was trained of the weights that the run began with, in place of all.
+        half: write float16, half the bytes, in place of the type of the run's weights.
 
     Returns:
         `out`.
@@ -77,10 +79,12 @@ def export(
         say(f"{run_folder}: the heads of its auxiliary losses serve training alone and are left out")
     with new_folder(out) as folder:
         if base is None:
-            save_tensors(model.state_dict(), folder / WEIGHTS_NAME)
+            save_tensors((model.half() if half else model).state_dict(), folder / WEIGHTS_NAME)
             write_config(folder, config)
         else:
             trained = _load(weights or average)
+            if half:
+                trained = {name: tensor.half() for name, tensor in trained.items()}
             save_tensors(trained, folder / ADAPTER_NAME, metadata_of(base.name, base.files, trained))
             write_config(folder, config.model_copy(update={"adapter_of": base.name}))
         for name in (*CARRIED_OVER, *([FIGURES_NAME] if weights is None else [])):

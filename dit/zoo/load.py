@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dit.zoo.folder.weights import empty_model, fill
+from dit.zoo.folder.weights import empty_model, fill, usual_type
 from dit.zoo.source import locate
 
 
@@ -21,7 +21,7 @@ def load_model(
         source: zoo name, run folder, exported folder, `.safetensors` file of one of them, or Hub id.
         revision: branch, tag or commit of a Hub id.
         device: where the weights go; the CPU by default.
-        dtype: type of the weights; the file's by default.
+        dtype: type of the weights; by default the file's, and on a CPU float32 for float16, in which it is slow.
 
     Raises:
         ConfigError: there is no such source.
@@ -29,4 +29,4 @@ def load_model(
     """
     located = locate(source, revision)
     empty = empty_model(located.config.model)
-    return fill(empty, located.weights, device=device, dtype=dtype)
+    return fill(empty, located.weights, device=device, dtype=dtype or usual_type(located.weights, device))

@@ -38,8 +38,7 @@ from dit.sampling.sampler import Callback, Sampled, sample
 from dit.validation import validate
 from dit.zoo.cards.card import write_card
 from dit.zoo.folder.config import FolderConfig, ModelDescription, write_config
-from dit.zoo.folder.safetensors_file import read_header
-from dit.zoo.folder.weights import check_finite, empty_model, fill, save_weights
+from dit.zoo.folder.weights import check_finite, empty_model, fill, save_weights, stored_types, usual_type
 from dit.zoo.hub.push import push
 from dit.zoo.labels import parse_classes
 from dit.zoo.source import Located, locate
@@ -67,7 +66,8 @@ def load_pipeline(
         revision: branch, tag or commit of a Hub id.
         device: where to compute; the first accelerator, else the CPU, by default.
         dtype: type of the weights and of the network's arithmetic. By default the file's; but where bfloat16 is faster
-            (GPUs, wide networks on CPUs with AMX), the blocks and the decoder of a float32 file compute in that.
+            (GPUs, wide networks on CPUs with AMX), the blocks and the decoder of a float32 file compute in that. On a
+            CPU weights of float16 compute as those of float32 do.
         quantize: hold the weights of the blocks in 8 bits, and with "int8" compute their products so: images change.
         published: take the setting of the best published figure, with its guide, rounding and decoding autoencoder, in
             place of the defaults.
@@ -142,12 +142,13 @@ def _load_network(
     """Load a network, onto `place` where that is another device, and its process; see `load_pipeline`."""
     config = located.config
     empty = empty_model(config.model)
-    infos = (info for path in located.weights for info in read_header(path).tensors.values())
-    is_fast = dtype is None and all(info.dtype == "F32" for info in infos) and bf16_pays(device, narrowest_width(empty))
+    usual = dtype or usual_type(located.weights, device)
+    is_float32 = usual == torch.float32 or stored_types(located.weights) <= {"F32"}
+    is_fast = dtype is None and is_float32 and bf16_pays(device, narrowest_width(empty))
     blocks = torch.bfloat16 if is_fast else None
     process = create_process(config.process)
     check_conditions(empty, process)
-    model = fill(empty, located.weights, device=place or device, dtype=dtype, block_dtype=blocks)
+    model = fill(empty, located.weights, device=place or device, dtype=usual, block_dtype=blocks)
     if quantize is not None:
         quantize_linears(model.block_list(), quantize)
     return model, process

@@ -41,6 +41,15 @@ def test_without_a_matrix_unit_it_pays_on_the_processors_whose_vectors_are_fast(
     monkeypatch.setattr(precision, "has_bf16_matrix_unit", lambda: False)
     assert bf16_pays("cpu", 384) is pays
     assert not bf16_pays("cpu", 192)
+    assert bf16_pays("cpu", 192, in_training=True) is pays
+    assert not bf16_pays("cpu", 64, in_training=True)
+
+
+def test_by_a_matrix_unit_it_pays_for_wide_networks_alone(monkeypatch):
+    monkeypatch.setattr(precision, "has_bf16_matrix_unit", lambda: True)
+    monkeypatch.setattr(precision, "has_fast_bf16_vectors", lambda: True)
+    assert bf16_pays("cpu", 384, in_training=True)
+    assert not bf16_pays("cpu", 192, in_training=True)
 
 
 def test_tf32_leaves_the_precision_of_products_as_it_was():

@@ -222,5 +222,5 @@ def resolve_precision(name: str, device: torch.device, hidden_size: int = 0) -> 
         # Accelerate would take it and train in float32.
         raise ConfigError("train.mixed_precision: fp16 needs a GPU, found none; use bf16, fp32 or auto")
     if name == "auto":
-        return "bf16" if bf16_pays(device, hidden_size) else "fp32"
+        return "bf16" if bf16_pays(device, hidden_size, in_training=True) else "fp32"
     return name

@@ -90,6 +90,17 @@ def _read_as(path: Path, dtypes: Mapping[str, torch.dtype | None]) -> dict[str, 
     return tensors
 
 
+def stored_types(files: Sequence[Path]) -> set[str]:
+    """Return the types of the tensors of some files, as safetensors names them."""
+    return {info.dtype for path in files for info in read_header(path).tensors.values()}
+
+
+def usual_type(files: Sequence[Path], device: str | torch.device | None) -> torch.dtype | None:
+    """Return float32 for files of float16 on a CPU, which is slow in that; else None, the files' own."""
+    is_slow = torch.device(device or "cpu").type == "cpu" and stored_types(files) == {"F16"}
+    return torch.float32 if is_slow else None
+
+
 def check_header(files: Sequence[Path], expected: Mapping[str, Tensor]) -> None:
     """Compare the headers of a file, of all its shards, or of a file and updates, with the tensors of a network.
 
