@@ -126,6 +126,31 @@ def test_a_run_goes_on_in_parts_to_the_last_bit(folder, dealt):
     assert_same_tensors(output, dealt)
 
 
+def test_a_signal_to_both_stops_them_at_the_same_step(folder, dealt):  # T4
+    output, sites = folder / "signalled", [f"step-24-rank-{rank}-micro-0:signal=TERM" for rank in (0, 1)]
+    done = train_in(2, output, env={"DIT_FAILPOINT": ",".join(sites)}, **LONG, **FSDP2)
+    assert done.codes == [75, 75], done.said
+    assert [said.count("failpoint fired") for said in done.said] == [1, 1]
+    assert all("stopped by a signal after step 25; go on with --resume" in said for said in done.said)
+    assert load_newest(output / "checkpoints").step == 25
+    trained_in(2, output, "--resume", **LONG, **FSDP2)
+    assert compared(output) == compared(dealt)
+    assert_same_tensors(output, dealt)
+
+
+def test_groups_train_like_one_process_and_go_on(tmp_path):
+    """Two groups of two; a signal to all stops them in between (T4)."""
+    short = {**EXACT, "train.max_steps": 4}
+    groups = {**short, "train.shard": "hsdp", "train.shard_size": 2}
+    sites = [f"step-1-rank-{rank}-micro-0:signal=TERM" for rank in range(4)]
+    done = train_in(4, tmp_path / "run", env={"DIT_FAILPOINT": ",".join(sites)}, **groups)
+    assert done.codes == [75] * 4, done.said
+    assert load_newest(tmp_path / "run" / "checkpoints").step == 2
+    trained_in(4, tmp_path / "run", "--resume", **groups)
+    train(tmp_path / "alone", **short)
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "alone"), rel=1e-5)  # sums in another order
+
+
 def test_a_run_goes_on_in_another_number_of_processes(folder, dealt, monkeypatch):  # T14
     output = folder / "other-resumed"
     monkeypatch.setenv("DIT_FAILPOINT", "step-34-rank-0-micro-0:signal=TERM")
