@@ -1,8 +1,4 @@
-"""The errors that are told in one line, and the exit code of each.
-
-A message is one line: the file or field, what was expected, what was found, and what to do.
-The command line prints that line alone; `DIT_DEBUG=1` shows the traceback as well.
-"""
+"""Errors, each told in one line: the file or field, what was expected, what was found, and what to do."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

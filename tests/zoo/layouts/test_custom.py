@@ -126,6 +126,19 @@ def test_diffusers_makes_what_we_make_of_the_same_noise(name, kind, tmp_path, lo
     assert error < 1e-5  # ours computes the modulations of all times in one product; 1e-6 was found
 
 
+def test_classes_are_asked_for_as_here(tmp_path, load):
+    pipe = load(written(tiny_model("dit_xl_2.in256", "published"), tmp_path / "folder"))
+    by_name, by_id = (
+        pipe(labels, generator=torch.Generator().manual_seed(0), output_type="latent", num_inference_steps=2).images
+        for labels in (["digit 3", "Digit 7", 1], "3,7,1")
+    )
+    assert torch.equal(by_name, by_id)
+    with pytest.raises(ValueError, match=r"no class is named 'digit 77'; .* Did you mean 'digit 7'"):
+        pipe("digit 77")
+    with pytest.raises(ValueError, match="expected an id from 0 to 9, found 10"):
+        pipe([10])
+
+
 def test_a_weaker_network_guides_in_diffusers_as_it_does_here(tmp_path, load):
     strong = tiny_model("ditdh_xl_1.in256", "published")
     weak = ForeignModel(strong.config, {key: 0.5 * tensor for key, tensor in strong.tensors.items()})
@@ -158,7 +171,7 @@ def test_steps_guidance_names_and_pictures_are_ours(flow_folder, load):
         assert (picture.mode, picture.size) == (own.mode, own.size) == ("L", (32, 32))
         # Pixels at a rounding boundary: the autoencoder of diffusers adds in another order.
         assert max(abs(a - b) for a, b in zip(picture.tobytes(), own.tobytes(), strict=True)) <= 1
-    with pytest.raises(ValueError, match="expected ids below 10, found 10"):
+    with pytest.raises(ValueError, match="classes: expected an id from 0 to 9, found 10"):
         pipe([10])
 
 

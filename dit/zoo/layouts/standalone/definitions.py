@@ -45,7 +45,6 @@ class Definition:
         return re.sub(r"\n\n+", "\n\n", "\n".join([head, *kept])).rstrip() if kept else f"{head}\n    pass"
 
     def _body(self, node: ast.ClassDef, read: frozenset[str], *, only_read: bool) -> Iterator[str]:
-        is_dataclass = any("dataclass" in ast.unparse(each) for each in node.decorator_list)
         was_kept = True
         for i, statement in enumerate(node.body):
             if _is_sentence(statement):
@@ -54,19 +53,19 @@ class Definition:
                     if i == 0 and len(node.body) > 1:
                         yield ""
                 continue
-            was_kept = self._is_read(statement, read, only_read=only_read and not is_dataclass)
+            was_kept = self._is_read(statement, node, read, only_read=only_read)
             if not was_kept:
                 continue
             if isinstance(statement, ast.FunctionDef):
                 yield ""
-                drop = only_read and not is_dataclass and statement.name == "__init__"
+                drop = only_read and statement.name == "__init__"
                 yield self._source(statement, without=_unread_stores(statement, read) if drop else [])
             elif self.is_section and isinstance(statement, ast.AnnAssign) and not _is_of_class(statement):
                 yield self._field(statement)
             else:
                 yield self._source(statement)
 
-    def _is_read(self, statement: ast.stmt, read: frozenset[str], *, only_read: bool) -> bool:
+    def _is_read(self, statement: ast.stmt, owner: ast.ClassDef, read: frozenset[str], *, only_read: bool) -> bool:
         if isinstance(statement, ast.FunctionDef):
             if any(name in ast.unparse(each) for each in statement.decorator_list for name in CHECKS):
                 return False
@@ -74,9 +73,14 @@ class Definition:
         if isinstance(statement, ast.Assign):
             return any(isinstance(target, ast.Name) and target.id in read for target in statement.targets)
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            if only_read and not (self.is_section or statement.value or _is_of_class(statement)):
-                return False  # says nothing but a type
-            return not (only_read or _is_of_class(statement)) or statement.target.id in read
+            is_read = statement.target.id in read
+            if _is_of_class(statement) or any(ast.unparse(base) == "Protocol" for base in owner.bases):
+                return is_read
+            if any("dataclass" in ast.unparse(each) for each in owner.decorator_list):
+                return True
+            if self.is_section:
+                return is_read or not only_read
+            return is_read if statement.value else not only_read  # without a value it says nothing but a type
         return True
 
     def _field(self, statement: ast.AnnAssign) -> str:

@@ -30,6 +30,13 @@ PROCESSES = {
     "edm": "dit.diffusion.edm:EdmProcess",
     "average_velocity": "dit.diffusion.average_velocity:AverageVelocityProcess",
 }
+NETWORK_IMPORTS = frozenset(
+    {
+        ("diffusers.configuration_utils", "ConfigMixin", "ConfigMixin"),
+        ("diffusers.configuration_utils", "register_to_config", "register_to_config"),
+        ("diffusers.models.modeling_utils", "ModelMixin", "ModelMixin"),
+    }
+)
 NETWORK_READ = frozenset({"forward", "null_class", "condition_names"})
 SAMPLER_READ = frozenset({"set_timesteps", "init_noise_sigma", "sample", "order"})
 """What other files of the folder read of it."""
@@ -94,7 +101,7 @@ def network_class_name(family: Family) -> str:
 @cache
 def _network_file(family: str, network: str, arguments: type[Arguments]) -> CodeFile:
     network_class = network.rpartition(":")[2]
-    body = Assembly(PLAIN, NETWORK_READ).text([network])
+    body = Assembly(PLAIN, NETWORK_READ, NETWORK_IMPORTS).text([network])
     wrapper = MODEL.format(
         name=f"{network_class}Model",
         network=network_class,
@@ -105,9 +112,7 @@ def _network_file(family: str, network: str, arguments: type[Arguments]) -> Code
             for name in arguments.model_fields
         ),
     )
-    imports = "from diffusers.configuration_utils import ConfigMixin, register_to_config\n"
-    imports += "from diffusers.models.modeling_utils import ModelMixin\n"
-    return _file(family, f"{network_class}Model", f"the network {network_class}", f"{imports}{body}\n\n{wrapper}")
+    return _file(family, f"{network_class}Model", f"the network {network_class}", f"{body}\n\n{wrapper}")
 
 
 def sampler_file(process: ProcessConfig, *samplings: SamplingConfig) -> CodeFile:

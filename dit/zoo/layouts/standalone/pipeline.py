@@ -12,6 +12,8 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineO
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from dit.zoo.labels import parse_classes
+
 
 class ClassToImagePipeline(DiffusionPipeline):
     """Class-conditional, or unconditional, generation.
@@ -42,7 +44,6 @@ class ClassToImagePipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(transformer=transformer, scheduler=scheduler, vae=vae, guide=guide)
         self.register_to_config(id2label=id2label, latent_space=latent_space)
-        self.labels = {name: int(number) for number, name in (id2label or {}).items()}
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
 
     @torch.no_grad()
@@ -59,7 +60,7 @@ class ClassToImagePipeline(DiffusionPipeline):
         """Make one image per label.
 
         Args:
-            class_labels: ids or names; of an unconditional network 0 for each image.
+            class_labels: ids or names, in any case; of an unconditional network 0 for each image.
             num_inference_steps: solver steps; the model's default by default.
             guidance_scale: 1 is off; the model's default by default.
             generator: of the noise.
@@ -67,12 +68,10 @@ class ClassToImagePipeline(DiffusionPipeline):
             output_type: pil, np, pt, or latent for normalised latents.
             return_dict: whether to return an output object rather than a tuple.
         """
-        if isinstance(class_labels, int | str):
-            class_labels = [class_labels]
         device, arguments = self._execution_device, self.transformer.arguments
-        numbers = [self.labels[label] if isinstance(label, str) else label for label in class_labels]
-        if wrong := [number for number in numbers if not 0 <= number < max(1, arguments.num_classes)]:
-            raise ValueError(f"class_labels: expected ids below {max(1, arguments.num_classes)}, found {wrong[0]}")
+        settings: Any = self.config
+        names = [(settings.id2label or {}).get(str(i), str(i)) for i in range(max(1, arguments.num_classes))]
+        numbers = parse_classes(class_labels, names)
         shape = (len(numbers), arguments.in_channels, *arguments.input_size)
         if latents is None:
             latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)

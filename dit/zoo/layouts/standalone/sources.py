@@ -6,6 +6,7 @@ copied as they stand, comments included, module by module, what is needed first.
 
 import ast
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,8 @@ PACKAGE = "dit."
 Place = tuple[str, str]
 """Module and name."""
 MAX_LENGTH = 120
+LEAST_SHARE = 0.25
+"""Share of a module's lines from which on what it says of itself holds for what is kept of it."""
 FOR_CHECKERS = r"  # (pyright|noqa): .*$"
 SECTION = ("dit.schema", "Section")
 
@@ -43,11 +46,13 @@ class Assembly:
     Args:
         replaced: "module:name" -> module that has another definition of the name.
         read: names of methods that are called from outside.
+        imports: what is imported besides, see `import_lines`.
         only_read: see `Definition.text`.
     """
 
     replaced: Mapping[str, str] = field(default_factory=dict)
     read: frozenset[str] = frozenset()
+    imports: frozenset[tuple[str, str, str]] = frozenset()
     only_read: bool = False
 
     def text(self, roots: Iterable[str]) -> str:
@@ -136,8 +141,10 @@ class Assembly:
             module = read_module(where)
             order = list(module.definitions)
             of_module = sorted((name for module, name in kept if module == where), key=order.index)
-            about = [f"# {line}".rstrip() for line in module.docstring.strip().splitlines()]
             texts = [kept[where, name] for name in of_module]
+            share = sum(len(text.splitlines()) for text in texts) / len(module.lines)
+            said = module.docstring.strip().splitlines() if share >= LEAST_SHARE else []
+            about = [f"# {line}".rstrip() for line in said]
             parts.append("\n\n\n".join(["\n".join(about), *texts] if about else texts))
         return re.sub(FOR_CHECKERS, "", "\n\n\n".join(parts), flags=re.MULTILINE) + "\n"
 
@@ -159,7 +166,7 @@ class Assembly:
         return order
 
     def _imports(self, kept: Mapping[Place, str]) -> str:
-        found: set[tuple[str, str, str]] = set()
+        found = set(self.imports)
         for (where, _), text in kept.items():
             imports = read_module(where).imports
             found |= {(*imports[name], name) for name in names_in(text) & imports.keys()}
@@ -169,8 +176,14 @@ class Assembly:
 
 
 def import_lines(found: Iterable[tuple[str, str, str]]) -> str:
-    """Return the lines that import names: (module, name in it or nothing, what it is called)."""
+    """Return the lines that import names, Python's own first: (module, name in it or nothing, what it is called)."""
     found = sorted(found)
+    own = [entry for entry in found if entry[0].partition(".")[0] in sys.stdlib_module_names]
+    groups = (own, [entry for entry in found if entry not in own])
+    return "\n\n".join(_group_lines(group) for group in groups if group)
+
+
+def _group_lines(found: list[tuple[str, str, str]]) -> str:
     whole = [f"import {module}" + (f" as {name}" if module != name else "") for module, each, name in found if not each]
     parts: dict[str, list[str]] = {}
     for module, each, name in found:

@@ -14,7 +14,18 @@ from dit.sampling import solvers
 from dit.sampling.config import SamplingConfig
 from dit.zoo.layouts.standalone.files import check_code, network_file, pipeline_file, sampler_file
 
-ALLOWED = {"abc", "collections", "dataclasses", "diffusers", "functools", "math", "torch", "torchdiffeq", "typing"}
+ALLOWED = {
+    "abc",
+    "collections",
+    "dataclasses",
+    "difflib",
+    "diffusers",
+    "functools",
+    "math",
+    "torch",
+    "torchdiffeq",
+    "typing",
+}
 EVERY_SOLVER = [SamplingConfig.model_validate({"solver": name}) for name in solvers.SOLVERS]
 FILES = {
     **{name: lambda family=family: network_file(family) for name, family in FAMILIES.items()},
@@ -49,6 +60,7 @@ def test_a_network_is_there_without_what_training_and_fitting_ask_of_it(name):
     original = network_class(name)
     functions = {node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)}
     assert {"forward", "check_input", "null_class"} <= functions
+    assert "Graphs" not in text
     for absent in ("fit", "prepare", "forward_masked", "forward_routed", "backward"):
         assert absent not in functions, absent
     assert hasattr(original, "fit")

@@ -15,6 +15,9 @@ x = 1
 """
 
 from math import pi, tau
+from typing import Any, Protocol
+
+from torch import Tensor
 
 LIMIT = 3
 """The limit."""
@@ -26,6 +29,8 @@ class Base:
 
     used = 1
     unused = 2
+    replayed: Any = None
+    """What nobody reads."""
 
     def __init__(self) -> None:
         self.kept, self.both = pi, 1
@@ -43,6 +48,18 @@ class Base:
 
 def unread() -> int:
     return LIMIT
+
+
+class HasSize(Protocol):
+    """Something with a size."""
+
+    size: int
+    width: Tensor
+
+
+def size_of(thing: HasSize) -> int:
+    """Return its size."""
+    return thing.size
 '''
 TOP = '''
 """The top."""
@@ -119,8 +136,25 @@ def test_fields_and_attributes_stay_where_they_may_be_read_from_outside(modules)
     text = Assembly(PLAIN).text(["dit.fake_top:top"])
     assert "never: int = 0" in text
     assert "self.dropped = unread()" in text
+    assert "replayed" not in text
     assert "idle" not in text
     assert "idle" in Assembly(PLAIN, frozenset({"idle"})).text(["dit.fake_top:top"])
+
+
+def test_a_protocol_says_what_is_asked_of_it(modules):
+    text = Assembly(PLAIN, only_read=True).text(["dit.fake_base:size_of"])
+    assert "    size: int\n" in text
+    assert "width" not in text
+
+
+def test_what_a_module_says_of_itself_goes_with_most_of_it(modules):
+    assert "# The base, with two halves." not in Assembly(PLAIN).text(["dit.fake_base:LIMIT"])
+
+
+def test_imports_are_in_two_groups(modules):
+    besides = frozenset({("torch", "", "torch"), ("diffusers", "ModelMixin", "ModelMixin")})
+    text = Assembly(PLAIN, imports=besides).text(["dit.fake_base:Base"])
+    assert text.startswith("from math import pi\n\nimport torch\nfrom diffusers import ModelMixin\n\n\n")
 
 
 def test_the_same_sources_give_the_same_text(modules):
