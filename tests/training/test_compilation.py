@@ -1,5 +1,7 @@
 """When a run compiles its blocks, and that a compiled block is the block."""
 
+from datetime import timedelta
+
 import pytest
 import torch
 import torch._dynamo
@@ -15,6 +17,7 @@ from dit.models.network import compile_blocks
 from dit.training import compilation
 from dit.training.compilation import compiles, keep_blocks_whole
 from dit.training.config import TrainConfig
+from dit.training.ranks.sharding import create_mesh, shard
 
 CPU = torch.device("cpu")
 SMALL = count("dit_ti_2", arguments_of("dit_ti_2", input_size=8, num_classes=10)).macs
@@ -88,8 +91,8 @@ def _group():
 
 @pytest.mark.filterwarnings("ignore")  # torch warns of its own doings while it compiles
 @pytest.mark.usefixtures("_group")
-def test_a_block_is_one_graph_where_processes_exchange_its_gradients(monkeypatch):
-    monkeypatch.setattr(torch._dynamo.config, "optimize_ddp", True)  # as torch has it, and again afterwards
+@torch._dynamo.config.patch(optimize_ddp=True)  # as torch has it, and again afterwards
+def test_a_block_is_one_graph_where_processes_exchange_its_gradients():
     keep_blocks_whole()
     torch._dynamo.reset()
     network = create_model("dit_ti_2", depth=3, hidden_size=48, num_heads=4, input_size=8, num_classes=3)
@@ -100,6 +103,33 @@ def test_a_block_is_one_graph_where_processes_exchange_its_gradients(monkeypatch
     for _ in range(2):
         exchanged(torch.randn(2, 4, 8, 8), torch.rand(2), torch.tensor([0, 1])).square().mean().backward()
     assert graphs.frame_count == 1
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of its own doings while it compiles
+@pytest.mark.usefixtures("_group")
+def test_a_block_is_one_graph_where_its_weights_are_dealt():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    network = create_model("dit_ti_2", depth=3, hidden_size=48, num_heads=4, input_size=8, num_classes=3)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    batch = torch.randn(2, 4, 8, 8), torch.rand(2), torch.tensor([0, 1])
+    plain = gradients_of(network, *batch)
+    graphs = CompileCounterWithBackend("aot_eager")
+    for block in network.block_list():
+        block.compile(backend=graphs)
+    dealt = shard(network, create_mesh("fsdp2", CPU, timedelta(seconds=60)))
+    for _ in range(2):
+        dealt.zero_grad()
+        found = gradients_of(dealt, *batch)
+    assert graphs.frame_count == 1
+    for name, gradient in plain.items():  # other fused operations round by an ulp or two of float32
+        torch.testing.assert_close(found[name].full_tensor(), gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def gradients_of(network, x, t, y):
+    network(x, t, y).square().mean().backward()
+    return {name: value.grad.clone() for name, value in network.named_parameters() if value.grad is not None}
 
 
 def test_a_toolkit_without_a_gpu_is_not_worth_a_warning(monkeypatch, caplog, tmp_path):
