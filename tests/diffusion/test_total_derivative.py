@@ -101,6 +101,7 @@ def test_autocast_does_not_round_it():
         assert torch.equal(total_derivative(model, of_network, x, t, v), expected)
 
 
+@pytest.mark.filterwarnings("ignore")  # torch warns of its own doings while it compiles
 def test_compiled_blocks_have_it():
     model = network()
     function, x, t, v = case(model)
