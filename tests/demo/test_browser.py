@@ -143,7 +143,7 @@ def test_what_is_downloaded_is_made_again_by_the_printed_command(visitor, tmp_pa
     visitor.press("sample-start")
     whole, name = visitor.download(".dit-download")
     command = visitor.command()
-    assert command.startswith(f"dit sample {MODEL} --classes 7,3 --num 10 --steps 5 --solver dpmpp_2m --guidance 1.75")
+    assert command.startswith(f"dit sample {MODEL} --classes 7,3 --num 10 --steps 5 --solver dpmpp_2m --guidance 2")
     assert main(shlex.split(command)[1:]) == 0
     assert (tmp_path / name).read_bytes() == whole
     one, name = visitor.download("figure:nth-child(3) a")

@@ -21,7 +21,7 @@ def command(models, settings, **form):
 
 def test_commands_of_the_page(models, settings):
     plain = f"dit sample {MODEL}"
-    own = "--steps 12 --solver dpmpp_2m --guidance 1.75"
+    own = "--steps 12 --solver dpmpp_2m --guidance 2"
     assert command(models, settings) == f"{plain} --num 10 {own}"
     assert (
         command(models, settings, classes=["3", "7"], num=4, seed=5) == f"{plain} --classes 3,7 --num 4 {own} --seed 5"
@@ -35,7 +35,7 @@ def test_commands_of_the_page(models, settings):
     more = dataclasses.replace(inverts, steps=99, solver="midpoint")
     assert "--steps 99 --solver midpoint" in command(models, more, **asked)
     acts = dataclasses.replace(settings, low=0.2)
-    assert command(models, acts) == f"{plain} --num 10 {own} --guidance_interval 0.2,1"
+    assert command(models, acts) == f"{plain} --num 10 {own} --guidance_interval 0.2,0.6"
 
 
 def test_published_settings(models, settings, monkeypatch):

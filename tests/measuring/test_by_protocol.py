@@ -20,7 +20,7 @@ from dit.zoo.pipeline import Pipeline
 from tests.command import fails, runs
 
 pytestmark = pytest.mark.usefixtures("small_protocols")
-MODEL = "dit_ti_2.mnist"
+MODEL, GAUSSIAN = "dit_ti_2.mnist", "dit_ti_2.mnist_gaussian"
 OPTIONS = ["--steps", "1", "--num", "22", "--seed", "3", "--batch_size", "4"]
 
 
@@ -60,7 +60,7 @@ def test_a_model_is_measured_as_its_samples_in_a_file(reference, tmp_path, capsy
     assert model["figures"] == file["figures"]
     assert model["figures"]["fid"]["standard_error"] > 0
     assert model["samples"]["pixels_sha256"] == file["samples"]["pixels_sha256"]
-    assert model["samples"]["num_calls"] == 2  # one step with guidance
+    assert model["samples"]["num_calls"] == 1  # one step, before guidance begins to act
     own = {"device": "cpu"}, {"decoded_at_a_time": 16}  # what each knows alone
     assert model["samples"]["made"] | own[1] == file["samples"]["made"] | own[0]
     assert not parts_of(tmp_path / "model.json").exists()
@@ -83,16 +83,16 @@ def test_a_model_is_measured_as_its_samples_in_a_file(reference, tmp_path, capsy
 
 def test_a_classifier_judges_a_model_and_its_samples_in_a_file_alike(tmp_path, capsys):
     options = ["--protocol", "adm", "--features", "mnist", "--metrics", "accuracy,inception_score"]
-    weak = [*OPTIONS, "--guidance", "1"]
-    runs(capsys, "evaluate", MODEL, *weak, *options, "--out", tmp_path / "model.json")
-    runs(capsys, "sample", MODEL, *weak, "--out", tmp_path / "x.npz")
+    weak = [*OPTIONS, "--guidance", "1", "--steps", "2"]
+    runs(capsys, "evaluate", GAUSSIAN, *weak, *options, "--out", tmp_path / "model.json")
+    runs(capsys, "sample", GAUSSIAN, *weak, "--out", tmp_path / "x.npz")
     runs(capsys, "evaluate", tmp_path / "x.npz", *options, "--out", tmp_path / "file.json")
     model, file = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("model", "file"))
     with np.load(tmp_path / "x.npz") as found:
         images, labels = torch.from_numpy(found["arr_0"]).permute(0, 3, 1, 2), torch.from_numpy(found["arr_1"])
     taken_for = load_features("mnist")(images).logits.argmax(dim=1)
     expected = (taken_for == labels).double().mean().item()
-    assert 0.2 < expected < 1  # of one step without guidance
+    assert 0.2 < expected < 1  # of two steps without guidance
     assert model["figures"]["accuracy"]["value"] == file["figures"]["accuracy"]["value"] == pytest.approx(expected)
     assert file["networks"]["mnist"]["preprocessing"] == "by_the_network"
     measured = {figure.name: figure.protocol for figure in read_figures(tmp_path / "file.json").measured}
