@@ -9,6 +9,7 @@ import torch
 
 from dit.layers import precision
 from dit.layers.precision import bf16_pays, same_bits, tf32_products
+from dit.training.ranks.processes import resolve_precision
 
 _PROGRAM = """
 import torch
@@ -42,6 +43,7 @@ def test_without_a_matrix_unit_it_pays_on_the_processors_whose_vectors_are_fast(
     assert bf16_pays("cpu", 384) is pays
     assert not bf16_pays("cpu", 192)
     assert bf16_pays("cpu", 192, in_training=True) is pays
+    assert resolve_precision("auto", torch.device("cpu"), 192) == ("bf16" if pays else "fp32")
     assert not bf16_pays("cpu", 64, in_training=True)
 
 
