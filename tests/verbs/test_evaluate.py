@@ -27,7 +27,9 @@ def test_figures_are_written_beside_the_model_and_printed(trained, tmp_path, cap
     assert lines[-1] == str(folder / "eval.json")
     with Image.open(folder / "failures.png") as picture:  # a network of three training steps fails at most digits
         assert picture.mode == "L"
-    assert "![Failures](failures.png)" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "![Failures](failures.png)" in card
+    assert ".parts" not in card  # of the evaluation, which are there until the report is written
 
 
 def test_the_package_and_the_caches_are_left_alone(tmp_path, monkeypatch, capsys):

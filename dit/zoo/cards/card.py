@@ -269,5 +269,6 @@ def dataset_id(config: FolderConfig) -> str | None:
 
 def weight_table(folder: Path) -> list[tuple[str, int, str]]:
     """Return (name, bytes, SHA-256) of every weight file, those of the autoencoder included."""
-    paths = sorted(folder.rglob("*.safetensors"))
+    paths = sorted(folder.rglob("*.safetensors"))  # but for what an evaluation that goes on has done so far
+    paths = [path for path in paths if path.parent.suffix != ".parts"]
     return [(path.relative_to(folder).as_posix(), path.stat().st_size, sha256(path)) for path in paths]
