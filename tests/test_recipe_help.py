@@ -11,7 +11,7 @@ def test_train_help_lists_the_fields_of_the_recipe(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["train", RECIPE, "--help"]) == 0
     text = capsys.readouterr().out
-    assert "--optim.lr NUMBER (now: 0.001)" in text
+    assert "--optim.lr NUMBER (now: 0.003)" in text
     assert "--train.mixed_precision fp32|bf16|fp16|auto (now: auto)" in text
     assert "--process.betas linear|cosine|scaled_linear (not with this process)" in text
     assert "Peak learning rate." in text

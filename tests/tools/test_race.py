@@ -114,8 +114,8 @@ def test_the_peer_races_with_the_best_setting_that_the_search_found(tool, tmp_pa
     assert tool.trained.index(searched[0]) > tool.trained.index("slow_seed=0")  # which says how long it may take
     assert tool.trained[-1] == "the-original_lr=0.002_seed=0"
     log = (tmp_path / "race" / "tuning.md").read_text()
-    assert "| tuning_lr=0.0001_seed=0 | abc1234 | 200 | not reached | 4 | 98.5% | 10.00 |" in log
-    assert "| tuning_lr=0.002_seed=0 | abc1234 | 200 | not reached | 4 | 98.5% | 6.50 |" in log
+    assert "| tuning_lr=0.0001_seed=0 | abc1234 | 100 | not reached | 2 | 98.5% | 20.00 |" in log
+    assert "| tuning_lr=0.002_seed=0 | abc1234 | 100 | not reached | 2 | 98.5% | 13.00 |" in log
     assert "tuning" not in (tmp_path / "race" / "table.md").read_text()
 
 
