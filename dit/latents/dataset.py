@@ -5,6 +5,7 @@ N samples, B of a batch; M moments of C x h x w latents.
 
 import copy
 import hashlib
+import os
 import resource
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from dit.data.request import Request
 from dit.errors import ConfigError, DitError
 from dit.files import sha256
 from dit.latents.read_ahead import Rows, read_ahead
-from dit.latents.shards import Index, PartEntry, ReadsRows, read_index, read_part
+from dit.latents.shards import Index, Part, PartEntry, ReadsRows, read_index, read_part
 
 SPARE_FILES = 1024
 """Files that may be open besides the parts."""
@@ -50,7 +51,9 @@ class LatentDataset:
         self.images_fingerprint, self.skipped = self.index.identity.data, self.index.skipped
         self.storage: torch.dtype = getattr(torch, self.index.identity.storage)
         _allow_open_files(len(self.index.parts) + SPARE_FILES)
-        self._part = open_part or [self._open(entry) for entry in self.index.parts].__getitem__
+        opened = [] if open_part else [self._open(entry) for entry in self.index.parts]
+        self._part = open_part or opened.__getitem__
+        self._places = None if open_part else _Places(opened)
         self._starts = np.cumsum([0, *(entry.num_samples for entry in self.index.parts)], dtype=np.int64)
         self._rows = np.arange(self._starts[-1])  # (N,) where each sample is in all the parts
 
@@ -111,14 +114,15 @@ class LatentDataset:
         rows = self._rows[indices]
         numbers = self._part_of(rows)  # (B,)
         parts = [self._part(number) for number in numbers.tolist()]
-        places, views = (rows - self._starts[numbers]).tolist(), flips.astype(int).tolist()
+        places, views = rows - self._starts[numbers], flips.astype(np.int64)  # each (B,)
         labels.numpy()[:] = [part.labels[row] for part, row in zip(parts, places, strict=True)]
         samples, bits = moments.view(torch.uint8).flatten(1).numpy(), _Bits(moments)
         num_checked = max(1, CHECKED_BYTES // max(1, samples.shape[1]))
         for start in range(0, len(parts), num_checked):
             some = slice(start, start + num_checked)
-            for sample, part, row, view in zip(samples[some], parts[some], places[some], views[some], strict=True):
-                part.read(sample, row, view)
+            if not (self._places and self._places.read(samples[some], numbers[some], places[some], views[some])):
+                for sample, part, row, view in zip(samples[some], parts[some], places[some], views[some], strict=True):
+                    part.read(sample, int(row), int(view))
             if not bits.are_finite(some):
                 self._refuse(moments[some], indices[some], numbers[some])
 
@@ -136,7 +140,7 @@ class LatentDataset:
                     "encode anew"
                 )
 
-    def _open(self, entry: PartEntry) -> ReadsRows:
+    def _open(self, entry: PartEntry) -> Part:
         path = self.folder / Path(entry.file).name
         found = path.stat().st_size if path.is_file() else 0
         if found != entry.num_bytes:
@@ -164,6 +168,25 @@ def _allow_open_files(number: int) -> None:
     wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _Places:
+    """Where moments are in parts that are all open, so that a batch is read with one call a sample and little else."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._descriptors = np.array([part.file.descriptor for part in parts], dtype=np.int64)  # each (P,)
+        self._starts = np.array([part.start for part in parts], dtype=np.int64)
+        self._num_views = np.array([part.num_views for part in parts], dtype=np.int64)
+
+    def read(self, samples: np.ndarray, numbers: np.ndarray, rows: np.ndarray, views: np.ndarray) -> bool:
+        """Read samples (B, bytes) from their rows (B,) of parts; tell whether all were there, whole."""
+        num_bytes = samples.shape[1]
+        starts = self._starts[numbers] + (rows * self._num_views[numbers] + views) * num_bytes
+        places = zip(samples, self._descriptors[numbers].tolist(), starts.tolist(), strict=True)
+        try:
+            return all(os.preadv(descriptor, [sample], start) == num_bytes for sample, descriptor, start in places)
+        except OSError:
+            return False
 
 
 class _Bits:

@@ -77,6 +77,13 @@ def test_some_of_the_samples_are_a_data_set_of_their_own(folder):
     assert some.fingerprint == LatentDataset(folder).take(rows).fingerprint
 
 
+def test_parts_that_are_opened_when_they_are_read_give_the_same(folder):
+    dataset, indices, flips = LatentDataset(folder), np.array([9, 0, 5, 5]), np.array([True, False, True, False])
+    one_by_one = LatentDataset(folder, open_part=lambda number: dataset._part(number))
+    for found, expected in zip(one_by_one.get(indices, flips), dataset.get(indices, flips), strict=True):
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("storage", ["float32", "bfloat16"])
 def test_batches_are_read_ahead_in_the_type_of_storage(tmp_path, storage):
     moments = all_moments().to(getattr(torch, storage))
