@@ -53,7 +53,7 @@ class LatentDataset:
         _allow_open_files(len(self.index.parts) + SPARE_FILES)
         opened = [] if open_part else [self._open(entry) for entry in self.index.parts]
         self._part = open_part or opened.__getitem__
-        self._places = None if open_part else _Places(opened)
+        self._opened = _OpenParts(opened) if opened else None
         self._starts = np.cumsum([0, *(entry.num_samples for entry in self.index.parts)], dtype=np.int64)
         self._rows = np.arange(self._starts[-1])  # (N,) where each sample is in all the parts
 
@@ -112,19 +112,24 @@ class LatentDataset:
         if flips.any() and not self.index.identity.flip:
             raise ConfigError(f"data.flip: expected latents with mirrored images, found none in {self.folder}")
         rows = self._rows[indices]
-        numbers = self._part_of(rows)  # (B,)
+        numbers = self._part_of(rows)
         parts = [self._part(number) for number in numbers.tolist()]
-        places, views = rows - self._starts[numbers], flips.astype(np.int64)  # each (B,)
-        labels.numpy()[:] = [part.labels[row] for part, row in zip(parts, places, strict=True)]
+        in_part, views = rows - self._starts[numbers], flips.astype(np.int64)  # each (B,)
         samples, bits = moments.view(torch.uint8).flatten(1).numpy(), _Bits(moments)
+        places = self._opened.find(numbers, in_part, views, samples.shape[1]) if self._opened else []
         num_checked = max(1, CHECKED_BYTES // max(1, samples.shape[1]))
         for start in range(0, len(parts), num_checked):
             some = slice(start, start + num_checked)
-            if not (self._places and self._places.read(samples[some], numbers[some], places[some], views[some])):
-                for sample, part, row, view in zip(samples[some], parts[some], places[some], views[some], strict=True):
+            if not (places and _are_read(samples[some], places[some])):
+                for sample, part, row, view in zip(samples[some], parts[some], in_part[some], views[some], strict=True):
                     part.read(sample, int(row), int(view))
             if not bits.are_finite(some):
                 self._refuse(moments[some], indices[some], numbers[some])
+        labels.numpy()[:] = (
+            self._opened.labels[rows]
+            if self._opened
+            else [part.labels[row] for part, row in zip(parts, in_part, strict=True)]
+        )
 
     def verify(self) -> None:
         """Compare every part's hash with the index.
@@ -170,23 +175,31 @@ def _allow_open_files(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-class _Places:
-    """Where moments are in parts that are all open, so that a batch is read with one call a sample and little else."""
+class _OpenParts:
+    """Parts that are all open, so that a batch is read with one call a sample and little else."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        self._descriptors = np.array([part.file.descriptor for part in parts], dtype=np.int64)  # each (P,)
-        self._starts = np.array([part.start for part in parts], dtype=np.int64)
-        self._num_views = np.array([part.num_views for part in parts], dtype=np.int64)
+        self._descriptors = np.array([part.file.descriptor for part in parts])  # each (P,)
+        self._starts = np.array([part.start for part in parts])
+        self._num_views = np.array([part.num_views for part in parts])
+        self.labels = np.concatenate([part.labels for part in parts])  # (N,)
 
-    def read(self, samples: np.ndarray, numbers: np.ndarray, rows: np.ndarray, views: np.ndarray) -> bool:
-        """Read samples (B, bytes) from their rows (B,) of parts; tell whether all were there, whole."""
-        num_bytes = samples.shape[1]
+    def find(self, numbers: np.ndarray, rows: np.ndarray, views: np.ndarray, num_bytes: int) -> list[tuple[int, int]]:
+        """Return the descriptor and the first byte of each sample, given part, row in it and view (B,)."""
         starts = self._starts[numbers] + (rows * self._num_views[numbers] + views) * num_bytes
-        places = zip(samples, self._descriptors[numbers].tolist(), starts.tolist(), strict=True)
-        try:
-            return all(os.preadv(descriptor, [sample], start) == num_bytes for sample, descriptor, start in places)
-        except OSError:
-            return False
+        return list(zip(self._descriptors[numbers].tolist(), starts.tolist(), strict=True))
+
+
+def _are_read(samples: np.ndarray, places: Sequence[tuple[int, int]]) -> bool:
+    """Read samples (B, bytes) from a descriptor and a byte of its file each; tell whether all were there, whole."""
+    num_bytes = samples.shape[1]
+    try:
+        for sample, (descriptor, start) in zip(samples, places, strict=True):
+            if os.preadv(descriptor, [sample], start) != num_bytes:
+                return False
+    except OSError:
+        return False
+    return True
 
 
 class _Bits:
