@@ -83,7 +83,7 @@ def test_a_model_is_measured_as_its_samples_in_a_file(reference, tmp_path, capsy
 
 def test_a_classifier_judges_a_model_and_its_samples_in_a_file_alike(tmp_path, capsys):
     options = ["--protocol", "adm", "--features", "mnist", "--metrics", "accuracy,inception_score"]
-    weak = [*OPTIONS, "--guidance", "1", "--steps", "2"]
+    weak = [*OPTIONS, "--solver", "ddim", "--guidance", "0.3", "--guidance_interval", "0,1", "--steps", "2"]
     runs(capsys, "evaluate", GAUSSIAN, *weak, *options, "--out", tmp_path / "model.json")
     runs(capsys, "sample", GAUSSIAN, *weak, "--out", tmp_path / "x.npz")
     runs(capsys, "evaluate", tmp_path / "x.npz", *options, "--out", tmp_path / "file.json")
@@ -92,7 +92,7 @@ def test_a_classifier_judges_a_model_and_its_samples_in_a_file_alike(tmp_path, c
         images, labels = torch.from_numpy(found["arr_0"]).permute(0, 3, 1, 2), torch.from_numpy(found["arr_1"])
     taken_for = load_features("mnist")(images).logits.argmax(dim=1)
     expected = (taken_for == labels).double().mean().item()
-    assert 0.2 < expected < 1  # of two steps without guidance
+    assert 0.2 < expected < 1  # of two steps, with less than the class says
     assert model["figures"]["accuracy"]["value"] == file["figures"]["accuracy"]["value"] == pytest.approx(expected)
     assert file["networks"]["mnist"]["preprocessing"] == "by_the_network"
     measured = {figure.name: figure.protocol for figure in read_figures(tmp_path / "file.json").measured}

@@ -6,6 +6,8 @@ from PIL import Image
 
 from dit.cli import main
 from dit.data.mnist import mnist_images
+from dit.drawing import inversion_defaults
+from dit.sampling.config import SamplingConfig
 from dit.zoo.pipeline import Pipeline
 from tests.command import fails, runs
 from tests.latents.conftest import small_kl
@@ -55,11 +57,11 @@ def test_a_source_that_is_not_there_is_named(capsys):
     ("model", "how", "most"),
     [
         ("dit_ti_2.mnist", "there and back by heun in 12 steps each, guidance 1", 0.01),
-        ("dit_ti_2.mnist_gaussian", "there and back by ddim in 50 steps each, guidance 1", 0.2),
+        ("dit_ti_2.mnist_gaussian", "there and back by heun in 20 steps each, guidance 1", 0.02),
     ],
 )
 def test_an_image_goes_to_its_noise_and_back_by_the_models_defaults(model, how, most, tmp_path, capsys):
-    """The flow model's own solver has no way back, so another is named in its place."""
+    """The models' own solvers have no way back, so another is named in their place."""
     images, labels = mnist_images("val")
     Image.fromarray(images[0]).save(tmp_path / "digit.png")
     options = ["--inversion", tmp_path / "digit.png", "--classes", labels[0], "--out", tmp_path / "inverted.png"]
@@ -68,6 +70,12 @@ def test_an_image_goes_to_its_noise_and_back_by_the_models_defaults(model, how, 
     assert 0 < float(in_latents.split()[2]) < most
     assert float(in_pixels.split()[0]) < 255 * most / 2
     assert float(noise.split()[5]) == pytest.approx(1, abs=0.3)
+
+
+def test_a_solver_with_a_way_back_takes_more_steps_for_it():
+    for steps, found in ((15, 50), (60, 60)):
+        own = SamplingConfig(solver={"name": "ddim"}, steps=steps, guidance=2.0)
+        assert inversion_defaults(own) == {"steps": found, "guidance": 1.0}
 
 
 def test_an_inversion_by_a_solver_without_a_way_back_is_refused(tmp_path, capsys):

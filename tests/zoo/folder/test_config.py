@@ -3,10 +3,10 @@
 import json
 
 import pytest
+import yaml
 
 from dit.config import load_recipe
 from dit.errors import DitError
-from dit.files import ASSETS
 from dit.sampling.config import Published
 from dit.zoo.folder.config import is_exported, read_config, write_config
 
@@ -19,6 +19,12 @@ CONFIG = {
     "id2label": {"0": "a", "2": "c"},
     "provenance": {"seed": 1},
 }
+
+FIRST_FORMAT = {
+    "times": None, "t_start": None, "t_end": 0.001, "rho": 7.0, "shift": 3.0,
+    "eta": 0.0, "variance": "auto", "diffusion": "sigma", "diffusion_scale": 1.0, "tolerance": 1e-05,
+}  # fmt: skip
+"""Options of the first format, every one of which its runs wrote out."""
 
 
 def write(folder, content):
@@ -41,7 +47,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_the_first_format_is_read(tmp_path):
-    """Options stood beside the solver, of all solvers and grids; folders that ship with the package still have them."""
+    """Options stood beside the solver, of all solvers and grids."""
     flat = {"solver": "ddim", "grid": "shifted", "shift": 2.0, "rho": 5.0, "eta": 0.5, "tolerance": 0.1}
     sampling = read_config(write(tmp_path, CONFIG | {"sampling": flat})).sampling
     assert sampling.model_dump(include={"solver", "grid"}) == {
@@ -50,10 +56,12 @@ def test_the_first_format_is_read(tmp_path):
     }
     with pytest.raises(DitError, match=r"sampling\.eta: unknown key. Did you mean 'sampling\.solver\.eta'"):
         read_config(write(tmp_path, CONFIG | {"format_version": 2, "sampling": flat}))
-    recipe = ASSETS / "dit_ti_2.mnist_gaussian" / "recipe.yaml"
-    assert "tolerance: " in recipe.read_text()
-    assert load_recipe(recipe).sampling == read_config(recipe.parent).sampling
-    assert load_recipe(recipe, {"sampling.solver.eta": 0.5}).sampling.solver.eta == 0.5
+    every = FIRST_FORMAT | flat
+    folder = read_config(write(tmp_path, CONFIG | {"sampling": every}))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"model": {"name": "dit_ti_2"}, "sampling": every}))
+    assert load_recipe(recipe).sampling == folder.sampling
+    assert load_recipe(recipe, {"sampling.solver.eta": 0.25}).sampling.solver.eta == 0.25
 
 
 @pytest.mark.parametrize(
