@@ -139,7 +139,7 @@ def test_a_missing_recipe_names_near_ones(recipe):
 def test_a_file_is_taken_before_a_shipped_recipe_and_a_folder_is_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("dit_ti_2_mnist").mkdir()
-    assert load_recipe("dit_ti_2_mnist").train.max_steps == 1800
+    assert load_recipe("dit_ti_2_mnist").train.max_steps == 2300
     Path("dit_ti_2_mnist").rmdir()
     Path("dit_ti_2_mnist").write_text("train:\n  max_steps: 3\n")
     assert load_recipe("dit_ti_2_mnist").train.max_steps == 3
