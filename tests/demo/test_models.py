@@ -12,8 +12,9 @@ from tests.demo.conftest import MODEL
 
 
 def test_named_ones_come_first_and_embedded_ones_are_there(models):
-    assert models.names == ["broken_digits", MODEL, f"{MODEL}_gaussian"]
-    assert Models([MODEL, MODEL]).names == [MODEL, f"{MODEL}_gaussian"]
+    embedded = [MODEL, f"{MODEL}_gaussian", "meanflow_ti_2.mnist"]
+    assert models.names == ["broken_digits", *embedded]
+    assert Models([MODEL, MODEL]).names == embedded
     assert models.config(MODEL).class_names == list("0123456789")
 
 
