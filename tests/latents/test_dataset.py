@@ -79,7 +79,7 @@ def test_some_of_the_samples_are_a_data_set_of_their_own(folder):
 
 def test_parts_that_are_opened_when_they_are_read_give_the_same(folder):
     dataset, indices, flips = LatentDataset(folder), np.array([9, 0, 5, 5]), np.array([True, False, True, False])
-    one_by_one = LatentDataset(folder, open_part=lambda number: dataset._part(number))
+    one_by_one = LatentDataset(folder, open_part=dataset._part)
     for found, expected in zip(one_by_one.get(indices, flips), dataset.get(indices, flips), strict=True):
         assert torch.equal(found, expected)
 
