@@ -113,23 +113,18 @@ class LatentDataset:
             raise ConfigError(f"data.flip: expected latents with mirrored images, found none in {self.folder}")
         rows = self._rows[indices]
         numbers = self._part_of(rows)
-        parts = [self._part(number) for number in numbers.tolist()]
         in_part, views = rows - self._starts[numbers], flips.astype(np.int64)  # each (B,)
         samples, bits = moments.view(torch.uint8).flatten(1).numpy(), _Bits(moments)
         places = self._opened.find(numbers, in_part, views, samples.shape[1]) if self._opened else []
+        if self._opened:
+            labels.numpy()[:] = self._opened.labels[rows]
         num_checked = max(1, CHECKED_BYTES // max(1, samples.shape[1]))
-        for start in range(0, len(parts), num_checked):
+        for start in range(0, len(rows), num_checked):
             some = slice(start, start + num_checked)
             if not (places and _are_read(samples[some], places[some])):
-                for sample, part, row, view in zip(samples[some], parts[some], in_part[some], views[some], strict=True):
-                    part.read(sample, int(row), int(view))
+                labels.numpy()[some] = self._read_by_part(samples[some], numbers[some], in_part[some], views[some])
             if not bits.are_finite(some):
                 self._refuse(moments[some], indices[some], numbers[some])
-        labels.numpy()[:] = (
-            self._opened.labels[rows]
-            if self._opened
-            else [part.labels[row] for part, row in zip(parts, in_part, strict=True)]
-        )
 
     def verify(self) -> None:
         """Compare every part's hash with the index.
@@ -155,6 +150,15 @@ class LatentDataset:
         if (found := (tuple(part.moments.shape), part.moments.dtype)) != expected:
             raise DitError(f"{path}: expected moments {expected}, found {found}; remove the folder to encode anew")
         return part
+
+    def _read_by_part(
+        self, samples: np.ndarray, numbers: np.ndarray, rows: np.ndarray, views: np.ndarray
+    ) -> list[np.int64]:
+        """Read samples (B, bytes), given part, row in it and view (B,), and return their labels; errors name files."""
+        parts = [self._part(number) for number in numbers.tolist()]
+        for sample, part, row, view in zip(samples, parts, rows.tolist(), views.tolist(), strict=True):
+            part.read(sample, row, view)
+        return [part.labels[row] for part, row in zip(parts, rows, strict=True)]
 
     def _part_of(self, rows: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._starts[1:], rows, side="right")

@@ -9,7 +9,7 @@ from dit.data.request import Request
 from dit.errors import DitError
 from dit.files import write_json
 from dit.latents.dataset import SPARE_FILES, LatentDataset
-from dit.latents.shards import INDEX_NAME, Identity, Index, write_part
+from dit.latents.shards import INDEX_NAME, Identity, Index, Part, write_part
 
 SIZES = (5, 1, 4)
 FINGERPRINT = "f" * 64
@@ -82,6 +82,15 @@ def test_parts_that_are_opened_when_they_are_read_give_the_same(folder):
     one_by_one = LatentDataset(folder, open_part=dataset._part)
     for found, expected in zip(one_by_one.get(indices, flips), dataset.get(indices, flips), strict=True):
         assert torch.equal(found, expected)
+
+
+def test_samples_of_open_parts_are_read_without_them(folder, monkeypatch):
+    dataset = LatentDataset(folder)
+    monkeypatch.setattr(Part, "read", None)  # what the slow way calls, sample by sample
+    indices = np.array([9, 0, 5])
+    moments, labels = dataset.get(indices)
+    assert torch.equal(moments, all_moments()[torch.from_numpy(indices), 0])
+    assert labels.tolist() == [0, 0, 2]
 
 
 @pytest.mark.parametrize("storage", ["float32", "bfloat16"])

@@ -10,7 +10,7 @@ import torch
 from dit.data.request import Request
 from dit.errors import DitError
 from dit.latents import read_ahead as module
-from dit.latents.read_ahead import NUM_AHEAD, NUM_THREADS, read_ahead
+from dit.latents.read_ahead import CACHE_LINE, NUM_AHEAD, NUM_THREADS, read_ahead
 
 
 class Numbers:
@@ -48,6 +48,13 @@ def test_batches_come_in_order_whatever_pieces_they_are_read_in(monkeypatch, slo
         expected = np.where(request.flips, -request.indices, request.indices)
         assert torch.equal(rows.moments.flatten(), torch.from_numpy(expected).bfloat16())
         assert rows.labels.tolist() == (request.indices % 7).tolist()
+
+
+@pytest.mark.parametrize("slow", [-1.0, 1e9])
+def test_moments_begin_where_a_cache_line_does(monkeypatch, slow):
+    monkeypatch.setattr(module, "SLOW", slow)
+    found = list(read_ahead(Numbers(), requests([1, 3, 300, 5])))
+    assert [rows.moments.data_ptr() % CACHE_LINE for rows in found] == [0] * len(found)
 
 
 def test_one_thread_reads_in_turn_and_several_once_reads_are_slow(monkeypatch):
