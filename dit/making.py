@@ -133,11 +133,8 @@ def sampling_settings(overrides: Mapping[str, Any] | None, **given: Any) -> dict
     """
     from dit.sampling.config import NEEDS, SamplingConfig, changed
     from dit.validation import validate
-    from dit.yaml12 import parse_yaml
 
     settings = {name: value for name, value in given.items() if value is not None}
-    if isinstance(interval := settings.get("guidance_interval"), str):
-        settings["guidance_interval"] = parse_yaml(f"[{interval.strip(' []')}]", origin="--guidance_interval")
     settings |= {key.removeprefix("sampling."): value for key, value in (overrides or {}).items()}
     # What depends on a choice that only the model's defaults make waits for them.
     waiting = {field: choice for field, (choice, _) in NEEDS.items()}

@@ -4,9 +4,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, ValidationInfo
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError, core_schema
+
+from dit.yaml12 import parse_yaml
 
 
 class Section(BaseModel):
@@ -61,3 +63,12 @@ class OneOf:
         """Return what the help text says of the name."""
         names: Any = Literal[*self.sections()]
         return FieldInfo(annotation=names, description=field.description)
+
+
+def _with_brackets(value: Any) -> Any:
+    is_text = isinstance(value, str) and "," in value
+    return parse_yaml(f"[{value.strip(' []')}]", origin=value) if is_text else value
+
+
+BareList = BeforeValidator(_with_brackets)
+"""Annotation of a field that takes a list as a text too, without brackets, as on a command line: 0.1,0.8."""

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from dit.schema import Section
+from dit.schema import BareList, Section
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -238,7 +238,7 @@ class MeanFlowLoss(Section):
     """Guidance scale that the network learns to sample with; 1: none."""
     guidance_mix: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """kappa: share of the network's own guided velocity in its target, which steadies it."""
-    guidance_interval: tuple[Time, Time] = (0.0, 1.0)
+    guidance_interval: Annotated[tuple[Time, Time], Field(strict=False), BareList] = (0.0, 1.0)
     """Least and largest time at which guidance acts."""
 
     @model_validator(mode="after")

@@ -7,10 +7,11 @@ from pydantic import Field, model_validator
 
 from dit.models.config import Routing
 from dit.sampling.solvers import HeunOptions, SolverOptions, Tolerance, sections
-from dit.schema import OneOf, Section
+from dit.schema import BareList, OneOf, Section
 from dit.validation import set_field
 
 Time = Annotated[float, Field(ge=0, le=1)]
+TWO = Field(min_length=2, max_length=2)
 
 
 class GridOptions(Section):
@@ -92,9 +93,9 @@ class SamplingConfig(Section):
     """Scale w of guidance, classifier-free unless told otherwise; 1 is off."""
     guidance_channels: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
     """How many leading latent channels are guided; published DiT and SiT samples guide the first 3."""
-    guidance_interval: Annotated[list[Time], Field(min_length=2, max_length=2)] | None = None
+    guidance_interval: Annotated[list[Time], TWO, BareList] | None = None
     """[low, high] times between which guidance acts; outside, the unconditional network is not called."""
-    guidance_steps: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)] | None = None
+    guidance_steps: Annotated[list[Annotated[int, Field(ge=0)]], TWO, BareList] | None = None
     """[first, last] solver steps, counted from 0, at which guidance acts, in place of an interval of times."""
     guidance_schedule: Literal["constant", "linear", "power_cosine"] = "constant"
     """Course of the scale from 1 at the first step to w at the last."""

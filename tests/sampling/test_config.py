@@ -1,5 +1,6 @@
 import pytest
 
+from dit.diffusion.config import MeanFlowLoss
 from dit.errors import ConfigError
 from dit.sampling.config import GRIDS, LikelihoodConfig, SamplingConfig, changed, from_first_format, is_first_format
 from dit.sampling.solvers import SOLVERS
@@ -30,6 +31,15 @@ def test_a_name_is_short_for_a_solver_or_a_grid_without_further_options():
     config = read({"solver": {"name": "ddim", "eta": 0.5}, "grid": {"name": "karras", "rho": 3}})
     assert read(config.model_dump(mode="json")) == config
     assert (config.solver.eta, config.grid.rho) == (0.5, 3)
+
+
+@pytest.mark.parametrize("text", ["0.1,0.8", "0.1, 0.8", "[0.1,0.8]"])
+def test_times_may_be_written_without_brackets(text):
+    assert read({"guidance_interval": text}).guidance_interval == [0.1, 0.8]
+    assert MeanFlowLoss(guidance_interval=text).guidance_interval == (0.1, 0.8)
+    assert read({"guidance_steps": "0,4"}).guidance_steps == [0, 4]
+    assert message({"guidance_interval": "0.1,"}).startswith("guidance_interval: expected at least 2 values, found")
+    assert message({"guidance_interval": "0.1,b"}).startswith("guidance_interval")
 
 
 @pytest.mark.parametrize(
