@@ -153,12 +153,12 @@ class LatentDataset:
 
     def _read_by_part(
         self, samples: np.ndarray, numbers: np.ndarray, rows: np.ndarray, views: np.ndarray
-    ) -> list[np.int64]:
+    ) -> np.ndarray:
         """Read samples (B, bytes), given part, row in it and view (B,), and return their labels; errors name files."""
         parts = [self._part(number) for number in numbers.tolist()]
         for sample, part, row, view in zip(samples, parts, rows.tolist(), views.tolist(), strict=True):
             part.read(sample, row, view)
-        return [part.labels[row] for part, row in zip(parts, rows, strict=True)]
+        return np.array([part.labels[row] for part, row in zip(parts, rows, strict=True)], dtype=np.int64)
 
     def _part_of(self, rows: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._starts[1:], rows, side="right")
