@@ -258,6 +258,7 @@ def _train(
     """Encode the data where that was not done yet, build the network and train it."""
     import torch
 
+    from dit.errors import Preempted
     from dit.latents.codec import load_codec
     from dit.latents.features import feature_caches
     from dit.latents.preview import load_preview
@@ -286,7 +287,12 @@ def _train(
         **recipe.model.overrides(),
     )
     process = _create_process(recipe, model.null_class)
-    train(recipe, model, process, codec, train_set, val_set, output, resume=resume, changed=changed, start=start)
+    try:
+        train(recipe, model, process, codec, train_set, val_set, output, resume=resume, changed=changed, start=start)
+    except Preempted:  # in all processes
+        processes.end()
+        raise
+    processes.end()
 
 
 def _open_splits(

@@ -9,6 +9,7 @@ import os
 import sys
 
 import torch
+import torch.distributed as dist
 
 from dit.errors import DitError, Preempted
 from dit.training.loop import run
@@ -32,3 +33,5 @@ if __name__ == "__main__":
     except (DitError, Preempted) as error:
         print(f"dit: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -13,6 +13,7 @@ from PIL import Image
 from dit.cli import main
 from dit.config import load_recipe
 from dit.models.registry import create_model
+from dit.training.ranks.processes import Processes
 from dit.zoo.pipeline import load_pipeline
 from tests.command import RECIPE, ROOT, TINY, fails, runs
 from tests.latents.conftest import write_small_rae
@@ -222,11 +223,14 @@ def test_a_process_that_does_not_tell_what_the_network_asks_for_is_refused(optio
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_of_images_trains_to_an_export_that_samples(jpegs, small_vae, tmp_path, capsys):
+def test_a_folder_of_images_trains_to_an_export_that_samples(jpegs, small_vae, tmp_path, capsys, monkeypatch):
     recipe = "dit_s_2_folder"
     output = tmp_path / "run"
     options = ["--data.source", jpegs, "--data.image_size", "32", "--latents.vae", small_vae, "--train.max_steps", "3"]
+    ended = []
+    monkeypatch.setattr(Processes, "end", lambda self: ended.append(self))  # the group of processes is left, once
     runs(capsys, "train", recipe, "--output", output, *TINY, *options)
+    assert len(ended) == 1
     assert len(rows(output)) == 3
     config = json.loads((output / "export" / "config.json").read_text())
     assert config["id2label"] == {"0": "cats", "1": "dogs"}

@@ -156,6 +156,10 @@ class Processes:
             dist.all_gather_object(everyone, fact)
         return everyone
 
+    def end(self) -> None:
+        """Leave the group, once all processes are done; one that exits in it may be killed by torch's own threads."""
+        self.accelerator.end_training()
+
     def check_agreement(self, facts: dict[str, Any]) -> None:
         """Refuse processes that were started with different configurations.
 
