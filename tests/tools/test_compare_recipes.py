@@ -54,7 +54,10 @@ def test_finished_runs_are_compared_and_not_trained_again(tool, tmp_path, capsys
         assert [figure["value"] for figure in row["figures"]] == [figures[name] for name in known]
     assert rows[0]["parameters"] == 4_170_640
     table = (tmp_path / "table.md").read_text()
-    figures = r"0\.9900 ± 0\.0031 \| 1\.28 ± 0\.18 \| 0\.6615 \|"
+    found = json.loads((ASSETS / "dit_ti_2.mnist" / "eval.json").read_text())
+    accuracy = f"{found['accuracy']:.4f} ± {found['accuracy_standard_error']:.4f}"
+    distance = f"{found['frechet_distance']:.2f} ± {found['frechet_standard_error']:.2f}"
+    figures = re.escape(f"{accuracy} | {distance} | 0.6615 |")
     assert re.search(rf"\| dit_ti_2_mnist \| 4,170,640 \| 7 \| 100 \| 1\.00 \| [\d.]+ \| {figures}", table)
     assert (
         "Frechet distance (mnist), ± its standard error: of 1,000 samples, by mnist features, 1,000 held-out" in table
@@ -110,7 +113,8 @@ def test_settings_are_varied_and_seeds_are_one_row(tool, tmp_path, monkeypatch, 
     # Medians over the seeds 0, 1 and 4, and ranges.
     cells = r"4,170,640 \| 2 \| 22 \(21 to 25\) \| 1\.00 \(0\.95 to 1\.14\)"
     assert re.search(rf"\| dit_ti_2_mnist_lr=0\.001 \| 3 \| {cells} \| 1\.500 \(0\.500 to 4\.500\) \|", table)
-    assert re.search(r"\| dit_ti_2_mnist_lr=0\.002 \|.*\| 0\.99 \| 3 \(2 to 6\) \| 0\.6615 \|", table)
+    accuracy = json.loads((ASSETS / "dit_ti_2.mnist" / "eval.json").read_text())["accuracy"]
+    assert re.search(rf"\| dit_ti_2_mnist_lr=0\.002 \|.*\| {accuracy} \| 3 \(2 to 6\) \| 0\.6615 \|", table)
     (_, losses), (title, quality) = drawn[-2:]
     assert [(list(line.x), list(line.y), list(line.errors)) for line in losses] == [
         ([10, 20], [2, 1.5], [2, 2]),
