@@ -196,11 +196,31 @@ def write_part(
 
 
 def read_part(path: Path, *, fingerprint: str) -> Part:
-    """Map a part into memory.
+    """Map a part into memory; one that the process that encodes it replaces meanwhile is read once more.
 
     Raises:
         DitError: the file is missing, cut short or damaged, or belongs to other latents.
     """
+    while True:
+        before = _inode(path)
+        try:
+            part = _read_part(path, fingerprint)
+        except DitError:
+            if _inode(path) == before:
+                raise
+        else:
+            if _inode(path) == before:
+                return part
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def _read_part(path: Path, fingerprint: str) -> Part:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

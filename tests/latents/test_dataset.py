@@ -4,10 +4,12 @@ import resource
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError, safe_open
 
 from dit.data.request import Request
 from dit.errors import DitError
 from dit.files import write_json
+from dit.latents import shards
 from dit.latents.dataset import SPARE_FILES, LatentDataset
 from dit.latents.shards import INDEX_NAME, Identity, Index, Part, write_part
 
@@ -156,6 +158,25 @@ def test_more_files_may_be_open_than_the_system_lets_by_itself(folder):
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (SPARE_FILES + len(SIZES), limits[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_part_that_is_replaced_while_it_is_read_is_read_once_more(folder, monkeypatch):
+    """As by the process that encodes it: libraries open a file more than once, and mix what they find."""
+    path, opens = folder / "part-00000.safetensors", []
+    newer = path.read_bytes()
+    path.write_bytes(b"older")
+
+    def replaced_then_open(*arguments, **options):
+        opens.append(arguments)
+        if len(opens) == 1:
+            (folder / "newer").write_bytes(newer)
+            (folder / "newer").rename(path)
+            raise SafetensorError("mixed")
+        return safe_open(*arguments, **options)
+
+    monkeypatch.setattr(shards, "safe_open", replaced_then_open)
+    assert shards.read_part(path, fingerprint=FINGERPRINT).labels.tolist() == [0, 1, 2, 0, 1]
+    assert len(opens) == 2
 
 
 def test_parts_of_another_shape_or_type_are_refused(tmp_path):
