@@ -115,8 +115,9 @@ class LatentDataset:
         numbers = self._part_of(rows)
         in_part, views = rows - self._starts[numbers], flips.astype(np.int64)  # each (B,)
         samples, bits = moments.view(torch.uint8).flatten(1).numpy(), _Bits(moments)
-        places = self._opened.find(numbers, in_part, views, samples.shape[1]) if self._opened else []
+        places = []
         if self._opened:
+            places = self._opened.find(numbers, in_part, views, samples.shape[1])
             labels.numpy()[:] = self._opened.labels[rows]
         num_checked = max(1, CHECKED_BYTES // max(1, samples.shape[1]))
         for start in range(0, len(rows), num_checked):
