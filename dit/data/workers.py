@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from dit.signals import STOP_SIGNALS, end_with_parent
 PREFETCHED = 2
 """Batches that each worker reads ahead."""
 _IDLE = -1
+_DYING_SECONDS = 1.0
+"""For how long a worker may have closed its connections before the system reports that it ended."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,19 @@ class ImageReader:
         try:
             yield from iterator
         except (RuntimeError, EOFError, OSError) as error:  # the last two where it died with a batch on its way
-            if dead := self._worker.rows_of_the_dead():
+            if dead := self._rows_of_the_dead(error):
                 raise self._death(dead, error) from error
             raise
         finally:
             del iterator  # ends the workers now, whoever may hold this frame
             self._kill_workers()  # that are left, in a read that hangs
+
+    def _rows_of_the_dead(self, error: Exception) -> list[int]:
+        """Return the images at which workers died; after a broken connection one may still be about to."""
+        deadline = time.monotonic() + (0 if isinstance(error, RuntimeError) else _DYING_SECONDS)
+        while not (dead := self._worker.rows_of_the_dead()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return dead
 
     def _death(self, dead: Sequence[int], error: Exception) -> DitError:
         """Return what to say of dead workers; the others, which may wait for ever for a lock of theirs, are ended."""
