@@ -22,8 +22,6 @@ from dit.latents.shards import Index, Part, PartEntry, ReadsRows, read_index, re
 
 SPARE_FILES = 1024
 """Files that may be open besides the parts."""
-CHECKED_BYTES = 2**19
-"""Moments are checked as soon as so many are read, while they are in the processor's cache."""
 
 
 class LatentDataset:
@@ -101,6 +99,7 @@ class LatentDataset:
         moments = torch.empty(len(indices), *self.moments_shape, dtype=self.storage)
         labels = torch.empty(len(indices), dtype=torch.int64)
         self.fill(moments, labels, indices, np.zeros(len(indices), dtype=bool) if flips is None else np.asarray(flips))
+        self.check(moments, indices)
         return moments.float(), labels
 
     def read(self, requests: Iterable[Request], *, pin_memory: bool = False) -> Generator[Rows]:
@@ -108,24 +107,27 @@ class LatentDataset:
         return read_ahead(self, requests, pin_memory=pin_memory)
 
     def fill(self, moments: Tensor, labels: Tensor, indices: np.ndarray, flips: np.ndarray) -> None:
-        """Read a batch as `get` does, into moments (B, M, h, w) in the type of storage and labels (B,)."""
+        """Read a batch as `get` does, into moments (B, M, h, w) in the type of storage and labels (B,); see `check`."""
         if flips.any() and not self.index.identity.flip:
             raise ConfigError(f"data.flip: expected latents with mirrored images, found none in {self.folder}")
         rows = self._rows[indices]
         numbers = self._part_of(rows)
         in_part, views = rows - self._starts[numbers], flips.astype(np.int64)  # each (B,)
-        samples, bits = moments.view(torch.uint8).flatten(1).numpy(), _Bits(moments)
-        places = []
-        if self._opened:
-            places = self._opened.find(numbers, in_part, views, samples.shape[1])
+        samples = moments.view(torch.uint8).flatten(1).numpy()
+        if self._opened and _are_read(samples, self._opened.find(numbers, in_part, views, samples.shape[1])):
             labels.numpy()[:] = self._opened.labels[rows]
-        num_checked = max(1, CHECKED_BYTES // max(1, samples.shape[1]))
-        for start in range(0, len(rows), num_checked):
-            some = slice(start, start + num_checked)
-            if not (places and _are_read(samples[some], places[some])):
-                labels.numpy()[some] = self._read_by_part(samples[some], numbers[some], in_part[some], views[some])
-            if not bits.are_finite(some):
-                self._refuse(moments[some], indices[some], numbers[some])
+        else:
+            labels.numpy()[:] = self._read_by_part(samples, numbers, in_part, views)
+
+    def check(self, moments: Tensor, indices: np.ndarray) -> None:
+        """Refuse moments (B, M, h, w) of the samples `indices` (B,) that are not finite."""
+        if _are_finite(moments):
+            return
+        bad = int(indices[np.flatnonzero(~moments.isfinite().flatten(1).all(dim=1).numpy())[0]])
+        raise DitError(
+            f"{self._part(int(self._part_of(self._rows[bad]))).path}: expected finite latents, found NaN or infinity "
+            f"at index {bad}; encode it anew"
+        )
 
     def verify(self) -> None:
         """Compare every part's hash with the index.
@@ -164,13 +166,6 @@ class LatentDataset:
     def _part_of(self, rows: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._starts[1:], rows, side="right")
 
-    def _refuse(self, moments: Tensor, indices: np.ndarray, numbers: np.ndarray) -> None:
-        bad = int(np.flatnonzero(~moments.isfinite().flatten(1).all(dim=1).numpy())[0])
-        raise DitError(
-            f"{self._part(numbers[bad]).path}: expected finite latents, found NaN or infinity at index "
-            f"{indices[bad]}; encode it anew"
-        )
-
 
 def _allow_open_files(number: int) -> None:
     """Raise this process's limit of open files, which is 1,024 on many systems, as far as the system allows."""
@@ -207,20 +202,16 @@ def _are_read(samples: np.ndarray, places: Sequence[tuple[int, int]]) -> bool:
     return True
 
 
-class _Bits:
-    """The bits of moments (B, M, h, w), by which `isfinite` is many times faster.
+def _are_finite(moments: Tensor) -> bool:
+    """Tell whether all numbers are, many times faster than `isfinite` does.
 
-    Among the patterns of a sign, those of infinity and NaN are the largest.
+    In float32 in one pass, by their sum, which also too large ones make infinite; else by their bits: among the
+    patterns of a sign, those of infinity and NaN are the largest.
     """
-
-    def __init__(self, moments: Tensor) -> None:
-        kind = f"int{8 * moments.element_size()}"
-        infinities = torch.tensor([torch.inf, -torch.inf], dtype=moments.dtype).view(getattr(torch, kind)).numpy()
-        self._signed = moments.view(getattr(torch, kind)).flatten(1).numpy()  # (B, M h w)
-        self._unsigned = self._signed.view(f"u{kind}")
-        self._infinity, self._minus = infinities[0], infinities.view(f"u{kind}")[1]
-
-    def are_finite(self, some: slice) -> bool:
-        """Tell whether all numbers of some samples are."""
-        signed, unsigned = self._signed[some], self._unsigned[some]
-        return bool(signed.max(initial=0) < self._infinity and unsigned.max(initial=0) < self._minus)
+    if moments.dtype == torch.float32 and np.isfinite(np.einsum("i->", moments.flatten().numpy())):
+        return True
+    kind = f"int{8 * moments.element_size()}"
+    infinities = torch.tensor([torch.inf, -torch.inf], dtype=moments.dtype).view(getattr(torch, kind)).numpy()
+    signed = moments.view(getattr(torch, kind)).numpy()
+    unsigned, minus = signed.view(f"u{kind}"), infinities.view(f"u{kind}")[1]
+    return bool(signed.max(initial=0) < infinities[0] and unsigned.max(initial=0) < minus)

@@ -11,10 +11,11 @@ B samples of a batch; M moments of h x w positions.
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean
 from time import perf_counter
 from typing import Protocol
 
@@ -60,12 +61,18 @@ class StoredMoments(Protocol):
     """Type of the stored moments."""
 
     def fill(self, moments: Tensor, labels: Tensor, indices: np.ndarray, flips: np.ndarray) -> None:
-        """Read some samples into moments (B, M, h, w) and labels (B,), and refuse what is not finite."""
+        """Read some samples into moments (B, M, h, w) and labels (B,)."""
+        ...
+
+    def check(self, moments: Tensor, indices: np.ndarray) -> None:
+        """Refuse moments (B, M, h, w) that are not finite."""
         ...
 
 
 def read_ahead(dataset: StoredMoments, requests: Iterable[Request], *, pin_memory: bool = False) -> Generator[Rows]:
-    """Answer requests in order, with threads that are `NUM_AHEAD` of them ahead: one, or several where reads are slow.
+    """Answer requests in order, with threads that are `NUM_AHEAD` of them ahead.
+
+    One reads, or several where reads are slow; another checks what was read while the next batch is.
 
     Args:
         dataset: what is read.
@@ -75,8 +82,8 @@ def read_ahead(dataset: StoredMoments, requests: Iterable[Request], *, pin_memor
     Raises:
         DitError: moments can't be read or are not finite; when their batch is asked for.
     """
-    one, several = ThreadPoolExecutor(1, "read_ahead"), ThreadPoolExecutor(NUM_THREADS, "read_ahead")
-    begun: deque[list[Future[tuple[Rows, float]]]] = deque()
+    one, several, checker = (ThreadPoolExecutor(number, "read_ahead") for number in (1, NUM_THREADS, 1))
+    begun: deque[Future[tuple[Rows, float]]] = deque()
     is_slow = False
 
     def fill(request: Request, rows: Rows | None, piece: slice) -> tuple[Rows, float]:
@@ -90,18 +97,24 @@ def read_ahead(dataset: StoredMoments, requests: Iterable[Request], *, pin_memor
         return Rows(request, moments, torch.empty(len(moments), dtype=torch.int64))
 
     def begin(request: Request) -> None:
-        if not is_slow:  # memory is taken when it is read into, so that less of it is in use, and in the cache
-            begun.append([one.submit(fill, request, None, slice(None))])
-            return
-        rows = empty(request)
-        bounds = [len(rows.labels) * i // NUM_THREADS for i in range(NUM_THREADS + 1)]
-        begun.append([several.submit(fill, request, rows, slice(*piece)) for piece in pairwise(bounds)])
+        if is_slow:
+            rows = empty(request)
+            bounds = [len(rows.labels) * i // NUM_THREADS for i in range(NUM_THREADS + 1)]
+            pieces = [several.submit(fill, request, rows, slice(*piece)) for piece in pairwise(bounds)]
+        else:  # memory is taken when it is read into, so that less of it is in use, and in the cache
+            pieces = [one.submit(fill, request, None, slice(None))]
+        begun.append(checker.submit(check, pieces))
+
+    def check(pieces: Sequence[Future[tuple[Rows, float]]]) -> tuple[Rows, float]:
+        filled = [piece.result() for piece in pieces]
+        rows, seconds = filled[0][0], fmean(seconds for _, seconds in filled)
+        dataset.check(rows.moments, rows.request.indices)
+        return rows, seconds
 
     def finish() -> Rows:
         nonlocal is_slow
-        pieces = [piece.result() for piece in begun.popleft()]
-        rows = pieces[0][0]
-        is_slow = sum(seconds for _, seconds in pieces) > SLOW * len(rows.labels) * len(pieces)
+        rows, seconds = begun.popleft().result()
+        is_slow = seconds > SLOW * len(rows.labels)
         return rows
 
     try:
@@ -112,7 +125,7 @@ def read_ahead(dataset: StoredMoments, requests: Iterable[Request], *, pin_memor
         while begun:
             yield finish()
     finally:
-        for pool in (one, several):
+        for pool in (one, several, checker):
             pool.shutdown(cancel_futures=True)
 
 

@@ -112,10 +112,12 @@ def test_batches_are_read_ahead_in_the_type_of_storage(tmp_path, storage):
 def test_latents_that_are_not_finite_name_file_and_index(tmp_path, value, storage):
     """D9."""
     moments = all_moments().to(getattr(torch, storage))
-    moments[2, 0, 0, 0] = torch.tensor([torch.finfo(moments.dtype).max, torch.finfo(moments.dtype).min, -0.0])
+    large, small = torch.finfo(moments.dtype).max, torch.finfo(moments.dtype).min
+    moments[2, 0, :3] = torch.tensor([large, small, -0.0]).view(3, 1, 1)
+    moments[2, 1] = large  # finite, but not their sum
     moments[8, 1, 3, 2, 2] = value
     dataset = LatentDataset(write(tmp_path / "cache", moments, storage=storage))
-    assert len(dataset.get([8, 2], np.array([False, True]))[0]) == 2
+    assert len(dataset.get([8, 2, 2], np.array([False, True, False]))[0]) == 3
     with pytest.raises(DitError, match=r"part-00002\.safetensors: expected finite latents, .* at index 8;"):
         dataset.get([2, 8, 1], np.array([True, True, True]))
 

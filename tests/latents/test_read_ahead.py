@@ -14,18 +14,23 @@ from dit.latents.read_ahead import CACHE_LINE, NUM_AHEAD, NUM_THREADS, read_ahea
 
 
 class Numbers:
-    """Sample i has the moment i, mirrored -i; the one numbered `bad` can't be read."""
+    """Sample i has the moment i, mirrored -i; the one numbered `bad` can't be read, `infinite` is refused."""
 
     moments_shape, storage = (1, 1, 1), torch.bfloat16
 
-    def __init__(self, bad=None):
-        self.bad = bad
+    def __init__(self, bad=None, infinite=None):
+        self.bad, self.infinite = bad, infinite
 
     def fill(self, moments, labels, indices, flips):
         if self.bad in indices:
             raise DitError(f"{self.bad} is bad")
         labels.copy_(torch.from_numpy(indices % 7))
         moments.copy_(torch.from_numpy(np.where(flips, -indices, indices)).view(-1, 1, 1, 1))
+
+    def check(self, moments, indices):
+        assert len(moments) == len(indices)
+        if self.infinite in indices:
+            raise DitError(f"{self.infinite} is infinite")
 
 
 def requests(sizes, taken=None):
@@ -78,6 +83,23 @@ def test_one_thread_reads_in_turn_and_several_once_reads_are_slow(monkeypatch):
         assert len(most) == 8 if expected == 1 else len(most) > 8
 
 
+def test_a_batch_is_checked_while_the_next_one_is_read():
+    reading, checking = threading.Event(), threading.Event()
+
+    class Watched(Numbers):
+        def fill(self, moments, labels, indices, flips):
+            if 4 in indices:
+                reading.set()
+                assert checking.wait(60)
+
+        def check(self, moments, indices):
+            if 0 in indices:
+                checking.set()
+                assert reading.wait(60)
+
+    assert len(list(read_ahead(Watched(), requests([4] * 2)))) == 2
+
+
 def test_two_batches_are_begun_before_they_are_asked_for():
     taken = []
     reading = read_ahead(Numbers(), requests([4] * 10, taken))
@@ -87,11 +109,14 @@ def test_two_batches_are_begun_before_they_are_asked_for():
     reading.close()
 
 
-def test_an_error_comes_with_the_batch_that_has_it():
+@pytest.mark.parametrize("slow", [-1.0, 1e9])
+@pytest.mark.parametrize(("numbers", "problem"), [(Numbers(bad=9), "9 is bad"), (Numbers(infinite=9), "9 is infinite")])
+def test_an_error_comes_with_the_batch_that_has_it(monkeypatch, slow, numbers, problem):
+    monkeypatch.setattr(module, "SLOW", slow)
     before = threading.active_count()
-    reading = read_ahead(Numbers(bad=9), requests([4] * 10))
+    reading = read_ahead(numbers, requests([4] * 10))
     assert [len(next(reading).labels) for _ in range(2)] == [4, 4]
-    with pytest.raises(DitError, match="9 is bad"):
+    with pytest.raises(DitError, match=problem):
         next(reading)
     assert threading.active_count() == before
 

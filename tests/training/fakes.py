@@ -65,6 +65,9 @@ class FakeLatents:
         for values, found in zip((moments, labels), self.get(indices, flips), strict=True):
             values.copy_(found)
 
+    def check(self, moments, indices):
+        pass
+
     def read(self, requests, *, pin_memory=False):
         with closing(read_ahead(self, requests, pin_memory=pin_memory)) as answers:
             for rows in answers:
